@@ -1,0 +1,61 @@
+"""The node's event log: what happened, in order, for the API's live stream and the CLI's progress.
+
+One ring buffer; readers ask for everything after an id, so a slow reader loses old events and never holds up the node.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened: `id` increases by one, `kind` is dotted (`chain.head`, `job.round`), `data` is JSON."""
+
+    id: int
+    kind: str
+    data: dict[str, Any]
+
+
+class Events:
+    """A bounded event log with any number of readers.
+
+    Args:
+        keep: how many events stay readable.
+    """
+
+    def __init__(self, keep: int = 2000) -> None:
+        self._log: deque[Event] = deque(maxlen=keep)
+        self._next_id = 1
+        self._changed = trio.Event()
+
+    @property
+    def last_id(self) -> int:
+        """The id of the newest event; 0 when there is none."""
+        return self._next_id - 1
+
+    def emit(self, kind: str, **data: Any) -> None:
+        """Append an event and wake every reader."""
+        self._log.append(Event(self._next_id, kind, data))
+        self._next_id += 1
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+    def since(self, after: int) -> list[Event]:
+        """The events still kept whose id is greater than `after`."""
+        return [event for event in self._log if event.id > after]
+
+    async def follow(self, after: int | None = None) -> AsyncIterator[Event]:
+        """Yield events after id `after` (default: only new ones), for ever."""
+        seen = self.last_id if after is None else after
+        while True:
+            for event in self.since(seen):
+                seen = event.id
+                yield event
+            if self.last_id <= seen:
+                await self._changed.wait()
