@@ -1,0 +1,276 @@
+"""A node's home folder and its `config.toml`.
+
+The home is the only place where a node keeps state. `config.toml` belongs to its user: `p2pml init` writes it once,
+nothing rewrites it later.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from p2pml.errors import ExitCode, UserError
+
+HOME_VERSION = 1
+"""Version of the home folder's layout, kept in its `VERSION` file."""
+
+DEFAULT_PORT = 9470
+DEFAULT_API_PORT = 9471
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The paths of one node's home folder; building one touches nothing on disk."""
+
+    root: Path
+
+    @classmethod
+    def locate(cls, explicit: Path | None = None) -> Home:
+        """The home given, else `$P2PML_HOME`, else the platform's folder for user data."""
+        if explicit is not None:
+            return cls(explicit.expanduser().absolute())
+        from_env = os.environ.get("P2PML_HOME")
+        if from_env:
+            return cls(Path(from_env).expanduser().absolute())
+        import platformdirs  # only here: most commands are given a home
+
+        return cls(Path(platformdirs.user_data_dir("p2pml")).absolute())
+
+    @property
+    def config_file(self) -> Path:
+        return self.root / "config.toml"
+
+    @property
+    def version_file(self) -> Path:
+        return self.root / "VERSION"
+
+    @property
+    def genesis_file(self) -> Path:
+        return self.root / "genesis.json"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def run_dir(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def api_socket(self) -> Path:
+        return self.run_dir / "api.sock"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def node_key(self) -> Path:
+        return self.keys / "node.key"
+
+    @property
+    def validator_key(self) -> Path:
+        return self.keys / "validator.key"
+
+    @property
+    def keystore(self) -> Path:
+        return self.root / "keystore"
+
+    @property
+    def chain_db(self) -> Path:
+        return self.root / "chain.sqlite"
+
+    @property
+    def pieces(self) -> Path:
+        return self.root / "pieces"
+
+    @property
+    def jobs(self) -> Path:
+        return self.root / "jobs"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def create(self) -> None:
+        """Make the folders of a home, private to its owner, and its `VERSION` file.
+
+        Raises:
+            UserError: the folder cannot be made, or a newer version of p2pml made it.
+        """
+        try:
+            for folder in (self.root, self.keys, self.run_dir, self.logs):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.chmod(self.run_dir, 0o700)
+            os.chmod(self.keys, 0o700)
+            if not self.version_file.exists():
+                self.version_file.write_text(f"{HOME_VERSION}\n", encoding="ascii")
+        except OSError as error:
+            raise UserError(
+                f"the home folder {self.root} cannot be used: {error.strerror or error}",
+                "choose another one with --home or P2PML_HOME",
+                ExitCode.BAD_CONFIG,
+            ) from error
+        self.check_version()
+
+    def check_version(self) -> None:
+        """Refuse a home whose layout this version does not know.
+
+        Raises:
+            UserError: the `VERSION` file names another layout.
+        """
+        try:
+            text = self.version_file.read_text(encoding="ascii", errors="replace").strip()
+        except FileNotFoundError:
+            return
+        if text != str(HOME_VERSION):
+            raise UserError(
+                f"the home folder {self.root} has layout version {text!r}, this p2pml knows {HOME_VERSION}",
+                "use the p2pml that made it, or another --home",
+                ExitCode.BAD_CONFIG,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What `config.toml` may say.
+
+    Args:
+        name: how this node is called in lists that people read, at most 32 characters.
+        listen: the IP address that the peer-to-peer port is bound to.
+        port: the peer-to-peer TCP port; 0 lets the system choose one.
+        api_port: the port of the read-only HTTP API on 127.0.0.1; 0 lets the system choose one.
+        bootstrap: multiaddresses (with `/p2p/<peer id>`) of nodes to connect to at start.
+        trainer: whether this node offers to train for other nodes' jobs.
+        worker_threads: threads of the training process, at least 1.
+    """
+
+    name: str = ""
+    listen: str = "0.0.0.0"
+    port: int = DEFAULT_PORT
+    api_port: int = DEFAULT_API_PORT
+    bootstrap: tuple[str, ...] = ()
+    trainer: bool = True
+    worker_threads: int = 1
+
+    @classmethod
+    def parse(cls, text: str, source: str = "config.toml") -> Config:
+        """Read the text of a `config.toml`.
+
+        Raises:
+            UserError: (code 7) not TOML, an unknown key (the nearest known one is named) or a wrong value.
+        """
+        try:
+            table = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise _bad(f"{source}: not valid TOML: {error}", "correct that line") from error
+        known = [field.name for field in fields(cls)]
+        for key in table:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else "known keys: " + ", ".join(known)
+                raise _bad(f"{source}{_line_of(text, key)}: unknown key {key!r}", hint)
+        return cls()._with(table, source)
+
+    @classmethod
+    def load(cls, home: Home) -> Config:
+        """The home's configuration; the defaults when it has no `config.toml`.
+
+        Raises:
+            UserError: (code 7) as `parse`, or the file cannot be read.
+        """
+        try:
+            text = home.config_file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return cls()
+        except (OSError, UnicodeDecodeError) as error:
+            raise _bad(f"{home.config_file} cannot be read: {error}", "check the file") from error
+        return cls.parse(text, str(home.config_file))
+
+    def override(self, **changes: Any) -> Config:
+        """A copy with the changes that are not None, checked like the file's own values."""
+        given = {key: value for key, value in changes.items() if value is not None}
+        return self._with(given, "command line")
+
+    def to_toml(self) -> str:
+        """The text that `p2pml init` writes: every key, with a comment."""
+        comments = {
+            "name": "how this node is called in lists that people read",
+            "listen": "the address that the peer-to-peer port is bound to",
+            "port": "peer-to-peer port (0: any free one)",
+            "api_port": "read-only HTTP API on 127.0.0.1 (0: any free one)",
+            "bootstrap": "addresses of nodes to connect to: /ip4/…/tcp/…/p2p/…",
+            "trainer": "offer to train for other nodes' jobs",
+            "worker_threads": "threads of the training process",
+        }
+        lines = []
+        for key, value in asdict(self).items():
+            lines += [f"# {comments[key]}", f"{key} = {_toml(value)}", ""]
+        return "\n".join(lines)
+
+    def _with(self, table: Mapping[str, Any], source: str) -> Config:
+        values: dict[str, Any] = {}
+        for key, value in table.items():
+            default = getattr(Config(), key)
+            if isinstance(default, tuple):
+                if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+                    raise _bad(f"{source}: {key} must be a list of strings, not {value!r}", "correct it")
+                values[key] = tuple(value)
+            elif type(value) is not type(default):
+                wanted = {str: "a string", int: "a whole number", bool: "true or false"}[type(default)]
+                raise _bad(f"{source}: {key} must be {wanted}, not {value!r}", "correct it")
+            else:
+                values[key] = value
+        result = replace(self, **values)
+        result._check(source)
+        return result
+
+    def _check(self, source: str) -> None:
+        for key in ("port", "api_port"):
+            if not 0 <= getattr(self, key) <= 65535:
+                raise _bad(f"{source}: {key} is {getattr(self, key)}", "choose a port from 0 to 65535")
+        if not 1 <= self.worker_threads <= 1024:
+            raise _bad(f"{source}: worker_threads is {self.worker_threads}", "choose 1 or more")
+        if len(self.name) > 32 or not self.name.isprintable():
+            raise _bad(
+                f"{source}: name {self.name!r} is too long or not printable", "use up to 32 characters"
+            )
+        for address in self.bootstrap:
+            if not address.startswith("/") or "/p2p/" not in address:
+                raise _bad(
+                    f"{source}: bootstrap address {address!r} is not a full multiaddress",
+                    "write it as /ip4/<address>/tcp/<port>/p2p/<peer id>: `p2pml status` of that node shows it",
+                )
+
+
+def _bad(cause: str, fix: str) -> UserError:
+    return UserError(cause, fix, ExitCode.BAD_CONFIG)
+
+
+def _line_of(text: str, key: str) -> str:
+    """`:<line>` of a top-level key or table in the file, for the error message; empty when not found."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        start = line.strip().lstrip("[").lstrip("\"'")
+        if start.startswith(key):
+            return f":{number}"
+    return ""
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
