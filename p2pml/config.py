@@ -1,7 +1,7 @@
 """A node's home folder and its `config.toml`.
 
-The home is the only place where a node keeps state. `config.toml` belongs to its user: `p2pml init` writes it once,
-nothing rewrites it later.
+The home is the only place where a node keeps state. `config.toml` belongs to its user: `p2pml init` writes it
+once, nothing rewrites it later.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ class Config:
             if not address.startswith("/") or "/p2p/" not in address:
                 raise _bad(
                     f"{source}: bootstrap address {address!r} is not a full multiaddress",
-                    "write it as /ip4/<address>/tcp/<port>/p2p/<peer id>: `p2pml status` of that node shows it",
+                    "write it as /ip4/<address>/tcp/<port>/p2p/<peer id>, as that node's `p2pml status` does",
                 )
 
 

@@ -1,8 +1,8 @@
 """A node's own keys: who it is to its peers, and who it is on the chain.
 
-Two independent Ed25519 seeds, each in a file that only its owner can read. The node key names the libp2p peer; the
-validator key proposes blocks and earns. The VRF seed is derived from the validator seed, so that it needs no file of
-its own and is lost or kept together with it. Wallets are a different thing: see `p2pml.storage.keystore`.
+Two independent Ed25519 seeds, each in a file that only its owner can read. The node key names the libp2p peer;
+the validator key proposes blocks and earns. The VRF seed is derived from the validator seed, so that it needs no
+file of its own and is lost or kept together with it. Wallets are a different thing: `p2pml.storage.keystore`.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class NodeKeys:
 
 
 def load_or_create_seed(path: Path) -> bytes:
-    """The 32-byte seed kept in `path`; a new random one, written with mode 0600 and synced, if there is none.
+    """The 32-byte seed kept in `path`; a new random one, mode 0600 and synced to disk, if there is none.
 
-    Two processes that start together agree: the file appears whole under its name or not at all, and the first wins.
+    Two processes that start together agree: the file appears whole or not at all, and the first one wins.
 
     Raises:
         UserError: the file is damaged, readable by others or cannot be written.
