@@ -1,8 +1,8 @@
 """A node's own keys: who it is to its peers, and who it is on the chain.
 
-Two independent Ed25519 seeds, each in a file that only its owner can read. The node key names the libp2p peer;
-the validator key proposes blocks and earns. The VRF seed is derived from the validator seed, so that it needs no
-file of its own and is lost or kept together with it. Wallets are a different thing: `p2pml.storage.keystore`.
+Two independent Ed25519 seeds, each in a file that only its owner can read. The node key names the libp2p
+peer; the validator key proposes blocks and earns. The VRF seed is derived from the validator seed, so that it
+needs no file of its own. Wallets are a different thing: see `p2pml.storage.keystore`.
 """
 
 from __future__ import annotations
