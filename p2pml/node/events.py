@@ -1,6 +1,7 @@
 """The node's event log: what happened, in order, for the API's live stream and the CLI's progress.
 
-One ring buffer; readers ask for everything after an id, so a slow reader loses old events and never holds up the node.
+One ring buffer; readers ask for everything after an id, so a slow reader loses old events and never holds up
+the node.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import trio
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened: `id` increases by one, `kind` is dotted (`chain.head`, `job.round`), `data` is JSON."""
+    """One thing that happened: `id` increases by one, `kind` is dotted (`chain.head`, `job.round`), `data` is
+    JSON.
+    """
 
     id: int
     kind: str

@@ -1,0 +1,64 @@
+"""The node's events as a server-sent event stream (WHATWG HTML, section 9.2), resumable by
+`Last-Event-ID`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import trio
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+
+from p2pml.api.facade import NodeFacade
+from p2pml.node.views import EventView
+
+KEEPALIVE_S = 10.0
+"""A comment line is sent after this silence, so that a dead connection is noticed."""
+
+
+def router(node: NodeFacade) -> APIRouter:
+    """The `/events` route."""
+    routes = APIRouter()
+
+    @routes.get("/events", response_class=StreamingResponse)
+    async def events(
+        after: int | None = Query(
+            None, ge=0, description="start behind this event id; default: only new ones"
+        ),
+        job: str | None = Query(None, description="only events of this job"),
+        last_event_id: str | None = Header(None),
+    ) -> StreamingResponse:
+        start = node.last_event_id if after is None else after
+        if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
+            start = int(last_event_id)
+        return StreamingResponse(
+            stream(node, start, job), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+
+    return routes
+
+
+async def stream(node: NodeFacade, after: int, job: str | None = None) -> AsyncIterator[str]:
+    """Frames of events with ids greater than `after`, for ever; only those of one job when it is given.
+
+    A reader that asks for an id which this node never gave (it was restarted) gets everything that is kept.
+    """
+    seen = after if after <= node.last_event_id else 0
+    yield ": connected\n\n"
+    while True:
+        for event in node.events_since(seen):
+            seen = event.id
+            if job is None or event.data.get("job") == job:
+                yield frame(event)
+        with trio.move_on_after(KEEPALIVE_S) as waited:
+            await node.wait_for_events(seen)
+        if waited.cancelled_caught:
+            yield ": keep-alive\n\n"
+
+
+def frame(event: EventView) -> str:
+    """One event as text: JSON has no raw line breaks, so one `data:` line holds it."""
+    data = json.dumps(event.data, separators=(",", ":"), ensure_ascii=True)
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {data}\n\n"

@@ -1,0 +1,177 @@
+"""The end points. `read_routes` serve anyone on this machine; `write_routes` only who may open the home's
+socket.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Query
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+
+from p2pml.api.facade import NodeFacade
+from p2pml.errors import ExitCode, UserError
+from p2pml.node import views
+
+MAX_TX_HEX = 2 * 16 * 1024
+MAX_SPEC_CHARS = 256 * 1024
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SubmitRequest(_Request):
+    """A signed transaction, encoded, as hexadecimal text."""
+
+    transaction: str = Field(max_length=MAX_TX_HEX, pattern=r"^([0-9a-f]{2})+$")
+
+
+class SeedRequest(_Request):
+    """Offer a file or folder of this machine, by its absolute path."""
+
+    action: Literal["seed"]
+    path: str
+    name: str | None = Field(None, min_length=1, max_length=128)
+    private: bool = False
+    allowed: list[str] = Field(default_factory=list, max_length=256)
+
+
+class GetRequest(_Request):
+    """Fetch a dataset by name, by info-hash, or by its metainfo file (base64)."""
+
+    action: Literal["get"]
+    dataset: str = Field("", max_length=256)
+    metainfo: Base64Bytes | None = None
+    wanted: list[int] | None = Field(None, max_length=100_000)
+
+
+class JobRequest(_Request):
+    """A job spec (YAML text); relative paths in it start at `base_dir`, errors in it name `origin`."""
+
+    spec: str = Field(max_length=MAX_SPEC_CHARS)
+    base_dir: str
+    origin: str = "spec"
+
+
+class Accepted(BaseModel):
+    """The request was taken; its effect shows later."""
+
+    accepted: bool = True
+
+
+DatasetRequest = Annotated[SeedRequest | GetRequest, Body(discriminator="action")]
+
+
+def read_routes(node: NodeFacade) -> APIRouter:
+    """Everything that only looks: status and peers here, then the chain's, the datasets' and the jobs' end
+    points.
+    """
+    routes = APIRouter()
+
+    @routes.get("/status")
+    async def status() -> views.StatusView:
+        return node.status()
+
+    @routes.get("/peers")
+    async def peers() -> list[views.PeerView]:
+        return node.peers()
+
+    routes.include_router(_chain_routes(node))
+    routes.include_router(_work_routes(node))
+    return routes
+
+
+def _chain_routes(node: NodeFacade) -> APIRouter:
+    routes = APIRouter(tags=["chain"])
+
+    @routes.get("/accounts/{address}")
+    async def account(address: str) -> views.AccountView:
+        return await node.account(address)
+
+    @routes.get("/transactions/{tx_id}")
+    async def transaction(tx_id: str) -> views.TransactionView:
+        return await node.transaction(tx_id)
+
+    @routes.get("/blocks")
+    async def blocks(
+        first: Annotated[int | None, Query(ge=0)] = None, count: Annotated[int, Query(ge=1, le=500)] = 20
+    ) -> list[views.BlockView]:
+        return await node.blocks(first, count)
+
+    @routes.get("/blocks/{id_or_height}")
+    async def block(id_or_height: str) -> views.BlockView:
+        return await node.block(id_or_height)
+
+    @routes.get("/validators")
+    async def validators() -> list[views.ValidatorView]:
+        return node.validators()
+
+    @routes.get("/supply")
+    async def supply() -> views.SupplyView:
+        return node.supply()
+
+    return routes
+
+
+def _work_routes(node: NodeFacade) -> APIRouter:
+    routes = APIRouter(tags=["work"])
+
+    @routes.get("/datasets")
+    async def datasets() -> list[views.DatasetView]:
+        return node.datasets()
+
+    @routes.get("/datasets/{name_or_hash}")
+    async def dataset(name_or_hash: str) -> views.DatasetView:
+        return node.dataset(name_or_hash)
+
+    @routes.get("/jobs")
+    async def jobs() -> list[dict[str, Any]]:
+        return node.jobs()
+
+    @routes.get("/jobs/{job_id}")
+    async def job(job_id: str) -> dict[str, Any]:
+        return node.job(job_id)
+
+    return routes
+
+
+def write_routes(node: NodeFacade) -> APIRouter:
+    """Everything that changes something."""
+    routes = APIRouter(tags=["changes"])
+
+    @routes.post("/transactions", status_code=202)
+    async def submit(request: SubmitRequest) -> views.SubmittedView:
+        return await node.submit(bytes.fromhex(request.transaction))
+
+    @routes.post("/datasets", status_code=202)
+    async def datasets(request: DatasetRequest) -> views.DatasetView:
+        if isinstance(request, SeedRequest):
+            path = _absolute(request.path)
+            return await node.seed(path, request.name, request.private, tuple(request.allowed))
+        wanted = None if request.wanted is None else tuple(request.wanted)
+        return await node.get(request.dataset, request.metainfo, wanted)
+
+    @routes.post("/jobs", status_code=202)
+    async def start_job(request: JobRequest) -> views.StartedJobView:
+        return await node.start_job(request.spec, _absolute(request.base_dir), request.origin)
+
+    @routes.delete("/jobs/{job_id}", status_code=202)
+    async def stop_job(job_id: str) -> Accepted:
+        await node.stop_job(job_id)
+        return Accepted()
+
+    @routes.post("/shutdown", status_code=202)
+    async def shutdown() -> Accepted:
+        node.request_shutdown()
+        return Accepted()
+
+    return routes
+
+
+def _absolute(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute() or "\0" in text:
+        raise UserError(f"{text!r} is not an absolute path", "give the path from the root", ExitCode.USAGE)
+    return path

@@ -1,0 +1,199 @@
+"""What a node tells about itself: plain records that the HTTP API serves as JSON.
+
+Amounts are whole base units (10^8 per token). Hashes and ids are hexadecimal, accounts in their address form,
+times milliseconds since 1970 unless a field says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from p2pml.errors import ExitCode, UserError
+
+
+class NotFound(UserError):
+    """What was asked for does not exist here."""
+
+    def __init__(self, cause: str, fix: str = "") -> None:
+        super().__init__(cause, fix, ExitCode.FAILURE)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadView:
+    """The newest block of the chain that this node follows; height -1 before the first block."""
+
+    id: str
+    height: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    """`worker`: starting, ready or off (then `worker_reason` says why). `slot` is the slot of this moment."""
+
+    version: str
+    name: str
+    pid: int
+    uptime_s: float
+    peer_id: str
+    addresses: list[str]
+    account: str
+    network: str
+    chain_id: str
+    head: HeadView
+    slot: int
+    slot_ms: int
+    peers: int
+    trainer: bool
+    worker: str
+    worker_reason: str
+    balance: int
+    rating: int
+    datasets: int
+    jobs_running: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    peer_id: str
+    name: str
+    account: str
+    rating: int
+    trainer: bool
+    busy: bool
+    height: int
+    connected: bool
+    addresses: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionView:
+    """`height` and `block` are null while the transaction waits for a block."""
+
+    id: str
+    type: str
+    sender: str
+    nonce: int
+    fee: int
+    valid_until_slot: int
+    payload: dict[str, Any]
+    height: int | None = None
+    block: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """`next_nonce` counts this node's waiting transactions too; `proposed` counts blocks by this account."""
+
+    address: str
+    balance: int
+    nonce: int
+    next_nonce: int
+    rating: int
+    transactions: list[TransactionView] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundView:
+    """One training round on the chain; accuracy and loss in parts per million."""
+
+    job: str
+    round: int
+    samples: int
+    receipts: int
+    accuracy_ppm: int
+    loss_ppm: int
+    model_in: str
+    model_out: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockView:
+    id: str
+    height: int
+    slot: int
+    timestamp_ms: int
+    previous: str
+    proposer: str
+    proposer_name: str
+    rank: int
+    target: str
+    state_root: str
+    transactions: list[TransactionView]
+    rounds: list[RoundView]
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorView:
+    """`share` is the probability of being drawn at rank 0 of a slot."""
+
+    address: str
+    name: str
+    rating: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class SupplyView:
+    """The chain's books: `balances + escrow == genesis + issued - burned` when `adds_up`."""
+
+    genesis: int
+    issued: int
+    burned: int
+    balances: int
+    escrow: int
+    adds_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedView:
+    """A transaction that this node took and passes on."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    index: int
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetView:
+    """`have` of `pieces` are on disk and verified, `wanted` is how many this node asks for.
+
+    `sources` are bytes received by peer id; `rate_down` and `rate_up` are bytes per second.
+    """
+
+    infohash: str
+    name: str
+    size: int
+    private: bool
+    complete: bool
+    have: int
+    pieces: int
+    wanted: int
+    peers: int
+    rate_down: float
+    rate_up: float
+    sources: dict[str, int]
+    files: list[FileView]
+    folder: str
+    torrent_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartedJobView:
+    """A job that was taken on; events of it have ids greater than `events_after`."""
+
+    id: str
+    events_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    id: int
+    kind: str
+    data: dict[str, Any]
