@@ -34,18 +34,12 @@ def path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """
     if not 0 <= index < len(leaves):
         raise IndexError(f"leaf {index} of {len(leaves)}")
-    hashes = [leaf_hash(leaf) for leaf in leaves]
-    up: list[bytes] = []
-    while len(hashes) > 1:
-        split = _split(len(hashes))
-        if index < split:
-            up.append(_root(hashes[split:]))
-            hashes = hashes[:split]
-        else:
-            up.append(_root(hashes[:split]))
-            hashes = hashes[split:]
-            index -= split
-    return tuple(reversed(up))
+    return paths(leaves)[index]
+
+
+def paths(leaves: Sequence[bytes]) -> tuple[tuple[bytes, ...], ...]:
+    """The audit paths of all leaves, in time n log n."""
+    return tuple(tuple(audit) for audit in _paths([leaf_hash(leaf) for leaf in leaves])[1])
 
 
 def verify_path(leaf: bytes, index: int, size: int, audit: Sequence[bytes], expected: bytes) -> bool:
@@ -83,3 +77,17 @@ def _root(hashes: list[bytes]) -> bytes:
         return hashes[0]
     split = _split(len(hashes))
     return node_hash(_root(hashes[:split]), _root(hashes[split:]))
+
+
+def _paths(hashes: list[bytes]) -> tuple[bytes, list[list[bytes]]]:
+    """The root, and each leaf's path from its sibling up."""
+    if len(hashes) <= 1:
+        return _root(hashes), [[] for _ in hashes]
+    split = _split(len(hashes))
+    left, left_paths = _paths(hashes[:split])
+    right, right_paths = _paths(hashes[split:])
+    for audit in left_paths:
+        audit.append(right)
+    for audit in right_paths:
+        audit.append(left)
+    return node_hash(left, right), left_paths + right_paths

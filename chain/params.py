@@ -62,6 +62,8 @@ class ChainParams:
             raise ParamsError("proposer_share_percent must be at most 100")
         if self.max_user_txs > 4096 or self.max_round_records > 4096:
             raise ParamsError("max_user_txs and max_round_records must be at most 4096")
+        if self.issuance_per_block > 1_000 * TOKEN:
+            raise ParamsError("issuance_per_block must be at most 1,000 tokens, or amounts outgrow 64 bits")
         if self.max_tx_bytes > 1024 * 1024 or self.max_body_bytes > 8 * 1024 * 1024:
             raise ParamsError("max_tx_bytes must be at most 1 MiB, max_body_bytes at most 8 MiB")
 

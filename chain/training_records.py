@@ -16,7 +16,8 @@ from chain.codec import Item, array, items, octets, pack, uint, unpack
 from chain.crypto import H, Keypair, verify
 
 MAX_ROUNDS = 2**32 - 1
-MAX_CLIENTS = 2**32 - 1
+MAX_CLIENTS = 4096
+"""Clients, and so receipts, of one round. The state lists a round's paid clients in one entry."""
 MAX_PATH = 40
 RECORD_BYTES = 512
 RECEIPT_BYTES = 1024
@@ -64,7 +65,7 @@ class Commitment:
             octets(chain_id, 32, "chain_id"),
             octets(job, 32, "job"),
             uint(round_, "round", high=MAX_ROUNDS),
-            uint(client, "client", high=MAX_CLIENTS),
+            uint(client, "client", high=MAX_CLIENTS - 1),
             octets(trainer, 32, "trainer"),
             uint(samples, "samples", low=1, high=2**48),
             octets(model_in, 32, "model_in"),
@@ -142,7 +143,7 @@ class SettledReceipt:
         receipt, index, path = array(item, 3, "settled receipt")
         return cls(
             Receipt.from_item(receipt),
-            uint(index, "index", high=MAX_CLIENTS),
+            uint(index, "index", high=MAX_CLIENTS - 1),
             tuple(octets(node, 32, "path node") for node in items(path, MAX_PATH, "path")),
         )
 
@@ -235,7 +236,10 @@ def receipts_root(receipts: Iterable[Receipt]) -> bytes:
 def settle_receipts(receipts: Sequence[Receipt]) -> tuple[SettledReceipt, ...]:
     """Each receipt with its index and path in the tree of `receipts_root(receipts)`."""
     leaves = [receipt.encode() for receipt in receipts]
-    return tuple(SettledReceipt(receipt, i, merkle.path(leaves, i)) for i, receipt in enumerate(receipts))
+    return tuple(
+        SettledReceipt(receipt, i, path)
+        for i, (receipt, path) in enumerate(zip(receipts, merkle.paths(leaves), strict=True))
+    )
 
 
 def batches(

@@ -1,0 +1,175 @@
+"""The entries of the state and their keys. Every entry is immutable; a change makes a new one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+
+from chain.codec import Item, pack
+from chain.training_records import RoundRecord
+
+
+def account_key(public: bytes) -> bytes:
+    return b"a" + public
+
+
+def job_key(job: bytes) -> bytes:
+    return b"j" + job
+
+
+def round_key(job: bytes, round_: int) -> bytes:
+    return b"r" + job + round_.to_bytes(8, "big")
+
+
+def dataset_key(infohash: bytes) -> bytes:
+    return b"d" + infohash
+
+
+def name_key(name: str) -> bytes:
+    return b"n" + name.encode()
+
+
+@dataclass(frozen=True)
+class Account:
+    """Balance in base units and the nonce that the account's next transaction must carry."""
+
+    balance: int = 0
+    nonce: int = 0
+
+    @cached_property
+    def encoded(self) -> bytes:
+        return pack((self.balance, self.nonce))
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A dataset as announced by `owner` (32-byte account) in block `height`."""
+
+    name: str
+    infohash: bytes
+    size: int
+    licence: str
+    public: bool
+    owner: bytes
+    height: int
+
+    @cached_property
+    def encoded(self) -> bytes:
+        return pack((self.name, self.infohash, self.size, self.licence, self.public, self.owner, self.height))
+
+
+@dataclass(frozen=True)
+class NameEntry:
+    """The infohash behind a dataset's name."""
+
+    infohash: bytes
+
+    @cached_property
+    def encoded(self) -> bytes:
+        return pack(self.infohash)
+
+
+class JobStatus(IntEnum):
+    """OPEN -> RUNNING (first round record) -> CHALLENGE (final settle, cancel or deadline) -> CLOSED,
+    or REFUNDED when nothing was ever paid."""
+
+    OPEN = 0
+    RUNNING = 1
+    CHALLENGE = 2
+    CLOSED = 3
+    REFUNDED = 4
+
+    @property
+    def active(self) -> bool:
+        """Whether rounds may still be recorded."""
+        return self <= JobStatus.RUNNING
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training job and its escrow.
+
+    Args:
+        id: 32 bytes, the id of the JOB_OPEN transaction.
+        requester: 32-byte account that opened it.
+        dataset: infohash of the training data.
+        model_hash: SHA-256 of the initial model.
+        model: SHA-256 of the current model: the last record's `model_out`.
+        rounds: most rounds.
+        price: base units per sample.
+        budget: base units locked at the start.
+        escrow: base units still locked.
+        paid: base units paid to trainers.
+        deadline_slot: last slot in which rounds may be recorded.
+        mode: `trusted`.
+        status: see JobStatus.
+        next_round: the round that the next record must have; so many are recorded.
+        challenge_end: last slot of the challenge window, 0 before it begins.
+    """
+
+    id: bytes
+    requester: bytes
+    dataset: bytes
+    model_hash: bytes
+    model: bytes
+    rounds: int
+    price: int
+    budget: int
+    escrow: int
+    paid: int
+    deadline_slot: int
+    mode: str
+    status: JobStatus = JobStatus.OPEN
+    next_round: int = 0
+    challenge_end: int = 0
+
+    @property
+    def due_slot(self) -> int | None:
+        """The slot after which the job changes by itself; None when it is over."""
+        if self.status.active:
+            return self.deadline_slot
+        return self.challenge_end if self.status is JobStatus.CHALLENGE else None
+
+    @cached_property
+    def encoded(self) -> bytes:
+        return pack(
+            (
+                self.id, self.requester, self.dataset, self.model_hash, self.model, self.rounds, self.price,
+                self.budget, self.escrow, self.paid, self.deadline_slot, self.mode, int(self.status),
+                self.next_round, self.challenge_end,
+            )
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RoundEntry:
+    """A job's round: its record, and what of it has been paid.
+
+    Args:
+        record: None when receipts of a round without a record were claimed.
+        clients: clients that have been paid, ascending; each at most once.
+        settled_samples: samples of the paid receipts that are in the record's tree.
+    """
+
+    record: RoundRecord | None
+    clients: tuple[int, ...] = ()
+    settled_samples: int = 0
+
+    @cached_property
+    def encoded(self) -> bytes:
+        record: tuple[Item, ...] = () if self.record is None else self.record.to_item()
+        return pack((record, self.clients, self.settled_samples))
+
+
+Entry = Account | DatasetEntry | NameEntry | Job | RoundEntry
+
+
+def held_balance(entry: Entry | None) -> int:
+    """Base units in an account."""
+    return entry.balance if isinstance(entry, Account) else 0
+
+
+def held_escrow(entry: Entry | None) -> int:
+    """Base units locked in a job."""
+    return entry.escrow if isinstance(entry, Job) else 0

@@ -1,0 +1,355 @@
+"""The ledger after a block: accounts, datasets, jobs, randomness and the books.
+
+A `State` is immutable and knows only what its block changed; everything else it asks its parent.
+After 64 layers it copies all entries into one dictionary of its own, so look-ups stay short and old
+states can be freed. A `Draft` is the one mutable overlay, used while a block or a transaction is tried;
+throwing it away leaves no trace.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import insort
+from dataclasses import dataclass
+
+from chain import buckets, lottery
+from chain.codec import pack
+from chain.crypto import H
+from chain.entries import (
+    Account,
+    DatasetEntry,
+    Entry,
+    Job,
+    NameEntry,
+    RoundEntry,
+    account_key,
+    dataset_key,
+    held_balance,
+    held_escrow,
+    job_key,
+    name_key,
+    round_key,
+)
+from chain.errors import ChainError, InvalidTransaction
+from chain.genesis import Genesis
+from chain.weights import WeightTable
+
+MAX_LAYERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """The books, base units: balances + escrow = genesis + issued - burned."""
+
+    genesis: int
+    issued: int
+    burned: int
+    balances: int
+    escrow: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether the books add up."""
+        return self.balances + self.escrow == self.genesis + self.issued - self.burned
+
+
+@dataclass(frozen=True, slots=True)
+class Randomness:
+    """The mix of rank-0 VRF outputs now, and as it was at the end of the two epochs before this one."""
+
+    mix: bytes
+    end_1: bytes
+    end_2: bytes
+
+    def entering(self, epochs: int) -> Randomness:
+        """The same after the border of `epochs` epochs."""
+        if epochs == 0:
+            return self
+        return Randomness(self.mix, self.mix, self.end_1 if epochs == 1 else self.mix)
+
+    def folded(self, beta: bytes) -> Randomness:
+        """With a rank-0 output in the mix."""
+        return Randomness(lottery.next_mix(self.mix, beta), self.end_1, self.end_2)
+
+
+class Ledger(ABC):
+    """Typed reading of entries, shared by State and Draft."""
+
+    genesis: Genesis
+
+    @abstractmethod
+    def entry(self, key: bytes) -> Entry | None:
+        """The entry under a raw key."""
+
+    def account(self, public: bytes) -> Account:
+        """The account; a zero one if it was never used."""
+        entry = self.entry(account_key(public))
+        return entry if isinstance(entry, Account) else Account()
+
+    def job(self, job: bytes) -> Job | None:
+        """The job of that 32-byte id."""
+        entry = self.entry(job_key(job))
+        return entry if isinstance(entry, Job) else None
+
+    def round(self, job: bytes, round_: int) -> RoundEntry | None:
+        """A round of a job, if it is recorded or something of it was paid."""
+        entry = self.entry(round_key(job, round_))
+        return entry if isinstance(entry, RoundEntry) else None
+
+    def dataset(self, infohash: bytes) -> DatasetEntry | None:
+        """The dataset announced with that infohash."""
+        entry = self.entry(dataset_key(infohash))
+        return entry if isinstance(entry, DatasetEntry) else None
+
+    def dataset_by_name(self, name: str) -> DatasetEntry | None:
+        """The dataset announced under that name."""
+        entry = self.entry(name_key(name))
+        return self.dataset(entry.infohash) if isinstance(entry, NameEntry) else None
+
+
+class State(Ledger):
+    """The immutable ledger after one block. Made by `genesis_state` and `Draft.seal` only.
+
+    Attributes:
+        genesis: the founding document.
+        block_id: 32-byte id of the block; the chain id at genesis.
+        height: blocks since genesis.
+        slot: the block's slot.
+        issued, burned, balances, escrow: base units.
+        due: (slot, job id), ascending: jobs that change by themselves after that slot.
+        weights: the table that draws proposers.
+    """
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        *,
+        block_id: bytes,
+        height: int,
+        slot: int,
+        books: Books,
+        due: tuple[tuple[int, bytes], ...],
+        randomness: Randomness,
+        weights: WeightTable,
+        own: dict[bytes, Entry],
+        parent: State | None,
+    ) -> None:
+        self.genesis = genesis
+        self.block_id = block_id
+        self.height = height
+        self.slot = slot
+        self.issued, self.burned = books.issued, books.burned
+        self.balances, self.escrow = books.balances, books.escrow
+        self.due = due
+        self.weights = weights
+        self._randomness = randomness
+        tree = buckets.EMPTY if parent is None else parent._tree
+        self._tree: buckets.Node = buckets.updated(tree, {key: entry.encoded for key, entry in own.items()})
+        self._layers: int = 1 if parent is None else parent._layers + 1
+        if parent is not None and self._layers > MAX_LAYERS:
+            own, parent, self._layers = {**parent._merged(), **own}, None, 1
+        self._own = own
+        self._parent = parent
+        self._root: bytes | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the block's slot."""
+        return self.slot // self.genesis.params.slots_per_epoch
+
+    @property
+    def mix(self) -> bytes:
+        """The mix of rank-0 VRF outputs up to this block."""
+        return self._randomness.mix
+
+    @property
+    def randomness(self) -> Randomness:
+        """The mix now and at the ends of the last two epochs."""
+        return self._randomness
+
+    def entry(self, key: bytes) -> Entry | None:
+        """The entry under a raw key."""
+        layer: State | None = self
+        while layer is not None:
+            found = layer._own.get(key)
+            if found is not None:
+                return found
+            layer = layer._parent
+        return None
+
+    def seed(self, epoch: int) -> bytes:
+        """The 32-byte draw seed of an epoch, for blocks that follow this state.
+
+        Fixed for this epoch and the next one; for later ones it is what holds if no block comes before.
+        Raises ChainError for an epoch that is over.
+        """
+        if epoch <= 2:
+            return lottery.genesis_seed(self.genesis.chain_id, epoch)
+        distance = epoch - self.epoch
+        if distance < 0:
+            raise ChainError(f"epoch {epoch} is over, this is {self.epoch}")
+        mixes = (self._randomness.end_2, self._randomness.end_1, self._randomness.mix)
+        return lottery.epoch_seed(epoch, mixes[min(distance, 2)])
+
+    def seed_at(self, slot: int) -> bytes:
+        """The draw seed of a slot."""
+        return self.seed(slot // self.genesis.params.slots_per_epoch)
+
+    def root(self) -> bytes:
+        """The 32-byte commitment to everything in this state; block h+1 carries it."""
+        if self._root is None:
+            random = self._randomness
+            meta = pack(
+                (
+                    self.height, self.slot, random.mix, random.end_1, random.end_2,
+                    self.issued, self.burned, self.balances, self.escrow,
+                )
+            )  # fmt: skip
+            self._root = H("state", self._tree.hash, self.weights.hash, meta)
+        return self._root
+
+    def supply(self) -> Supply:
+        """The books."""
+        return Supply(self.genesis.supply, self.issued, self.burned, self.balances, self.escrow)
+
+    def supply_ok(self) -> bool:
+        """Whether the books add up; checked at every block."""
+        return self.supply().ok
+
+    def accounts(self) -> dict[bytes, Account]:
+        """All accounts that were ever used; takes time in proportion to the whole state."""
+        return {key[1:]: entry for key, entry in sorted(self._merged().items()) if isinstance(entry, Account)}
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs, by id; takes time in proportion to the whole state."""
+        return tuple(entry for _, entry in sorted(self._merged().items()) if isinstance(entry, Job))
+
+    def datasets(self) -> tuple[DatasetEntry, ...]:
+        """All datasets, by name; takes time in proportion to the whole state."""
+        found = [entry for entry in self._merged().values() if isinstance(entry, DatasetEntry)]
+        return tuple(sorted(found, key=lambda entry: entry.name))
+
+    def _merged(self) -> dict[bytes, Entry]:
+        layers: list[dict[bytes, Entry]] = []
+        layer: State | None = self
+        while layer is not None:
+            layers.append(layer._own)
+            layer = layer._parent
+        merged: dict[bytes, Entry] = {}
+        for own in reversed(layers):
+            merged.update(own)
+        return merged
+
+
+@dataclass(slots=True)
+class Books:
+    """Running totals in base units. Balances and escrow follow the entries, issued and burned the rules."""
+
+    issued: int = 0
+    burned: int = 0
+    balances: int = 0
+    escrow: int = 0
+
+
+class Draft(Ledger):
+    """A mutable overlay over a State or another Draft; `commit` or forget it."""
+
+    def __init__(self, below: State | Draft) -> None:
+        self.genesis = below.genesis
+        books: Books | State = below.books if isinstance(below, Draft) else below
+        self.books: Books = Books(books.issued, books.burned, books.balances, books.escrow)
+        self.due: tuple[tuple[int, bytes], ...] = below.due
+        self._below = below
+        self._own: dict[bytes, Entry] = {}
+
+    def entry(self, key: bytes) -> Entry | None:
+        """The entry under a raw key."""
+        found = self._own.get(key)
+        return found if found is not None else self._below.entry(key)
+
+    def put(self, key: bytes, entry: Entry) -> None:
+        """Set an entry and keep the totals and the due list in step with it."""
+        old = self.entry(key)
+        self.books.balances += held_balance(entry) - held_balance(old)
+        self.books.escrow += held_escrow(entry) - held_escrow(old)
+        if isinstance(entry, Job):
+            self._reschedule(old.due_slot if isinstance(old, Job) else None, entry)
+        self._own[key] = entry
+
+    def credit(self, public: bytes, amount: int) -> None:
+        """Add base units to an account."""
+        account = self.account(public)
+        self.put(account_key(public), Account(account.balance + amount, account.nonce))
+
+    def debit(self, public: bytes, amount: int, what: str) -> None:
+        """Take base units from an account. Raises InvalidTransaction if it has not so many."""
+        account = self.account(public)
+        if account.balance < amount:
+            raise InvalidTransaction(f"{what} of {amount} is more than the balance of {account.balance}")
+        self.put(account_key(public), Account(account.balance - amount, account.nonce))
+
+    def put_job(self, job: Job) -> None:
+        """Set a job."""
+        self.put(job_key(job.id), job)
+
+    def put_round(self, job: bytes, round_: int, entry: RoundEntry) -> None:
+        """Set a round of a job."""
+        self.put(round_key(job, round_), entry)
+
+    def put_dataset(self, entry: DatasetEntry) -> None:
+        """Set a dataset and the name it goes by."""
+        self.put(dataset_key(entry.infohash), entry)
+        self.put(name_key(entry.name), NameEntry(entry.infohash))
+
+    def commit(self) -> None:
+        """Write everything to the draft below. Raises ChainError if that is a State."""
+        if not isinstance(self._below, Draft):
+            raise ChainError("only a draft over a draft can be committed")
+        self._below._own.update(self._own)
+        self._below.books = self.books
+        self._below.due = self.due
+
+    def seal(self, block_id: bytes, height: int, slot: int, randomness: Randomness) -> State:
+        """The state after the block. Raises ChainError if this draft does not lie on a State."""
+        if not isinstance(self._below, State):
+            raise ChainError("only a draft over a state can be sealed")
+        return State(
+            self.genesis,
+            block_id=block_id,
+            height=height,
+            slot=slot,
+            books=self.books,
+            due=self.due,
+            randomness=randomness,
+            weights=self._below.weights,
+            own=self._own,
+            parent=self._below,
+        )
+
+    def _reschedule(self, old_slot: int | None, job: Job) -> None:
+        due = list(self.due)
+        if old_slot is not None:
+            due.remove((old_slot, job.id))
+        if job.due_slot is not None:
+            insort(due, (job.due_slot, job.id))
+        self.due = tuple(due)
+
+
+def genesis_state(genesis: Genesis) -> State:
+    """Height 0: the allocations and nothing else."""
+    own: dict[bytes, Entry] = {
+        account_key(account): Account(amount) for account, amount in genesis.allocations
+    }
+    seed = genesis.chain_id
+    return State(
+        genesis,
+        block_id=genesis.chain_id,
+        height=0,
+        slot=0,
+        books=Books(balances=genesis.supply),
+        due=(),
+        randomness=Randomness(seed, seed, seed),
+        weights=WeightTable.of(genesis),
+        own=own,
+        parent=None,
+    )

@@ -1,0 +1,219 @@
+"""State transition: one block applied to its parent's state. Pure, and the only place where rules meet.
+
+`apply_block` checks everything but the clock, which is the fork choice's: draw, VRF, seal, target,
+timestamp, roots, caps, every transaction and record, and the books. Invalid input raises a subclass of
+InvalidError and changes nothing, because states are immutable.
+"""
+
+from __future__ import annotations
+
+from chain import jobs, lottery, vrf
+from chain.crypto import H, verify
+from chain.entries import Account, DatasetEntry, account_key
+from chain.errors import ChainError, InvalidBlock, InvalidRecord, InvalidTransaction
+from chain.state import Draft, State
+from chain.training_records import RoundRecord
+from chain.transactions import (
+    DatasetRecord,
+    JobCancel,
+    JobClaim,
+    JobOpen,
+    JobSettle,
+    Transfer,
+    Tx,
+)
+from chain.types import Block, Body, SealedHeader
+
+
+def seal_message(chain_id: bytes, block_id: bytes) -> bytes:
+    """What the proposer signs."""
+    return H("seal", chain_id, block_id)
+
+
+def slot_of(state: State, timestamp_ms: int) -> int:
+    """The slot of a block's timestamp. Raises InvalidBlock if it is off the grid."""
+    since = timestamp_ms - state.genesis.time_ms
+    if since % state.genesis.params.slot_ms or since < 0:
+        raise InvalidBlock(f"the timestamp {timestamp_ms} is not the start of a slot")
+    return since // state.genesis.params.slot_ms
+
+
+def check_sealed(parent: State, sealed: SealedHeader, *, verify_seals: bool = True) -> bytes:
+    """Check a sealed header against its parent's state and return its VRF output (64 bytes).
+
+    With `verify_seals=False` the signature and the VRF proof are believed: for blocks that this node
+    checked before and kept in its own database. Raises InvalidBlock.
+    """
+    genesis, params = parent.genesis, parent.genesis.params
+    if sealed.prev != parent.block_id or sealed.height != parent.height + 1:
+        raise InvalidBlock("the block does not follow its parent")
+    slot = slot_of(parent, sealed.timestamp_ms)
+    if slot <= parent.slot:
+        raise InvalidBlock(f"slot {slot} is not after the parent's slot {parent.slot}")
+    if sealed.rank >= params.ranks:
+        raise InvalidBlock(f"rank {sealed.rank} does not exist")
+    if sealed.header.target != lottery.target(parent.weights.total):
+        raise InvalidBlock("the target is not that of the weight table")
+    if sealed.leaf0.parent_state_root != parent.root():
+        raise InvalidBlock("the parent's state root is another one")
+    if not sealed.path_ok():
+        raise InvalidBlock("leaf 0 is not under the header's root")
+    seed = parent.seed_at(slot)
+    if lottery.rank_of(sealed.proposer, seed, slot, sealed.rank + 1, parent.weights) != sealed.rank:
+        raise InvalidBlock(f"the proposer was not drawn for rank {sealed.rank} of slot {slot}")
+    return _output(parent, sealed, lottery.alpha(genesis.chain_id, slot, seed), verify_seals)
+
+
+def _output(parent: State, sealed: SealedHeader, alpha: bytes, verify_seals: bool) -> bytes:
+    beta: bytes | None = None
+    if not verify_seals:
+        beta = vrf.output(sealed.leaf0.vrf_proof)
+    else:
+        message = seal_message(parent.genesis.chain_id, sealed.block_id)
+        if not verify(sealed.proposer, message, sealed.seal):
+            raise InvalidBlock("the seal is not the proposer's")
+        weight = parent.weights.get(sealed.proposer)
+        if weight is not None:
+            beta = vrf.verify(weight.vrf_public, alpha, sealed.leaf0.vrf_proof)
+    if beta is None:
+        raise InvalidBlock("the VRF proof does not hold")
+    return beta
+
+
+def apply_block(parent: State, block: Block, *, verify_seals: bool = True) -> State:
+    """The state after `block`. Raises InvalidBlock."""
+    return apply_body(parent, block, check_sealed(parent, block.sealed, verify_seals=verify_seals))
+
+
+def apply_body(parent: State, block: Block, beta: bytes) -> State:
+    """The second half of `apply_block`, for a sealed header whose check returned `beta`."""
+    body, sealed, params = block.body, block.sealed, parent.genesis.params
+    if not block.root_ok():
+        raise InvalidBlock("the body is not the one under the header's root")
+    if body.ratings or body.votes or body.evidence:
+        raise InvalidBlock("ratings, votes and evidence must be empty")
+    if len(body.encode()) > params.max_body_bytes:
+        raise InvalidBlock(f"the body has more than {params.max_body_bytes} bytes")
+    if len(body.txs) > params.max_user_txs or len(body.records) > params.max_round_records:
+        raise InvalidBlock("the body has more items than its caps allow")
+    slot = slot_of(parent, sealed.timestamp_ms)
+    draft = open_slot(parent, slot)
+    _apply_items(draft, body, slot, sealed.height, sealed.proposer)
+    state = finish(draft, parent, sealed.proposer, sealed.rank, slot, beta, sealed.block_id)
+    if not state.supply_ok():
+        raise ChainError(f"the books do not add up after {sealed.block_id.hex()[:16]}: {state.supply()}")
+    return state
+
+
+def open_slot(parent: State, slot: int) -> Draft:
+    """A draft for a block in `slot`, after the jobs that are due have moved on."""
+    draft = Draft(parent)
+    jobs.advance(draft, slot)
+    return draft
+
+
+def finish(
+    draft: Draft, parent: State, proposer: bytes, rank: int, slot: int, beta: bytes, block_id: bytes
+) -> State:
+    """Issue the proposer's reward and seal the draft.
+
+    Only the proposer's share of the issuance is issued: nobody votes or audits, so nobody is paid for it.
+    """
+    reward = parent.genesis.params.proposer_reward
+    if reward:
+        draft.credit(proposer, reward)
+        draft.books.issued += reward
+    per_epoch = parent.genesis.params.slots_per_epoch
+    randomness = parent.randomness.entering(slot // per_epoch - parent.epoch)
+    if rank == 0:
+        randomness = randomness.folded(beta)
+    return draft.seal(block_id, parent.height + 1, slot, randomness)
+
+
+def apply_record(draft: Draft, record: RoundRecord) -> None:
+    """Apply one round record, wholly or not at all. Raises InvalidRecord."""
+    trial = Draft(draft)
+    jobs.apply_record(trial, record)
+    trial.commit()
+
+
+def check_tx_alone(draft: Draft | State, tx: Tx, slot: int) -> None:
+    """What needs no account: chain, size, expiry, fee, signature. Raises InvalidTransaction."""
+    params = draft.genesis.params
+    if tx.chain_id != draft.genesis.chain_id:
+        raise InvalidTransaction("the transaction is for another chain")
+    if len(tx.encoded) > params.max_tx_bytes:
+        raise InvalidTransaction(f"the transaction has more than {params.max_tx_bytes} bytes")
+    if slot > tx.valid_until_slot:
+        raise InvalidTransaction(f"the transaction expired after slot {tx.valid_until_slot}")
+    if tx.fee < params.min_fee:
+        raise InvalidTransaction(f"the fee of {tx.fee} is below the minimum of {params.min_fee}")
+    if not tx.signature_ok:
+        raise InvalidTransaction("the signature does not hold")
+
+
+def apply_tx(draft: Draft, tx: Tx, slot: int, height: int, proposer: bytes) -> None:
+    """Apply one transaction to the draft, wholly or not at all. Raises InvalidTransaction."""
+    check_tx_alone(draft, tx, slot)
+    account = draft.account(tx.sender)
+    if tx.nonce != account.nonce:
+        raise InvalidTransaction(f"the nonce is {tx.nonce}, the account's next is {account.nonce}")
+    trial = Draft(draft)
+    trial.put(account_key(tx.sender), Account(account.balance, account.nonce + 1))
+    # A trainer who owns nothing yet pays the fee of a claim out of what the claim brings.
+    fee_last = isinstance(tx.payload, JobClaim)
+    if not fee_last:
+        trial.debit(tx.sender, tx.fee, "the fee")
+    _apply_payload(trial, tx, slot, height)
+    if fee_last:
+        trial.debit(tx.sender, tx.fee, "the fee")
+    trial.credit(proposer, tx.fee)
+    trial.commit()
+
+
+def check_tx(state: State, tx: Tx, slot: int) -> None:
+    """Whether `tx` could be the next transaction after `state`. Raises InvalidTransaction."""
+    apply_tx(open_slot(state, slot), tx, slot, state.height + 1, tx.sender)
+
+
+def _apply_items(draft: Draft, body: Body, slot: int, height: int, proposer: bytes) -> None:
+    for index, record in enumerate(body.records):
+        try:
+            apply_record(draft, record)
+        except InvalidRecord as error:
+            raise InvalidBlock(f"round record {index}: {error}") from None
+    for index, tx in enumerate(body.txs):
+        try:
+            apply_tx(draft, tx, slot, height, proposer)
+        except InvalidTransaction as error:
+            raise InvalidBlock(f"transaction {index}: {error}") from None
+
+
+def _apply_payload(draft: Draft, tx: Tx, slot: int, height: int) -> None:
+    payload = tx.payload
+    match payload:
+        case Transfer():
+            draft.debit(tx.sender, payload.amount, "the transfer")
+            draft.credit(payload.to, payload.amount)
+        case DatasetRecord():
+            _announce(draft, tx.sender, payload, height)
+        case JobOpen():
+            jobs.open_job(draft, slot, tx.id, tx.sender, payload)
+        case JobSettle():
+            jobs.settle(draft, slot, tx.sender, payload)
+        case JobClaim():
+            jobs.claim(draft, payload)
+        case JobCancel():
+            jobs.cancel(draft, slot, tx.sender, payload)
+
+
+def _announce(draft: Draft, owner: bytes, payload: DatasetRecord, height: int) -> None:
+    if draft.dataset(payload.infohash) is not None:
+        raise InvalidTransaction("a dataset with this infohash is announced already")
+    if draft.dataset_by_name(payload.name) is not None:
+        raise InvalidTransaction(f"the name {payload.name!r} is taken")
+    draft.put_dataset(
+        DatasetEntry(
+            payload.name, payload.infohash, payload.size, payload.licence, payload.public, owner, height
+        )
+    )

@@ -1,0 +1,59 @@
+"""The weight table: who may be drawn, with which rating."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+from chain.codec import pack
+from chain.crypto import H
+from chain.genesis import Genesis
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One validator: 32-byte account, 32-byte VRF key, rating of at least 1."""
+
+    public: bytes
+    vrf_public: bytes
+    rating: int
+
+
+@dataclass(frozen=True)
+class WeightTable:
+    """Validators sorted by account; together they own the rating units 0..total-1 in that order."""
+
+    entries: tuple[Weight, ...]
+
+    @classmethod
+    def of(cls, genesis: Genesis) -> WeightTable:
+        """The founders' ratings, which hold until an audited table takes effect."""
+        return cls(tuple(Weight(f.public, f.vrf_public, f.rating) for f in genesis.validators))
+
+    @cached_property
+    def _bounds(self) -> tuple[int, ...]:
+        return tuple(accumulate(entry.rating for entry in self.entries))
+
+    @cached_property
+    def _by_public(self) -> dict[bytes, Weight]:
+        return {entry.public: entry for entry in self.entries}
+
+    @property
+    def total(self) -> int:
+        """W, the sum of all ratings."""
+        return self._bounds[-1]
+
+    def get(self, public: bytes) -> Weight | None:
+        """The entry of an account."""
+        return self._by_public.get(public)
+
+    def owner(self, unit: int) -> Weight:
+        """Who owns rating unit `unit` of 0..total-1."""
+        return self.entries[bisect_right(self._bounds, unit)]
+
+    @cached_property
+    def hash(self) -> bytes:
+        """32 bytes, part of the state root."""
+        return H("weights", pack(tuple((e.public, e.vrf_public, e.rating) for e in self.entries)))
