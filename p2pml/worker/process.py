@@ -1,0 +1,236 @@
+"""The node's side of its worker: start the process, wait until it is ready, call it, and start another when
+it dies.
+
+The worker connects back by WebSocket to a port on the loopback interface and proves by a random token, handed
+to it in its environment, that it is ours. Whatever happens to it is an exception of the call that it happened
+to, never the node's end.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+from trio_websocket import ConnectionClosed, WebSocketRequest, WebSocketServer, serve_websocket
+
+from p2pml.worker.protocol import MAX_MESSAGE, Hello, Message, Progress, Request
+from p2pml.worker.session import Session, WorkerDied, WorkerError, WorkerUnavailable
+
+__all__ = ["WorkerDied", "WorkerError", "WorkerSupervisor", "WorkerUnavailable"]
+
+R = TypeVar("R", bound=Message)
+log = logging.getLogger(__name__)
+
+LOG_BYTES = 4 << 20
+"""A worker log longer than this is put aside as `worker.log.1` before the next start."""
+
+MAX_BACKOFF = 60.0
+"""Seconds between two starts, at most."""
+
+
+def default_memory_limit() -> int:
+    """Bytes a worker may hold resident: half of the machine's memory, but 2 GiB where that is less."""
+    return max(2 << 30, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+
+
+class WorkerSupervisor:
+    """One worker process, kept alive.
+
+    Args:
+        log_file: where its standard output and error go, appended.
+        threads: threads of one TensorFlow operation; with 1 an update is the same bits every time.
+        memory_limit: resident bytes over which it is killed; half of the machine's memory when None.
+        backoff: seconds before the first restart; doubles with each death in a row.
+    """
+
+    def __init__(
+        self,
+        log_file: Path,
+        threads: int = 1,
+        *,
+        memory_limit: int | None = None,
+        backoff: float = 1.0,
+    ) -> None:
+        self._log_file = log_file
+        self._threads = threads
+        self._memory_limit = memory_limit or default_memory_limit()
+        self._backoff = backoff
+        self._turn = trio.Lock()
+        self._changed = trio.Event()
+        self._session: Session | None = None
+        self._refusal = ""
+        self._starts = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker has imported TensorFlow and takes calls."""
+        return self._session is not None and self._session.hello is not None
+
+    @property
+    def status(self) -> str:
+        """`starting`, `ready`, `busy` or `unavailable: <reason>`."""
+        if self._refusal:
+            return f"unavailable: {self._refusal}"
+        if self._session is None or self._session.hello is None:
+            return "starting"
+        return "busy" if self._session.busy else "ready"
+
+    @property
+    def hello(self) -> Hello | None:
+        """What the living worker said of itself; None until it is ready."""
+        return self._session.hello if self._session is not None else None
+
+    @property
+    def starts(self) -> int:
+        """How many processes have been started."""
+        return self._starts
+
+    async def wait_ready(self) -> Hello:
+        """Wait for a worker that takes calls.
+
+        Raises:
+            WorkerUnavailable: this machine cannot run one, or the supervisor has stopped.
+        """
+        while True:
+            if self._refusal:
+                raise WorkerUnavailable(self._refusal)
+            if self._session is not None and self._session.hello is not None:
+                return self._session.hello
+            await self._changed.wait()
+
+    async def call(self, request: Request[R], progress: Callable[[Progress], None] | None = None) -> R:
+        """Have the worker carry out a request; calls wait for each other in order, and for the worker to be
+        ready.
+
+        Cancelling the caller cancels the work; a worker that does not stop within 10 s is killed.
+
+        Args:
+            request: what to do.
+            progress: called with each report, in this task's thread; must not raise.
+
+        Raises:
+            WorkerError: the request failed; the worker lives on. `refused` tells whether the request is to
+            blame. WorkerDied: the worker died meanwhile; another one is being started.
+            WorkerUnavailable: this machine cannot run a worker, or the supervisor has stopped.
+        """
+        async with self._turn:
+            await self.wait_ready()
+            assert self._session is not None
+            return await self._session.call(request, progress)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep a worker alive until cancelled; the process is dead when this returns."""
+        try:
+            async with trio.open_nursery() as nursery:
+                server: WebSocketServer = await nursery.start(self._serve)
+                task_status.started()
+                await self._keep_alive(f"ws://127.0.0.1:{server.port}/")
+                nursery.cancel_scope.cancel()
+        finally:
+            self._refusal = self._refusal or "the node is stopping"
+            self._notify()
+
+    async def _serve(self, *, task_status: trio.TaskStatus[WebSocketServer]) -> None:
+        await serve_websocket(
+            self._on_connection,
+            "127.0.0.1",
+            0,
+            None,
+            max_message_size=MAX_MESSAGE,
+            receive_buffer_size=1 << 18,
+            connect_timeout=10,
+            disconnect_timeout=1,
+            task_status=task_status,
+        )
+
+    async def _keep_alive(self, url: str) -> None:
+        pause = self._backoff
+        while not self._refusal:
+            was_ready = await self._one_life(url)
+            if self._refusal:
+                log.warning("no worker on this machine: %s", self._refusal)
+                return
+            pause = self._backoff if was_ready else min(2 * pause, MAX_BACKOFF)
+            await trio.sleep(pause)
+
+    async def _one_life(self, url: str) -> bool:
+        """Start a worker and wait for its end; whether it had become ready."""
+        token = secrets.token_hex(32)
+        try:
+            process = await self._spawn(url, token)
+        except OSError as error:
+            log.error("the worker process cannot be started: %s", error)
+            return False
+        self._starts += 1
+        session = self._session = Session(process, token, self._notify)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(session.watch_memory, self._memory_limit)
+                await process.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+            self._session = None
+            self._refusal = self._refusal or session.unable
+            session.end(process.returncode or 0)
+            self._notify()
+        if not session.unable:
+            log.warning("the worker died: %s; see %s", session.last_words, self._log_file)
+        return session.hello is not None
+
+    async def _spawn(self, url: str, token: str) -> trio.Process:
+        self._log_file.parent.mkdir(parents=True, exist_ok=True)
+        if self._log_file.exists() and self._log_file.stat().st_size > LOG_BYTES:
+            self._log_file.replace(self._log_file.with_name(self._log_file.name + ".1"))
+        with open(self._log_file, "ab") as output:
+            return await trio.lowlevel.open_process(
+                [sys.executable, "-m", "p2pml.worker"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=_environment(os.environ, url, token, self._threads),
+            )
+
+    async def _on_connection(self, request: WebSocketRequest) -> None:
+        session = self._session
+        given = dict(request.headers).get(b"authorization", b"")
+        if session is None or not hmac.compare_digest(given, b"Bearer " + session.token.encode()):
+            await request.reject(403)
+            return
+        try:
+            await session.serve(await request.accept())
+        except ConnectionClosed:
+            session.kill("it closed its connection")
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+
+def _environment(base: Mapping[str, str], url: str, token: str, threads: int) -> dict[str, str]:
+    # Threads are capped here because the libraries read these once, at import.
+    count = str(threads)
+    return {
+        **base,
+        "P2PML_WORKER_URL": url,
+        "P2PML_WORKER_TOKEN": token,
+        "P2PML_WORKER_PARENT": str(os.getpid()),
+        "P2PML_WORKER_THREADS": count,
+        "OMP_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+        "TF_NUM_INTRAOP_THREADS": count,
+        "TF_NUM_INTEROP_THREADS": count,
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -1,0 +1,206 @@
+"""One life of the worker process as the node sees it: its connection, the call it is busy with, and how it
+ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar, cast
+
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection
+
+from p2pml.worker.protocol import (
+    PROTOCOL_VERSION,
+    Cancel,
+    Failed,
+    Hello,
+    Message,
+    Progress,
+    ProtocolError,
+    Request,
+    Unable,
+    decode,
+    encode,
+)
+
+R = TypeVar("R", bound=Message)
+
+CANCEL_GRACE = 10.0
+"""Seconds that a worker has to stop when its call is cancelled; then it is killed."""
+
+SEND_TIMEOUT = 60.0
+"""Seconds in which a request must have been taken by the worker."""
+
+
+class WorkerError(Exception):
+    """A call to the worker failed.
+
+    Args:
+        reason: one line.
+        traceback: the worker's, for the owner of the job; may be empty.
+        refused: whether the request itself is to blame (its model, weights or data).
+    """
+
+    def __init__(self, reason: str, traceback: str = "", refused: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.traceback = traceback
+        self.refused = refused
+
+
+class WorkerDied(WorkerError):
+    """The process ended while it had a call."""
+
+
+class WorkerUnavailable(WorkerError):
+    """There is no worker and there will be none."""
+
+
+@dataclass(slots=True)
+class _Call:
+    id: int
+    progress: Callable[[Progress], None] | None
+    done: trio.Event = field(default_factory=trio.Event)
+    result: Message | WorkerError | None = None
+
+    def finish(self, result: Message | WorkerError) -> None:
+        self.result = result
+        self.done.set()
+
+
+class Session:
+    """A started worker process.
+
+    Args:
+        process: the process.
+        token: what it must show when it connects.
+        notify: called when `hello` or `unable` has changed.
+    """
+
+    def __init__(self, process: trio.Process, token: str, notify: Callable[[], None]) -> None:
+        self.token = token
+        self.hello: Hello | None = None
+        self.unable = ""
+        self.last_words = ""
+        self._process = process
+        self._notify = notify
+        self._ws: WebSocketConnection | None = None
+        self._call: _Call | None = None
+        self._last_id = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is running."""
+        return self._call is not None
+
+    async def serve(self, ws: WebSocketConnection) -> None:
+        """Read what the worker sends until its connection ends.
+
+        Raises:
+            ConnectionClosed: it ended.
+        """
+        self._ws = ws
+        while True:
+            data = await ws.get_message()
+            try:
+                if not isinstance(data, bytes):
+                    raise ProtocolError("a text message")
+                self._receive(*decode(data))
+            except ProtocolError as error:
+                self.kill(f"it sent {error}")
+                return
+
+    async def call(self, request: Request[R], progress: Callable[[Progress], None] | None) -> R:
+        """Send a request and wait for its answer; only one call at a time.
+
+        Raises:
+            WorkerError, WorkerDied: as `WorkerSupervisor.call`.
+        """
+        self._last_id += 1
+        call = self._call = _Call(self._last_id, progress)
+        try:
+            # A half-sent message could not be taken back: cancellation waits until the request is out.
+            with trio.CancelScope(shield=True):
+                await self._send(call.id, request)
+            await call.done.wait()
+        except trio.Cancelled:
+            with trio.move_on_after(CANCEL_GRACE, shield=True):
+                await self._send(call.id, Cancel())
+                await call.done.wait()
+            if not call.done.is_set():
+                self.kill("it did not stop when its call was cancelled")
+            raise
+        finally:
+            self._call = None
+        if isinstance(call.result, WorkerError):
+            raise call.result
+        return cast(R, call.result)
+
+    async def watch_memory(self, limit: int) -> None:
+        """Kill the process when it holds more than `limit` resident bytes; a stranger's model chose how much
+        it needs."""
+        page = os.sysconf("SC_PAGE_SIZE")
+        statm = Path(f"/proc/{self._process.pid}/statm")
+        while statm.exists():
+            try:
+                resident = int(statm.read_text(encoding="ascii").split()[1]) * page
+            except (OSError, IndexError):
+                return
+            if resident > limit:
+                self.kill(f"it used {resident >> 20} MiB of memory, {limit >> 20} MiB are allowed")
+                return
+            await trio.sleep(1)
+
+    def kill(self, reason: str) -> None:
+        """End the process at once; the running call fails with this reason."""
+        self.last_words = self.last_words or reason
+        if self._process.returncode is None:
+            self._process.kill()
+
+    def end(self, returncode: int) -> None:
+        """The process has ended: fail the running call."""
+        self.last_words = self.last_words or _how(returncode)
+        if self._call is not None and not self._call.done.is_set():
+            self._call.finish(WorkerDied(f"the worker process died: {self.last_words}"))
+
+    def _receive(self, call: int, message: Message) -> None:
+        if isinstance(message, Hello):
+            if message.protocol != PROTOCOL_VERSION:
+                raise ProtocolError(f"protocol version {message.protocol} instead of {PROTOCOL_VERSION}")
+            self.hello = message
+            self._notify()
+        elif isinstance(message, Unable):
+            self.unable = message.reason
+            self._notify()
+        elif self._call is None or call != self._call.id:
+            pass  # an answer that crossed with the end of its call
+        elif isinstance(message, Progress):
+            if self._call.progress is not None:
+                self._call.progress(message)
+        elif isinstance(message, Failed):
+            self._call.finish(WorkerError(message.reason, message.traceback, message.refused))
+        else:
+            self._call.finish(message)
+
+    async def _send(self, call: int, message: Message) -> None:
+        assert self._ws is not None  # hello came through it
+        try:
+            with trio.fail_after(SEND_TIMEOUT):
+                await self._ws.send_message(encode(call, message))
+        except ConnectionClosed:
+            pass  # the process is ending: `end` tells the call
+        except trio.TooSlowError:
+            self.kill("it did not take its request")
+
+
+def _how(returncode: int) -> str:
+    if returncode < 0:
+        try:
+            return f"killed by {signal.Signals(-returncode).name}"
+        except ValueError:
+            return f"killed by signal {-returncode}"
+    return f"exit status {returncode}"
