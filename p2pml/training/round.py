@@ -1,0 +1,318 @@
+"""The requester's side of one training round, as a machine without a clock or a network.
+
+It decides which peer trains which logical client, who is dropped, and when the round is over. What it
+does not decide is what a valid update is: the adapter reports an update only after it has checked it.
+
+A client goes to its first holder that is there; another holder, or when none is left any peer, takes
+over only when that one is gone. A peer works on one client at a time. The result of a round does not
+depend on who trained a client, since data, order and seeds belong to the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, inf
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One logical client's part of a round; `holders` are the peers that have its shard, its trainer
+    first."""
+
+    client: int
+    holders: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundConfig:
+    """Args:
+    works: every client of the round.
+    quorum: share of the clients that must have delivered when the round is cut short, in (0, 1].
+    stall: seconds without progress after which a peer with a task is dropped.
+    deadline: seconds from the round's start after which it is cut short; infinite for none.
+    """
+
+    works: tuple[Work, ...]
+    quorum: float = 1.0
+    stall: float = 30.0
+    deadline: float = inf
+
+
+@dataclass(frozen=True, slots=True)
+class PeerReady:
+    """The peer can be given work."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerGone:
+    """The peer's stream ended, or its node said that it leaves."""
+
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The peer showed that it gets on with its task: a batch done, a chunk arrived."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReceived:
+    """The peer's valid signed commitment for a client's update."""
+
+    peer: str
+    client: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReceived:
+    """The committed update arrived and is valid."""
+
+    peer: str
+    client: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateBad:
+    """What the peer sent for a client is not what it may send; the peer is out of the job."""
+
+    peer: str
+    client: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFailed:
+    """The peer says that it cannot do its task."""
+
+    peer: str
+    client: int
+    reason: str
+
+
+Event = PeerReady | PeerGone | Progress | CommitReceived | UpdateReceived | UpdateBad | WorkFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Give the peer this client to train."""
+
+    peer: str
+    client: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Ask the peer for the update that it committed to."""
+
+    peer: str
+    client: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Tell the peer that its work on a client is not wanted any more, and why; it stays in the job."""
+
+    peer: str
+    client: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """End the session with the peer. It may come back in a later round unless it is `banned`."""
+
+    peer: str
+    reason: str
+    banned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RoundComplete:
+    """The round is over; `chosen` are the clients whose updates count and who trained them, in client
+    order."""
+
+    chosen: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFailed:
+    """Too few updates; the round has no result."""
+
+    reason: str
+
+
+Effect = Assign | Pull | Refuse | Drop | RoundComplete | RoundFailed
+
+
+@dataclass(slots=True)
+class _Peer:
+    client: int | None = None
+    last_progress: float = 0.0
+
+
+class Round:
+    """One round, from its first assignment to its end.
+
+    Args:
+        config: clients, holders and limits.
+        now: seconds on the caller's clock.
+
+    Raises:
+        ValueError: there is no client.
+    """
+
+    def __init__(self, config: RoundConfig, now: float) -> None:
+        if not config.works:
+            raise ValueError("a round needs at least one client")
+        self._config = config
+        self._works = {work.client: work for work in sorted(config.works, key=lambda work: work.client)}
+        self._ends = now + config.deadline
+        self._peers: dict[str, _Peer] = {}
+        self._done: dict[int, str] = {}
+        self._empty_since: float | None = now
+        self.over = False
+
+    @property
+    def needed(self) -> int:
+        """How many updates the round needs when it is cut short."""
+        return max(1, ceil(self._config.quorum * len(self._works) - 1e-9))
+
+    @property
+    def done(self) -> dict[int, str]:
+        """The delivered clients and who trained each."""
+        return dict(self._done)
+
+    @property
+    def tasks(self) -> dict[str, int | None]:
+        """The peers in the round and the client each is at work on."""
+        return {name: peer.client for name, peer in self._peers.items()}
+
+    def receive(self, event: Event, now: float) -> list[Effect]:
+        """Take an event; what it asks for comes back, in order."""
+        if self.over:
+            return self._after_the_end(event)
+        match event:
+            case PeerReady(peer):
+                if peer in self._peers:
+                    return []
+                self._peers[peer] = _Peer(last_progress=now)
+                self._empty_since = None
+                return self._assign(now)
+            case PeerGone(peer, _):
+                return self._without(peer, now)
+            case Progress(peer):
+                if peer in self._peers:
+                    self._peers[peer].last_progress = now
+                return []
+            case UpdateBad(peer, _, reason):
+                return [Drop(peer, reason, banned=True), *self._without(peer, now)]
+            case WorkFailed(peer, _, reason):
+                return [Drop(peer, reason), *self._without(peer, now)]
+            case CommitReceived(peer, client):
+                if refusal := self._not_wanted(peer, client):
+                    return [refusal]
+                self._peers[peer].last_progress = now
+                return [Pull(peer, client)]
+            case UpdateReceived(peer, client):
+                return self._delivered(peer, client, now)
+
+    def tick(self, now: float) -> list[Effect]:
+        """What the passing of time asks for."""
+        if self.over:
+            return []
+        effects: list[Effect] = []
+        for name, peer in list(self._peers.items()):
+            if peer.client is not None and now - peer.last_progress >= self._config.stall:
+                reason = f"no progress on client {peer.client} for {self._config.stall:g} s"
+                effects += [Drop(name, reason), *self._without(name, now)]
+        if now >= self._ends:
+            return effects + self._cut_short(f"at the deadline of {self._config.deadline:g} s")
+        if self._empty_since is not None and now - self._empty_since >= self._config.stall:
+            return effects + self._cut_short(f"and no peer is left since {self._config.stall:g} s")
+        return effects
+
+    def deadline(self) -> float | None:
+        """When `tick` has something to do next; None when only an event can change anything."""
+        if self.over:
+            return None
+        stall = self._config.stall
+        times = [peer.last_progress + stall for peer in self._peers.values() if peer.client is not None]
+        if self._empty_since is not None:
+            times.append(self._empty_since + stall)
+        if self._ends < inf:
+            times.append(self._ends)
+        return min(times, default=None)
+
+    def _delivered(self, peer: str, client: int, now: float) -> list[Effect]:
+        if refusal := self._not_wanted(peer, client):
+            return [refusal]
+        self._done[client] = peer
+        self._peers[peer].client = None
+        self._peers[peer].last_progress = now
+        if len(self._done) == len(self._works):
+            return [self._complete()]
+        return self._assign(now)
+
+    def _not_wanted(self, peer: str, client: int) -> Refuse | None:
+        if peer in self._peers and self._peers[peer].client == client:
+            return None
+        if client in self._done:
+            return Refuse(peer, client, f"client {client} is already done by another peer")
+        return Refuse(peer, client, f"client {client} is not yours in this round")
+
+    def _after_the_end(self, event: Event) -> list[Effect]:
+        match event:
+            case CommitReceived(peer, client) | UpdateReceived(peer, client):
+                return [Refuse(peer, client, "too late: the round is over")]
+            case UpdateBad(peer, _, reason):
+                return [Drop(peer, reason, banned=True)]
+        return []
+
+    def _without(self, peer: str, now: float) -> list[Effect]:
+        if self._peers.pop(peer, None) is None:
+            return []
+        if not self._peers:
+            self._empty_since = now
+        return self._assign(now)
+
+    def _assign(self, now: float) -> list[Effect]:
+        """Give every idle peer the first open client that is its own."""
+        effects: list[Effect] = []
+        for client in self._open():
+            peer = self._who(self._works[client].holders)
+            if peer is not None:
+                self._peers[peer] = _Peer(client, now)
+                effects.append(Assign(peer, client))
+        return effects
+
+    def _open(self) -> list[int]:
+        taken = {peer.client for peer in self._peers.values()}
+        return [client for client in self._works if client not in self._done and client not in taken]
+
+    def _who(self, holders: Sequence[str]) -> str | None:
+        """The idle peer that a client goes to now; None when it has to wait for one that is busy."""
+        present = [holder for holder in holders if holder in self._peers]
+        candidates = present[:1] or list(self._peers)
+        return next((name for name in candidates if self._peers[name].client is None), None)
+
+    def _cut_short(self, when: str) -> list[Effect]:
+        count = f"{len(self._done)} of {len(self._works)} updates {when}"
+        effects: list[Effect] = [
+            Refuse(name, peer.client, f"the round was over: {count}")
+            for name, peer in self._peers.items()
+            if peer.client is not None
+        ]
+        if len(self._done) >= self.needed:
+            return [*effects, self._complete()]
+        self.over = True
+        return [*effects, RoundFailed(f"{count}, {self.needed} needed")]
+
+    def _complete(self) -> RoundComplete:
+        self.over = True
+        return RoundComplete(tuple(sorted(self._done.items())))

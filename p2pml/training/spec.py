@@ -1,0 +1,376 @@
+"""The job spec: what a requester writes to have a model trained.
+
+Only what works is accepted. An unknown key, a wrong value and a value that belongs to a later version
+are each an error that names file, line and what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from p2pml.errors import ExitCode, UserError
+from p2pml.formats import SpecError, optimizers
+from p2pml.formats.optimizers import Optimizer
+from p2pml.training import models, yaml_lines
+
+TOKEN = 10**8
+"""Base units per token."""
+
+
+def _choice(works: Iterable[str], later: Iterable[str] = ()) -> BeforeValidator:
+    """Accept one of `works`; tell a value of `later` apart from one that means nothing."""
+    good, future = tuple(works), tuple(later)
+
+    def check(value: object) -> object:
+        if value in good:
+            return value
+        listed = ", ".join(good)
+        if value in future:
+            raise PydanticCustomError(
+                "later", "{value} is not supported by this version; it supports: {listed}",
+                {"value": repr(value), "listed": listed},
+            )  # fmt: skip
+        near = difflib.get_close_matches(str(value), good, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {listed}"
+        raise PydanticCustomError(
+            "choice", "{value} is unknown; {hint}", {"value": repr(value), "hint": hint}
+        )
+
+    return BeforeValidator(check)
+
+
+def _only(value: object, why: str) -> Callable[[Any], Any]:
+    def check(given: Any) -> Any:
+        if given != value:
+            raise PydanticCustomError(
+                "later", "{given} is not supported by this version; only {value} is: {why}",
+                {"given": repr(given), "value": repr(value), "why": why},
+            )  # fmt: skip
+        return given
+
+    return check
+
+
+def _custom(kind: Literal["model", "optimizer"], text: str) -> PydanticCustomError:
+    return PydanticCustomError(kind, "{text}", {"text": text})
+
+
+def _checked(optimizer: Optimizer, known: Mapping[str, frozenset[str]]) -> None:
+    try:
+        optimizer.check(known)
+    except SpecError as error:
+        raise _custom("optimizer", str(error)) from error
+
+
+def _not_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "must be a number, not true or false")
+    return value
+
+
+def _seconds(value: object) -> object:
+    """`30s`, `2m`, `1h` or a plain number of seconds."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", value.strip())):
+        return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}[match[2]]
+    if isinstance(value, str):
+        raise PydanticCustomError(
+            "duration", "{value} is not a duration; write 30s, 2m or 1h", {"value": repr(value)}
+        )
+    return _not_bool(value)
+
+
+def _tokens(value: object) -> object:
+    """An amount of tokens with at most 8 decimals, as whole base units."""
+    try:
+        amount = Decimal(str(_not_bool(value))) * TOKEN
+    except InvalidOperation as error:
+        raise PydanticCustomError("amount", "{value} is not an amount", {"value": repr(value)}) from error
+    if not amount.is_finite() or amount != amount.to_integral_value():
+        raise PydanticCustomError("amount", "{value} has more than 8 decimals", {"value": repr(value)})
+    return int(amount)
+
+
+Whole = Annotated[int, Field(strict=True)]
+Real = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=1, le=86_400, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSpec(_Part):
+    """Either a named `builder` with its `args`, or `keras`: the path of a Keras JSON configuration."""
+
+    builder: str | None = None
+    args: dict[str, Any] = {}
+    keras: str | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> ModelSpec:
+        if (self.builder is None) == (self.keras is None):
+            raise PydanticCustomError(
+                "model", "give either a builder or the path of a Keras JSON file (keras)"
+            )
+        if self.keras is not None and self.args:
+            raise PydanticCustomError("model", "args belong to a builder, not to a Keras JSON file")
+        if self.builder is not None:
+            try:
+                models.check_args(self.builder, self.args)
+            except SpecError as error:
+                raise _custom("model", str(error)) from error
+        return self
+
+
+class Validation(_Part):
+    """How much of the training set stays with the requester when the data has no test set of its own."""
+
+    fraction: Annotated[Real, Field(gt=0, lt=1)] = 0.1
+
+
+class PartitionSpec(_Part):
+    """How the training set is divided among logical clients."""
+
+    kind: Annotated[
+        Literal["iid", "shards", "dirichlet"],
+        _choice(("iid", "shards", "dirichlet"), ("by_file", "by_owner")),
+    ] = "iid"
+    per_client: Annotated[Whole, Field(ge=1, le=1000)] | None = None
+    alpha: Annotated[Real, Field(gt=0, le=1e6)] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> PartitionSpec:
+        if self.per_client is not None and self.kind != "shards":
+            raise PydanticCustomError("partition", "per_client belongs to kind: shards")
+        if self.alpha is not None and self.kind != "dirichlet":
+            raise PydanticCustomError("partition", "alpha belongs to kind: dirichlet")
+        return self
+
+
+class DataSpec(_Part):
+    """`train`: a path (it is seeded for you), a dataset's name on the network, or an infohash; npz, or a
+    tar with one."""
+
+    train: Annotated[str, Field(min_length=1, max_length=4096)]
+    member: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    validation: Validation = Validation()
+    partition: PartitionSpec = PartitionSpec()
+    clients: Literal["auto"] | Annotated[Whole, Field(ge=1, le=1024)] = "auto"
+
+
+class TrainSpec(_Part):
+    """What each client does in a round (McMahan et al. 2017: E epochs of batch size B at learning rate
+    η)."""
+
+    algorithm: Annotated[Literal["fedavg"], _choice(("fedavg",), ("sync_sgd",))] = "fedavg"
+    optimizer: Annotated[Literal["sgd", "adam"], _choice(optimizers.CLIENT)] = "sgd"
+    lr: Real = 0.1
+    momentum: Real | None = None
+    batch: Annotated[Whole, Field(ge=1, le=65_536)] = 32
+    epochs: Annotated[Whole, Field(ge=1, le=1000)] = 1
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainSpec:
+        _checked(self.client_optimizer(), optimizers.CLIENT)
+        return self
+
+    def client_optimizer(self) -> Optimizer:
+        """What the participants' workers are told."""
+        return Optimizer(
+            self.optimizer, self.lr, {} if self.momentum is None else {"momentum": self.momentum}
+        )
+
+
+class Target(_Part):
+    """Stop as soon as the metric on the evaluation data is at least `value`."""
+
+    metric: Annotated[Literal["accuracy"], _choice(("accuracy",), ("loss",))] = "accuracy"
+    value: Annotated[Real, Field(gt=0, le=1)]
+
+
+class RoundsSpec(_Part):
+    max: Annotated[Whole, Field(ge=1, le=10_000)] = 10
+    target: Target | None = None
+
+
+class PeersSpec(_Part):
+    """Who may train.
+
+    `quorum`: the share of a round's clients that must have delivered at the `deadline`, which counts from the
+    round's start; `auto` is 1.5 times the median round, at least a minute. `stall`: a peer without progress
+    for so long is dropped. `join`: how long to wait for `min` peers.
+    """
+
+    min: Annotated[Whole, Field(ge=1, le=256)] = 1
+    max: Annotated[Whole, Field(ge=1, le=256)] = 8
+    sample: Annotated[Real, AfterValidator(_only(1.0, "every client takes part in every round"))] = 1.0
+    min_rating: Annotated[Whole, Field(ge=0)] = 0
+    backup: Annotated[
+        Whole, AfterValidator(_only(0, "a replica holder takes over when a trainer is gone"))
+    ] = 0
+    quorum: Annotated[Real, Field(gt=0, le=1)] = 1.0
+    deadline: Literal["auto"] | Seconds = "auto"
+    stall: Seconds = 30.0
+    join: Seconds = 120.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PeersSpec:
+        if self.min > self.max:
+            raise PydanticCustomError("peers", "min is greater than max")
+        return self
+
+
+class ServerOptimizer(_Part):
+    """TFF's server optimizer on the mean delta; `sgd` with lr 1.0 is plain FedAvg (Reddi et al. 2020 for
+    the others)."""
+
+    name: Annotated[str, _choice(optimizers.SERVER)] = "sgd"
+    lr: Real = 1.0
+    momentum: Real | None = None
+    beta_1: Real | None = None
+    beta_2: Real | None = None
+    epsilon: Real | None = None
+    weight_decay: Real | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> ServerOptimizer:
+        _checked(self.optimizer(), optimizers.SERVER)
+        return self
+
+    def optimizer(self) -> Optimizer:
+        """What the worker is told."""
+        given = self.model_dump(exclude={"name", "lr"}, exclude_none=True)
+        return Optimizer(self.name, self.lr, given)
+
+
+class AggregateSpec(_Part):
+    rule: Annotated[Literal["mean"], _choice(("mean",), ("median", "trimmed_mean", "robust", "dp"))] = "mean"
+    server_optimizer: ServerOptimizer = ServerOptimizer()
+
+
+class TransportSpec(_Part):
+    broadcast: Annotated[Literal["stream"], _choice(("stream",), ("swarm",))] = "stream"
+    upload: Annotated[Literal["float32"], _choice(("float32",), ("float16", "int8"))] = "float32"
+
+
+class AuditSpec(_Part):
+    mode: Annotated[Literal["trusted"], _choice(("trusted",), ("replay",))] = "trusted"
+
+
+class RewardSpec(_Part):
+    """`budget`: tokens, at most 8 decimals; kept here as base units. What is not earned comes back."""
+
+    budget: Annotated[int, BeforeValidator(_tokens), Field(ge=0, lt=2**63)]
+
+
+class CheckpointSpec(_Part):
+    """Keep the global model of every `every`-th round, the newest `keep` of them."""
+
+    every: Annotated[Whole, Field(ge=1)] = 1
+    keep: Annotated[Whole, Field(ge=1, le=1000)] = 3
+
+
+class OutputSpec(_Part):
+    """Where the run's folder is made; relative to the spec's own folder."""
+
+    dir: Annotated[str, Field(min_length=1, max_length=4096)] = "runs"
+
+
+class JobSpec(_Part):
+    """One training job. See `examples/` for specs that run."""
+
+    version: Annotated[Literal[1], BeforeValidator(_not_bool)] = 1
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 1
+    model: ModelSpec
+    data: DataSpec
+    train: TrainSpec = TrainSpec()
+    rounds: RoundsSpec = RoundsSpec()
+    peers: PeersSpec = PeersSpec()
+    aggregate: AggregateSpec = AggregateSpec()
+    transport: TransportSpec = TransportSpec()
+    audit: AuditSpec = AuditSpec()
+    reward: RewardSpec | None = None
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    output: OutputSpec = OutputSpec()
+
+    @property
+    def budget(self) -> int:
+        """What is escrowed for the trainers, in base units; 0 when nobody is paid."""
+        return self.reward.budget if self.reward else 0
+
+
+def parse_spec(text: str, source: str = "job.yaml") -> JobSpec:
+    """Read a job spec.
+
+    Args:
+        text: YAML.
+        source: how the file is called in errors.
+
+    Raises:
+        UserError: (code 7) cause with file and line, and what to write instead.
+    """
+    try:
+        located = yaml_lines.load(text)
+    except yaml_lines.YamlError as error:
+        raise UserError(
+            f"{source}:{error.line}: {error}", "correct that line", ExitCode.BAD_CONFIG
+        ) from error
+    if located.data.get("reward") == "none":
+        located.data["reward"] = None
+    try:
+        return JobSpec.model_validate(located.data)
+    except ValidationError as error:
+        raise _explain(error, located, source) from error
+
+
+def _explain(error: ValidationError, located: yaml_lines.Located, source: str) -> UserError:
+    """The first problem, in words; an unknown key before others, since it is often their cause."""
+    problems = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
+    first = problems[0]
+    where = _visible(first["loc"], located)
+    shown = f"{source}:{located.line(where)}: "
+    path = ".".join(str(part) for part in first["loc"] if part in where) or str(first["loc"][-1:])
+    if first["type"] == "extra_forbidden":
+        key, known = str(where[-1]), _known_keys(where[:-1])
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        fix = f"did you mean {near[0]!r}?" if near else "known keys here: " + ", ".join(known)
+        return UserError(f"{shown}unknown key {path!r}", fix, ExitCode.BAD_CONFIG)
+    if first["type"] == "missing":
+        path = ".".join(str(part) for part in first["loc"])
+        return UserError(f"{shown}the key {path!r} is missing", "add it", ExitCode.BAD_CONFIG)
+    return UserError(f"{shown}{path}: {first['msg']}", "correct that line", ExitCode.BAD_CONFIG)
+
+
+def _visible(loc: tuple[int | str, ...], located: yaml_lines.Located) -> tuple[int | str, ...]:
+    """`loc` without the names of union branches that pydantic puts between real keys."""
+    where: tuple[int | str, ...] = ()
+    for part in loc:
+        if (*where, part) in located.lines:
+            where = (*where, part)
+    return where
+
+
+def _known_keys(where: tuple[int | str, ...]) -> list[str]:
+    """The keys that the mapping at `where` may have."""
+    part: type[BaseModel] = JobSpec
+    for key in where:
+        annotation = part.model_fields[str(key)].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        part = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(part.model_fields)
