@@ -16,6 +16,7 @@ from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
 
 SEED_BYTES = 32
+_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _VRF_TAG = b"p2pml/identity/vrf/1"
 
 
@@ -55,6 +56,20 @@ class NodeKeys:
                     ExitCode.BAD_CONFIG,
                 )
         return cls(_read_seed(home.node_key), _read_seed(home.validator_key))
+
+
+def peer_id(public: bytes) -> str:
+    """The libp2p peer id of a 32-byte Ed25519 public key: base58btc of the identity multihash of its protobuf
+    form.
+
+    Source: libp2p specification, "Peer Ids and Keys".
+    """
+    number = int.from_bytes(b"\x00\x24\x08\x01\x12\x20" + public, "big")
+    digits = ""
+    while number:
+        number, rest = divmod(number, 58)
+        digits = _BASE58[rest] + digits
+    return "1" + digits  # one leading zero byte
 
 
 def load_or_create_seed(path: Path) -> bytes:

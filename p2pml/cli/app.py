@@ -1,0 +1,69 @@
+"""The command tree, and what an error looks like: one line for the cause, one for the fix, never a
+traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from p2pml.cli import (
+    chain_commands,
+    data_commands,
+    demo,
+    genesis_commands,
+    job_commands,
+    node_commands,
+    wallet_commands,
+)
+from p2pml.cli.output import error, say
+from p2pml.errors import ExitCode, UserError
+
+app = typer.Typer(
+    name="p2pml",
+    help="A peer-to-peer node that turns idle machines into a training pool and pays them for it.",
+    epilog="Start here: `p2pml demo` runs four nodes on this machine, trains on them and shows who was paid.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+demo.register(app)
+node_commands.register(app)
+genesis_commands.register(app)
+data_commands.register(app)
+job_commands.register(app)
+wallet_commands.register(app)
+chain_commands.register(app)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Carry out one command line and return its exit code (`p2pml.errors.ExitCode`)."""
+    try:
+        app(arguments, prog_name="p2pml")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except UserError as problem:
+        error(problem)
+        return int(problem.code)
+    except KeyboardInterrupt:
+        say("interrupted")
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`p2pml … | head`); stop the interpreter from complaining at
+        # exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.FAILURE)
+    except Exception as unexpected:
+        if os.environ.get("P2PML_DEBUG"):
+            traceback.print_exc()
+        error(
+            UserError(
+                f"unexpected: {type(unexpected).__name__}: {unexpected}",
+                "run it again with P2PML_DEBUG=1 and report what it prints",
+            )
+        )
+        return int(ExitCode.FAILURE)
+    return int(ExitCode.OK)

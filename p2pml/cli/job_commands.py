@@ -1,0 +1,178 @@
+"""`p2pml train` and `p2pml job …`: have a model trained, watch it, stop it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from p2pml.cli.client import NodeClient
+from p2pml.cli.options import HomeOption, JsonOption
+from p2pml.cli.output import columns, emit, emit_json, fields, say, tokens
+from p2pml.cli.train_view import TrainView, follow_job
+from p2pml.config import Home
+from p2pml.errors import ExitCode, UserError
+
+MAX_SPEC = 256 * 1024
+
+group = typer.Typer(help="Training jobs of this node: list, look, watch, stop.", no_args_is_help=True)
+
+JobArgument = Annotated[str, typer.Argument(help="the job's id, or the start of it")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("train")(train)
+    app.add_typer(group, name="job")
+
+
+def train(
+    job: Annotated[Path, typer.Option("--job", help="the job spec, a YAML file")],
+    detach: Annotated[bool, typer.Option("--detach", help="start it and return")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a model trained by the network and pay the trainers; shows the progress until it is done."""
+    spec = read_spec(job)
+    place = Home.locate(home)
+    with NodeClient(place) as node:
+        request = {"spec": spec, "base_dir": str(job.absolute().parent), "origin": str(job)}
+        started = node.post("/jobs", request, timeout_s=None)
+        if detach:
+            _announce(started["id"], as_json)
+            return
+        say(f"job {started['id']}")
+        _attend(node, started["id"], started["events_after"], as_json)
+
+
+@group.command("ls")
+def ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """The jobs that this node asked for."""
+    with NodeClient(Home.locate(home)) as node:
+        answer = node.get("/jobs")
+    if as_json:
+        emit_json(answer)
+        return
+    rows = [
+        (
+            item["name"],
+            item["state"],
+            f"{item['round']}/{item['rounds']}",
+            _percent(item["accuracy"]),
+            item["id"],
+        )
+        for item in answer
+    ]
+    emit(columns(("NAME", "STATE", "ROUND", "ACCURACY", "ID"), rows, right=(2, 3)))
+
+
+@group.command("show")
+def show(job: JobArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """One job: its state, its rounds, who earned what, where the model is."""
+    with NodeClient(Home.locate(home)) as node:
+        answer = node.get(f"/jobs/{job}")
+    if as_json:
+        emit_json(answer)
+    else:
+        emit(describe_job(answer))
+
+
+@group.command("watch")
+def watch(job: JobArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Attach to a running job; Ctrl-C detaches."""
+    with NodeClient(Home.locate(home)) as node:
+        _attend(node, node.get(f"/jobs/{job}")["id"], 0, as_json)
+
+
+@group.command("stop")
+def stop(job: JobArgument, home: HomeOption = None) -> None:
+    """End a running job: what was earned is paid, the rest of the budget comes back."""
+    with NodeClient(Home.locate(home)) as node:
+        node.delete(f"/jobs/{job}")
+    say("asked it to stop; `p2pml job show` tells when it has")
+
+
+def read_spec(path: Path) -> str:
+    """The text of a spec file.
+
+    Raises:
+        UserError: (code 7) missing, unreadable, too large, not text.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SPEC + 1)
+        if len(content) > MAX_SPEC:
+            raise UserError(
+                f"{path} is larger than a job spec may be", "name a job spec", ExitCode.BAD_CONFIG
+            )
+        return content.decode("utf-8")
+    except OSError as error:
+        raise UserError(
+            f"the job spec {path} cannot be read: {error.strerror or error}",
+            "check the path",
+            ExitCode.BAD_CONFIG,
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"the job spec {path} is not UTF-8 text", "save it as UTF-8", ExitCode.BAD_CONFIG
+        ) from error
+
+
+def describe_job(answer: dict[str, Any]) -> str:
+    """A job as text for people."""
+    lines = [
+        ("job", f"{answer['name']} {answer['id']}"),
+        ("state", answer["state"] + (f": {answer['reason']}" if answer.get("reason") else "")),
+        ("round", f"{answer['round']} of {answer['rounds']}"),
+        ("accuracy", _percent(answer["accuracy"])),
+    ]
+    if answer.get("budget"):
+        lines.append(("budget", f"{tokens(answer['budget'])} tokens"))
+    if answer.get("output"):
+        lines.append(("result", answer["output"]))
+    parts = [fields(lines)]
+    if answer.get("peers"):
+        rows = [
+            (item["name"] or item["peer"], item["state"], item["samples"], tokens(item["earned"]))
+            for item in answer["peers"]
+        ]
+        parts.append(columns(("PEER", "STATE", "SAMPLES", "EARNED"), rows, right=(2, 3)))
+    return "\n\n".join(parts)
+
+
+def _attend(node: NodeClient, job_id: str, after: int, as_json: bool) -> None:
+    """Show a job until it ends; Ctrl-C leaves it running.
+
+    Raises:
+        UserError: (code 6) the job failed.
+    """
+    view = TrainView(job_id)
+    try:
+        follow_job(node, view, after)
+    except KeyboardInterrupt:
+        say(f"\ndetached; the job goes on. Watch it with `p2pml job watch {job_id[:12]}`,")
+        say(f"end it with `p2pml job stop {job_id[:12]}`")
+        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+    answer = node.get(f"/jobs/{job_id}")
+    if as_json:
+        emit_json(answer)
+    else:
+        emit(describe_job(answer))
+    if answer["state"] != "done":
+        raise UserError(
+            f"the job ended as {answer['state']}: {answer.get('reason') or 'no reason given'}",
+            "the node's log has the details",
+            ExitCode.JOB_FAILED,
+        )
+
+
+def _announce(job_id: str, as_json: bool) -> None:
+    if as_json:
+        emit_json({"id": job_id})
+        return
+    emit(job_id)
+    say(f"watch it with `p2pml job watch {job_id[:12]}`")
+
+
+def _percent(value: float | None) -> str | None:
+    return None if value is None else f"{value:.1%}"

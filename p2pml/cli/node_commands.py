@@ -1,0 +1,235 @@
+"""`p2pml init | daemon | stop | status`: one node's life."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from p2pml.cli.client import NodeClient
+from p2pml.cli.options import HomeOption, JsonOption
+from p2pml.cli.output import columns, emit, emit_json, fields, is_live, say, short, tokens
+from p2pml.config import Config, Home
+from p2pml.errors import ExitCode, UserError
+
+STOP_TIMEOUT_S = 30.0
+
+NameOption = Annotated[str | None, typer.Option("--name", help="how this node is called")]
+ListenOption = Annotated[str | None, typer.Option("--listen", help="IP address of the peer-to-peer port")]
+PortOption = Annotated[int | None, typer.Option("--port", help="peer-to-peer port")]
+ApiPortOption = Annotated[int | None, typer.Option("--api-port", help="port of the read-only HTTP API")]
+BootstrapOption = Annotated[
+    list[str] | None, typer.Option("--bootstrap", help="address of a node to connect to; may be repeated")
+]
+TrainerOption = Annotated[
+    bool | None, typer.Option("--trainer/--no-trainer", help="offer to train for others", show_default=False)
+]
+GenesisOption = Annotated[Path | None, typer.Option("--genesis", help="genesis file of the network to join")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("init")(init)
+    app.command("daemon")(daemon)
+    app.command("stop")(stop)
+    app.command("status")(status)
+
+
+def init(
+    home: HomeOption = None,
+    name: NameOption = None,
+    listen: ListenOption = None,
+    port: PortOption = None,
+    api_port: ApiPortOption = None,
+    bootstrap: BootstrapOption = None,
+    trainer: TrainerOption = None,
+    genesis: GenesisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a node's home: its keys, its config.toml, and the network's genesis when it is given."""
+    place = Home.locate(home)
+    given = {
+        "name": name,
+        "listen": listen,
+        "port": port,
+        "api_port": api_port,
+        "bootstrap": bootstrap or None,
+        "trainer": trainer,
+    }
+    identity = set_up(place, given, genesis)
+    if as_json:
+        emit_json(identity)
+        return
+    emit(fields(identity.items()))
+    if not place.genesis_file.exists():
+        say("next: found a network with `p2pml genesis create`, or join one with `p2pml init --genesis FILE`")
+
+
+def set_up(home: Home, given: dict[str, Any], genesis: Path | None = None) -> dict[str, str]:
+    """Make or complete a home and tell who it is.
+
+    Args:
+        home: may exist; its keys and its config.toml are never replaced.
+        given: values for config.toml that are not None.
+        genesis: a genesis file to copy.
+
+    Raises:
+        UserError: settings for a home that has a config.toml already, a wrong value, a wrong genesis file.
+    """
+    from chain import address
+    from chain.crypto import Keypair
+    from p2pml.identity import NodeKeys, peer_id
+    from p2pml.node.genesis_file import install_genesis
+
+    given = {key: value for key, value in given.items() if value is not None}
+    if given and home.config_file.exists():
+        raise UserError(
+            f"{home.config_file} exists already and is yours to edit",
+            f"change {', '.join(given)} there, or leave the options out",
+            ExitCode.BAD_CONFIG,
+        )
+    config = Config().override(**given)
+    home.create()
+    keys = NodeKeys.load_or_create(home)
+    if genesis is not None:
+        install_genesis(home, genesis)
+    if not home.config_file.exists():
+        home.config_file.write_text(config.to_toml(), encoding="utf-8")
+    return {
+        "home": str(home.root),
+        "peer_id": peer_id(Keypair.from_seed(keys.node).public),
+        "account": address.encode(Keypair.from_seed(keys.validator).public),
+    }
+
+
+def daemon(
+    home: HomeOption = None,
+    name: NameOption = None,
+    listen: ListenOption = None,
+    port: PortOption = None,
+    api_port: ApiPortOption = None,
+    bootstrap: BootstrapOption = None,
+    trainer: TrainerOption = None,
+    genesis: GenesisOption = None,
+    stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", hidden=True)] = False,
+) -> None:
+    """Run the node in the foreground until Ctrl-C or `p2pml stop`. Options overrule config.toml for this
+    run.
+    """
+    place = Home.locate(home)
+    config = Config.load(place).override(
+        name=name, listen=listen, port=port, api_port=api_port, bootstrap=bootstrap or None, trainer=trainer
+    )
+    place.create()
+    if genesis is not None:
+        from p2pml.node.genesis_file import install_genesis
+
+        install_genesis(place, genesis)
+    from p2pml.api.daemon import run_daemon  # everything heavy, only here
+
+    run_daemon(place, config, stop_with_stdin=stop_with_stdin)
+
+
+def stop(home: HomeOption = None) -> None:
+    """Stop the node of this home and wait until it is gone."""
+    from p2pml.node.lock import holder
+
+    place = Home.locate(home)
+    found = holder(place.lock_file)
+    if found is None:
+        raise UserError(f"no daemon is running for the home {place.root}", "", ExitCode.DAEMON_DOWN)
+    try:
+        with NodeClient(place) as node:
+            node.post("/shutdown")
+    except UserError as error:
+        say(f"it does not answer ({error.cause}); sending it SIGTERM")
+        os.kill(found.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if holder(place.lock_file) is None:
+            say(f"stopped (PID {found.pid})")
+            return
+        time.sleep(0.05)
+    raise UserError(
+        f"PID {found.pid} still runs after {STOP_TIMEOUT_S:.0f} s", f"end it with `kill {found.pid}`"
+    )
+
+
+def status(
+    home: HomeOption = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="go on, once a second")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What the node is doing: chain, peers, worker, data, jobs."""
+    with NodeClient(Home.locate(home)) as node:
+        if not watch:
+            answer, peers = node.get("/status"), node.get("/peers")
+            if as_json:
+                emit_json({**answer, "peer_list": peers})
+            else:
+                emit(describe(answer, peers))
+            return
+        _watch(node, as_json)
+
+
+def _watch(node: NodeClient, as_json: bool) -> None:
+    import sys
+
+    if as_json or not is_live(sys.stdout):
+        while True:
+            answer = node.get("/status")
+            if as_json:
+                emit_json(answer)
+            else:
+                height, slot = answer["head"]["height"], answer["slot"]
+                emit(f"height {height} slot {slot} peers {answer['peers']} worker {answer['worker']}")
+            time.sleep(1)
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(refresh_per_second=4) as live:
+        while True:
+            live.update(Text.from_ansi(describe(node.get("/status"), node.get("/peers"))))
+            time.sleep(1)
+
+
+def describe(answer: dict[str, Any], peers: list[dict[str, Any]]) -> str:
+    """The status as text for people."""
+    head = answer["head"]
+    worker = answer["worker"] + (f": {answer['worker_reason']}" if answer["worker_reason"] else "")
+    block = (
+        "no block yet"
+        if head["height"] < 1
+        else f"height {head['height']} ({head['id'][:16]}), slot {head['slot']}"
+    )
+    lines = fields(
+        [
+            ("node", f"{answer['name'] or '(no name)'}  PID {answer['pid']}, up {answer['uptime_s']:.0f} s"),
+            ("peer id", answer["peer_id"]),
+            *(("address", item) for item in answer["addresses"]),
+            (
+                "account",
+                f"{answer['account']}  {tokens(answer['balance'])} tokens, rating {answer['rating']}",
+            ),
+            ("network", f"{answer['network']} ({answer['chain_id'][:16]}), now slot {answer['slot']}"),
+            ("head", block),
+            ("worker", worker),
+            ("work", f"{answer['datasets']} datasets, {answer['jobs_running']} jobs running"),
+        ]
+    )
+    rows = [
+        (
+            peer["name"] or short(peer["peer_id"], 14),
+            peer["rating"],
+            peer["height"],
+            "busy" if peer["busy"] else "trainer" if peer["trainer"] else "–",
+            peer["connected"],
+        )
+        for peer in peers
+    ]
+    if not rows:
+        return f"{lines}\nno peers yet"
+    return f"{lines}\n\n" + columns(("PEER", "RATING", "HEIGHT", "TRAINS", "CONNECTED"), rows, right=(1, 2))

@@ -1,0 +1,195 @@
+"""The picture of a running job, built from the daemon's events: a live table on a terminal, lines elsewhere.
+
+Events of a job, all with `job` (its id):
+
+* `job.state`: `state`, `reason`, and when known `name`, `rounds`, `budget`. `done`, `failed` and `stopped`
+end a job. * `job.note`: `text`, what it waits for or does now.
+* `job.round`: `round` (1-based, just finished), `rounds`, `accuracy`, `loss`, `seconds`, `escrow` (base units
+left). * `job.peer`: `peer`, `name`, `state`, `samples`, `earned` (base units so far).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from p2pml.cli.client import ApiEvent, NodeClient
+from p2pml.cli.output import is_live, say, short, sparkline, tokens
+from p2pml.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+FINAL_STATES = frozenset({"done", "failed", "stopped"})
+
+
+@dataclass(slots=True)
+class TrainView:
+    """What is known of one job so far; `apply` takes events in order and says what is worth a line of
+    text.
+    """
+
+    job: str
+    name: str = ""
+    state: str = "starting"
+    reason: str = ""
+    note: str = ""
+    round: int = 0
+    rounds: int = 0
+    budget: int = 0
+    escrow: int | None = None
+    accuracies: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    peers: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def is_over(self) -> bool:
+        return self.state in FINAL_STATES
+
+    def apply(self, event: ApiEvent) -> str | None:
+        """Take one event in; returns a line about it, or None when it is not worth one."""
+        handler = {
+            "job.state": self._on_state,
+            "job.note": self._on_note,
+            "job.round": self._on_round,
+            "job.peer": self._on_peer,
+        }.get(event.kind)
+        return handler(event.data) if handler else None
+
+    def _on_state(self, data: dict[str, Any]) -> str:
+        self.state = str(data.get("state", self.state))
+        self.reason = str(data.get("reason") or "")
+        self.name = str(data.get("name") or self.name)
+        self.rounds = int(data.get("rounds") or self.rounds)
+        self.budget = int(data.get("budget") or self.budget)
+        self.note = ""
+        return f"{self.label}: {self.state}" + (f" ({self.reason})" if self.reason else "")
+
+    def _on_note(self, data: dict[str, Any]) -> str:
+        self.note = str(data.get("text", ""))
+        return f"{self.label}: {self.note}"
+
+    def _on_round(self, data: dict[str, Any]) -> str:
+        self.round = int(data.get("round", self.round))
+        self.rounds = int(data.get("rounds") or self.rounds)
+        if data.get("accuracy") is not None:
+            self.accuracies.append(float(data["accuracy"]))
+        if data.get("seconds") is not None:
+            self.seconds.append(float(data["seconds"]))
+        if data.get("escrow") is not None:
+            self.escrow = int(data["escrow"])
+        parts = [f"round {self.round}/{self.rounds}"]
+        if self.accuracies:
+            parts.append(f"accuracy {self.accuracies[-1]:.3f}")
+        if data.get("loss") is not None:
+            parts.append(f"loss {float(data['loss']):.3f}")
+        if self.seconds:
+            parts.append(f"{self.seconds[-1]:.1f} s")
+        if self.escrow is not None:
+            parts.append(f"escrow {tokens(self.escrow)}")
+        return f"{self.label}: " + ", ".join(parts)
+
+    def _on_peer(self, data: dict[str, Any]) -> None:
+        known = self.peers.setdefault(str(data.get("peer", "")), {})
+        known.update({key: value for key, value in data.items() if value is not None})
+
+    @property
+    def label(self) -> str:
+        return f"{self.name or 'job'} {short(self.job, 8)}"
+
+    def headline(self) -> str:
+        """The first line of the live display."""
+        parts = [self.label, f"ROUND {self.round}/{self.rounds or '?'}", self.note or self.state]
+        return "  ".join(parts)
+
+    def summary(self) -> str:
+        """The second line: accuracy, how long it may still take, what is left to pay."""
+        parts = []
+        if self.accuracies:
+            parts.append(f"acc {self.accuracies[-1]:.3f} {sparkline(self.accuracies)}")
+        if self.seconds and self.rounds > self.round and not self.is_over():
+            recent = sorted(self.seconds[-9:])
+            left = recent[len(recent) // 2] * (self.rounds - self.round)
+            parts.append(f"ETA {self.rounds - self.round} rounds, {int(left) // 60}m{int(left) % 60:02d}")
+        if self.budget:
+            escrow = self.budget if self.escrow is None else self.escrow
+            parts.append(f"escrow {tokens(escrow)}/{tokens(self.budget)}")
+        return " | ".join(parts)
+
+    def render(self) -> RenderableType:
+        """The live display: two lines and a table of the peers."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for title, justify in (
+            ("peer", "left"),
+            ("state", "left"),
+            ("samples", "right"),
+            ("earned", "right"),
+        ):
+            table.add_column(title, justify="right" if justify == "right" else "left")
+        for peer, data in self.peers.items():
+            table.add_row(
+                Text(str(data.get("name") or short(peer, 14))),
+                Text(str(data.get("state", ""))),
+                str(data.get("samples", 0)),
+                tokens(int(data.get("earned", 0))),
+            )
+        return Group(Text(self.headline()), Text(self.summary()), table)
+
+
+def follow_job(
+    node: NodeClient, view: TrainView, after: int, also: Callable[[ApiEvent], None] | None = None
+) -> None:
+    """Show a job's events until it ends.
+
+    Args:
+        node: a connected client.
+        view: updated in place.
+        after: id of the last event before the job's first.
+        also: told every event, for what the caller wants to add.
+
+    Raises:
+        UserError: (code 3) the daemon ended before the job did.
+    """
+    if is_live():
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(view.render(), console=Console(stderr=True), refresh_per_second=4) as live:
+            _consume(node, view, after, lambda line: live.update(view.render()), also)
+            live.update(view.render())
+    else:
+        _consume(node, view, after, lambda line: say(line) if line else None, also)
+
+
+def _consume(
+    node: NodeClient,
+    view: TrainView,
+    after: int,
+    show: Callable[[str | None], None],
+    also: Callable[[ApiEvent], None] | None,
+) -> None:
+    _settle_if_over(node, view)
+    if view.is_over():
+        return
+    for event in node.events(after=after, job=view.job):
+        show(view.apply(event))
+        if also is not None:
+            also(event)
+        if view.is_over():
+            return
+    raise UserError(
+        "the daemon ended before the job did",
+        "start it again: the job goes on at its last finished round",
+        ExitCode.DAEMON_DOWN,
+    )
+
+
+def _settle_if_over(node: NodeClient, view: TrainView) -> None:
+    """A job that ended long ago may have no events left; its record says how it ended."""
+    record = node.get(f"/jobs/{view.job}")
+    if record["state"] in FINAL_STATES:
+        view.state, view.reason = record["state"], str(record.get("reason") or "")
