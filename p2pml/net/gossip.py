@@ -1,0 +1,184 @@
+"""Topics that reach every node: GossipSub 1.1 with parameters for networks of two to a few hundred nodes.
+
+Gossip may lose messages (bounded queues, restarts): whoever uses it asks its neighbours now and then what it
+has missed. Source: libp2p specification, "gossipsub v1.1".
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import trio
+from libp2p.pubsub.gossipsub import GossipSub
+from libp2p.pubsub.pubsub import Pubsub
+from libp2p.tools.anyio_service import background_trio_service
+
+from p2pml.net.host import Host
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE = 900 * 1024
+"""Bytes: an RPC of libp2p holds 1 MiB, envelope and signature included."""
+PROTOCOL = "/meshsub/1.1.0"
+_BURST = 16
+_INTERVAL_S = 0.02
+_REJECTS_BEFORE_CUT = 16
+_REJECT_WINDOW_S = 600.0
+
+
+class Verdict(Enum):
+    """What a validator says about a message: pass it on, drop it, or drop it and blame who passed it on."""
+
+    ACCEPT = "accept"
+    IGNORE = "ignore"
+    REJECT = "reject"
+
+
+Validate = Callable[[bytes], Verdict]
+Deliver = Callable[[str, bytes], None]
+
+
+class Gossip:
+    """Publish and subscribe on a host.
+
+    Args:
+        host: running while this runs.
+        chain_id: part of every topic, so that nodes of different chains never mix.
+        heartbeat: seconds between two rounds of mesh upkeep.
+    """
+
+    def __init__(self, host: Host, chain_id: bytes, heartbeat: float = 1.0) -> None:
+        self._host = host
+        self._suffix = chain_id.hex()[:16]
+        self._router = GossipSub(
+            protocols=[PROTOCOL],
+            degree=6,
+            degree_low=4,
+            degree_high=8,
+            heartbeat_initial_delay=heartbeat / 2,
+            heartbeat_interval=heartbeat,
+            gossip_window=5,
+            gossip_history=10,
+            # A node that restarts must be taken back at once; in a small network nobody else would do.
+            prune_back_off=2,
+            unsubscribe_back_off=2,
+            # Its limit of ten messages per second counts a node's own and drops without a word.
+            spam_protection_enabled=False,
+            # Friends' machines often share one address.
+            eclipse_protection_enabled=False,
+        )
+        self._pubsub = Pubsub(host.raw, self._router)
+        # Message ids are (origin, counter): a restart must not count over the ids it used before.
+        self._pubsub.counter = time.time_ns()
+        self._topics: dict[str, tuple[Validate, Deliver]] = {}
+        self._nursery: trio.Nursery | None = None
+        self._rejects: Counter[str] = Counter()
+        self._rejects_since = 0.0
+        self._next_send = 0.0
+
+    def topic(self, name: str) -> str:
+        """The full name of a topic on this chain."""
+        return f"/p2pml/{name}/1/{self._suffix}"
+
+    async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve the topics until cancelled."""
+        async with background_trio_service(self._pubsub), background_trio_service(self._router):
+            await self._pubsub.wait_until_ready()
+            async with trio.open_nursery() as nursery:
+                for name in self._topics:
+                    await nursery.start(self._receive, name)
+                self._nursery = nursery
+                task_status.started()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    self._nursery = None
+
+    def subscribe(self, name: str, validate: Validate, deliver: Deliver) -> None:
+        """Receive what others publish on a topic; before or while it runs, once per topic.
+
+        Args:
+            name: short name, e.g. `blocks`.
+            validate: called with each message, must be quick; what it accepts is passed on and delivered.
+            deliver: called with the id of the peer that published (by its checked signature) and the message.
+        """
+        if name in self._topics:
+            raise ValueError(f"the topic {name} has a subscriber already")
+        self._topics[name] = (validate, deliver)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._receive, name)
+
+    async def publish(self, name: str, data: bytes) -> None:
+        """Send to every subscriber in the network; not to our own. Waits when called in quick succession.
+
+        Raises:
+            ValueError: more than `MAX_MESSAGE` bytes.
+        """
+        if len(data) > MAX_MESSAGE:
+            raise ValueError(f"{len(data)} bytes are too many for gossip")
+        now = trio.current_time()
+        self._next_send = max(self._next_send, now - _BURST * _INTERVAL_S) + _INTERVAL_S
+        await trio.sleep(max(self._next_send - now, 0.0))
+        # Shielded: it only queues for the peers, and half a publication would be lost without a trace.
+        with trio.CancelScope(shield=True):
+            await self._pubsub.publish(self.topic(name), data)
+
+    def peers(self, name: str) -> list[str]:
+        """Ids of the connected peers that subscribe to a topic."""
+        return [peer.to_base58() for peer in self._pubsub.peer_topics.get(self.topic(name), ())]
+
+    async def _receive(self, name: str, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        topic, deliver = self.topic(name), self._topics[name][1]
+        self._pubsub.set_topic_validator(topic, self._validator(name), False)
+        subscription = await self._pubsub.subscribe(topic)
+        task_status.started()
+        while True:
+            message = await subscription.get()
+            origin = _origin(message)
+            if origin == self._host.peer_id:
+                continue
+            try:
+                deliver(origin, bytes(message.data))
+            except Exception:
+                log.exception("the subscriber of %s failed", name)
+
+    def _validator(self, name: str) -> Callable[[Any, Any], bool]:
+        validate = self._topics[name][0]
+
+        def check(forwarder: Any, message: Any) -> bool:
+            peer = forwarder.to_base58()
+            if peer == self._host.peer_id:
+                return True
+            try:
+                verdict = validate(bytes(message.data))
+            except Exception:
+                log.exception("the validator of %s failed", name)
+                return False
+            if verdict is Verdict.REJECT:
+                self._blame(peer, name)
+            return verdict is Verdict.ACCEPT
+
+        return check
+
+    def _blame(self, peer: str, name: str) -> None:
+        now = trio.current_time()
+        if now - self._rejects_since > _REJECT_WINDOW_S:
+            self._rejects.clear()
+            self._rejects_since = now
+        self._rejects[peer] += 1
+        log.debug("%s passed on an invalid message on %s", peer, name)
+        if self._rejects[peer] >= _REJECTS_BEFORE_CUT and self._nursery is not None:
+            del self._rejects[peer]
+            log.warning("disconnecting %s: it keeps passing on invalid messages", peer)
+            self._nursery.start_soon(self._host.disconnect, peer)
+
+
+def _origin(message: Any) -> str:
+    from libp2p.peer.id import ID
+
+    return str(ID(message.from_id).to_base58())
