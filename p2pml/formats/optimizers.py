@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from p2pml.formats import SpecError
 
 CLIENT: Mapping[str, frozenset[str]] = {
-    "sgd": frozenset({"momentum"}),
+    "sgd": frozenset(),
+    "sgdm": frozenset({"momentum"}),
     "adam": frozenset({"beta_1", "beta_2", "epsilon"}),
 }
 """Optimizers of a participant's local training, started afresh in every round, and the arguments they take
 beside `lr`."""
 
 SERVER: Mapping[str, frozenset[str]] = {
-    "sgd": frozenset({"momentum"}),
+    "sgd": frozenset(),
+    "sgdm": frozenset({"momentum"}),
     "adam": frozenset({"beta_1", "beta_2", "epsilon"}),
     "yogi": frozenset({"beta_1", "beta_2", "epsilon"}),
     "adagrad": frozenset({"epsilon"}),
@@ -34,8 +36,8 @@ class Optimizer:
     Args:
         name: a key of `CLIENT` or `SERVER`.
         lr: learning rate, 0 < lr ≤ 1000.
-        args: further arguments; what is left out has TensorFlow Federated's default (server adam and yogi:
-            the epsilon of 1e-3 that Reddi et al. recommend).
+        args: further arguments; what is left out has TensorFlow Federated's default, but sgdm's momentum is
+            0.9 and the server's adam has the epsilon of 1e-3 that Reddi et al. recommend.
     """
 
     name: str

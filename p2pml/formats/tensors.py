@@ -35,7 +35,7 @@ def encode(arrays: Sequence[npt.ArrayLike]) -> bytes:
     """
     if len(arrays) > MAX_TENSORS:
         raise FormatError(f"{len(arrays)} tensors, at most {MAX_TENSORS} are allowed")
-    return save({_name(i): np.ascontiguousarray(array, np.float32) for i, array in enumerate(arrays)})
+    return save({_name(i): np.asarray(array, np.float32, order="C") for i, array in enumerate(arrays)})
 
 
 def decode(data: bytes, shapes: Sequence[Shape] | None = None, max_bytes: int = MAX_BYTES) -> list[Array]:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketRequest, WebSocketServer, serve_websocket
@@ -25,6 +25,9 @@ from p2pml.worker.protocol import MAX_MESSAGE, Hello, Message, Progress, Request
 from p2pml.worker.session import Session, WorkerDied, WorkerError, WorkerUnavailable
 
 __all__ = ["WorkerDied", "WorkerError", "WorkerSupervisor", "WorkerUnavailable"]
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 R = TypeVar("R", bound=Message)
 log = logging.getLogger(__name__)
@@ -126,7 +129,7 @@ class WorkerSupervisor:
             assert self._session is not None
             return await self._session.call(request, progress)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a worker alive until cancelled; the process is dead when this returns."""
         try:
             async with trio.open_nursery() as nursery:
@@ -138,7 +141,7 @@ class WorkerSupervisor:
             self._refusal = self._refusal or "the node is stopping"
             self._notify()
 
-    async def _serve(self, *, task_status: trio.TaskStatus[WebSocketServer]) -> None:
+    async def _serve(self, *, task_status: TaskStatus[WebSocketServer]) -> None:
         await serve_websocket(
             self._on_connection,
             "127.0.0.1",
@@ -153,22 +156,23 @@ class WorkerSupervisor:
 
     async def _keep_alive(self, url: str) -> None:
         pause = self._backoff
-        while not self._refusal:
-            was_ready = await self._one_life(url)
-            if self._refusal:
-                log.warning("no worker on this machine: %s", self._refusal)
+        while True:
+            life = await self._one_life(url)
+            if life is not None and life.unable:
+                log.warning("no worker on this machine: %s", life.unable)
                 return
-            pause = self._backoff if was_ready else min(2 * pause, MAX_BACKOFF)
+            was_ready = life is not None and life.hello is not None
             await trio.sleep(pause)
+            pause = self._backoff if was_ready else min(2 * pause, MAX_BACKOFF)
 
-    async def _one_life(self, url: str) -> bool:
-        """Start a worker and wait for its end; whether it had become ready."""
+    async def _one_life(self, url: str) -> Session | None:
+        """Start a worker and wait for its end."""
         token = secrets.token_hex(32)
         try:
             process = await self._spawn(url, token)
         except OSError as error:
             log.error("the worker process cannot be started: %s", error)
-            return False
+            return None
         self._starts += 1
         session = self._session = Session(process, token, self._notify)
         try:
@@ -178,22 +182,17 @@ class WorkerSupervisor:
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
+                session.kill("the node stopped it")
+                await process.wait()
             self._session = None
-            self._refusal = self._refusal or session.unable
+            self._refusal = session.unable
             session.end(process.returncode or 0)
             self._notify()
-        if not session.unable:
-            log.warning("the worker died: %s; see %s", session.last_words, self._log_file)
-        return session.hello is not None
+        log.warning("the worker died: %s; see %s", session.last_words, self._log_file)
+        return session
 
     async def _spawn(self, url: str, token: str) -> trio.Process:
-        self._log_file.parent.mkdir(parents=True, exist_ok=True)
-        if self._log_file.exists() and self._log_file.stat().st_size > LOG_BYTES:
-            self._log_file.replace(self._log_file.with_name(self._log_file.name + ".1"))
-        with open(self._log_file, "ab") as output:
+        with await trio.to_thread.run_sync(_open_log, self._log_file) as output:
             return await trio.lowlevel.open_process(
                 [sys.executable, "-m", "p2pml.worker"],
                 stdin=subprocess.DEVNULL,
@@ -211,11 +210,19 @@ class WorkerSupervisor:
         try:
             await session.serve(await request.accept())
         except ConnectionClosed:
+            await trio.sleep(2)  # it is most likely ending, and its exit status says more
             session.kill("it closed its connection")
 
     def _notify(self) -> None:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
+
+
+def _open_log(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > LOG_BYTES:
+        path.replace(path.with_name(path.name + ".1"))
+    return open(path, "ab")
 
 
 def _environment(base: Mapping[str, str], url: str, token: str, threads: int) -> dict[str, str]:

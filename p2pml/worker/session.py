@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeVar, cast
 
 import trio
@@ -128,7 +127,8 @@ class Session:
                 await self._send(call.id, request)
             await call.done.wait()
         except trio.Cancelled:
-            with trio.move_on_after(CANCEL_GRACE, shield=True):
+            with trio.move_on_after(CANCEL_GRACE) as grace:
+                grace.shield = True
                 await self._send(call.id, Cancel())
                 await call.done.wait()
             if not call.done.is_set():
@@ -143,22 +143,15 @@ class Session:
     async def watch_memory(self, limit: int) -> None:
         """Kill the process when it holds more than `limit` resident bytes; a stranger's model chose how much
         it needs."""
-        page = os.sysconf("SC_PAGE_SIZE")
-        statm = Path(f"/proc/{self._process.pid}/statm")
-        while statm.exists():
-            try:
-                resident = int(statm.read_text(encoding="ascii").split()[1]) * page
-            except (OSError, IndexError):
-                return
+        while (resident := _resident(self._process.pid)) is not None:
             if resident > limit:
                 self.kill(f"it used {resident >> 20} MiB of memory, {limit >> 20} MiB are allowed")
-                return
             await trio.sleep(1)
 
     def kill(self, reason: str) -> None:
-        """End the process at once; the running call fails with this reason."""
-        self.last_words = self.last_words or reason
+        """End the process, if it lives, at once; the running call fails with this reason."""
         if self._process.returncode is None:
+            self.last_words = self.last_words or reason
             self._process.kill()
 
     def end(self, returncode: int) -> None:
@@ -195,6 +188,15 @@ class Session:
             pass  # the process is ending: `end` tells the call
         except trio.TooSlowError:
             self.kill("it did not take its request")
+
+
+def _resident(pid: int) -> int | None:
+    """Resident bytes of a process; None when it is gone or the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return None
 
 
 def _how(returncode: int) -> str:

@@ -1,0 +1,182 @@
+"""A checked model in TensorFlow: its training loop and its evaluation, both compiled once and run in chunks.
+
+A chunk is some consecutive steps in one TensorFlow call, so that Python's cost per step is small, and short
+enough that progress and cancellation are timely. Where chunks end does not change a bit of the result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from p2pml.formats.keras_json import ModelSpec
+from p2pml.formats.optimizers import Optimizer
+from p2pml.formats.shards import Shard
+from p2pml.formats.tensors import Array
+from p2pml.worker import optimizers
+
+CHUNK_SECONDS = 0.5
+"""About how long one chunk takes."""
+
+MAX_CHUNK = 1024
+
+Watch = Callable[[int, int, float], None]
+"""Called after each chunk with steps done, steps in all and the chunk's mean loss; may raise to end the
+work."""
+
+
+class Classifier:
+    """A Keras model made from the checked values of its description, layer by layer."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        layers = [tf.keras.layers.InputLayer(spec.input_shape)]
+        layers += [getattr(tf.keras.layers, layer.kind)(**layer.options) for layer in spec.layers]
+        self._model = tf.keras.Sequential(layers)
+        self._weights = self._model.trainable_variables
+        shapes = tuple(tuple(variable.shape) for variable in self._weights)
+        if shapes != spec.weight_shapes:
+            raise RuntimeError(f"Keras built weights {shapes} for a description of {spec.weight_shapes}")
+        self._loss = tf.keras.losses.SparseCategoricalCrossentropy(
+            from_logits=spec.from_logits, reduction=tf.keras.losses.Reduction.SUM
+        )
+        self._evaluate = tf.function(self._evaluate_chunk, reduce_retracing=True)
+
+    def set_weights(self, arrays: Sequence[Array]) -> None:
+        """Assign all trainable weights."""
+        for variable, array in zip(self._weights, arrays, strict=True):
+            variable.assign(array)
+
+    def get_weights(self) -> list[Array]:
+        """All trainable weights, copied."""
+        return [variable.numpy() for variable in self._weights]
+
+    def evaluate(self, shard: Shard, batch: int, watch: Watch) -> tuple[float, float]:
+        """Mean loss and accuracy over all samples, `batch` at a time."""
+        x, y, scale = _on_device(shard)
+        loss = correct = 0.0
+
+        def run(begin: int, end: int) -> float:
+            nonlocal loss, correct
+            part, hits = self._evaluate(x, y, scale, _int(begin), _int(end), _int(batch))
+            loss += float(part)
+            correct += float(hits)
+            return float(part) / batch
+
+        _in_chunks(_steps(len(shard), batch), run, watch)
+        return loss / len(shard), correct / len(shard)
+
+    def _evaluate_chunk(
+        self, x: tf.Tensor, y: tf.Tensor, scale: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, batch: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        loss, correct = tf.constant(0.0), tf.constant(0.0)
+        for step in tf.range(begin, end):
+            labels = y[step * batch : (step + 1) * batch]
+            outputs = self._model(tf.cast(x[step * batch : (step + 1) * batch], tf.float32) * scale)
+            hits = tf.argmax(outputs, axis=1, output_type=tf.int64) == labels
+            loss += self._loss(labels, outputs)
+            correct += tf.reduce_sum(tf.cast(hits, tf.float32))
+        return loss, correct
+
+    @property
+    def model(self) -> Any:
+        """The Keras model."""
+        return self._model
+
+    def sum_loss(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """Cross-entropy in nats, summed over the samples."""
+        return self._loss(labels, outputs)
+
+
+class LocalTraining:
+    """The local steps of one classifier with one kind of optimizer (McMahan et al. 2017, ClientUpdate)."""
+
+    def __init__(self, classifier: Classifier, optimizer: Optimizer) -> None:
+        self._classifier = classifier
+        self._optimizer = optimizers.client(optimizer)
+        first = optimizers.initial_state(self._optimizer, list(classifier.spec.weight_shapes))
+        self._state = tf.nest.map_structure(lambda leaf: tf.Variable(leaf, trainable=False), first)
+        self._chunk = tf.function(self._train_chunk, reduce_retracing=True)
+
+    def reset(self, optimizer: Optimizer) -> None:
+        """Start the optimizer afresh, with this one's numbers."""
+        shapes = list(self._classifier.spec.weight_shapes)
+        first = optimizers.initial_state(optimizers.client(optimizer), shapes)
+        tf.nest.map_structure(lambda variable, leaf: variable.assign(leaf), self._state, first)
+
+    def run(self, shard: Shard, orders: Sequence[Any], batch: int, watch: Watch) -> int:
+        """Visit the samples in each epoch's order, a partial last batch included; the number of steps
+        taken."""
+        x, y, scale = _on_device(shard)
+        per_epoch = _steps(len(shard), batch)
+        for epoch, order in enumerate(orders):
+            rows = tf.constant(order, tf.int64)
+
+            def run(begin: int, end: int, rows: tf.Tensor = rows) -> float:
+                loss = self._chunk(x, y, scale, rows, _int(begin), _int(end), _int(batch))
+                return float(loss) / (end - begin)
+
+            def tell(done: int, total: int, loss: float, before: int = epoch * per_epoch) -> None:
+                watch(before + done, per_epoch * len(orders), loss)
+
+            _in_chunks(per_epoch, run, tell)
+        return per_epoch * len(orders)
+
+    def _train_chunk(
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        scale: tf.Tensor,
+        rows: tf.Tensor,
+        begin: tf.Tensor,
+        end: tf.Tensor,
+        batch: tf.Tensor,
+    ) -> tf.Tensor:
+        total = tf.constant(0.0)
+        for step in tf.range(begin, end):
+            picked = rows[step * batch : (step + 1) * batch]
+            samples = tf.cast(tf.gather(x, picked), tf.float32) * scale
+            total += self._step(samples, tf.gather(y, picked))
+        return total
+
+    def _step(self, samples: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        variables = self._classifier.model.trainable_variables
+        with tf.GradientTape() as tape:
+            outputs = self._classifier.model(samples, training=True)
+            count = tf.cast(tf.shape(labels)[0], tf.float32)
+            loss = self._classifier.sum_loss(labels, outputs) / count
+        gradients = tape.gradient(loss, variables)
+        state = tf.nest.map_structure(lambda variable: variable.read_value(), self._state)
+        weights = [variable.read_value() for variable in variables]
+        state, weights = self._optimizer.next(state, weights, gradients)
+        tf.nest.map_structure(lambda variable, leaf: variable.assign(leaf), self._state, state)
+        for variable, weight in zip(variables, weights, strict=True):
+            variable.assign(weight)
+        return loss
+
+
+def _in_chunks(total: int, run: Callable[[int, int], float], watch: Watch) -> None:
+    done, size = 0, 1
+    while done < total:
+        begin = time.monotonic()
+        end = min(done + size, total)
+        loss = run(done, end)
+        done = end
+        watch(done, total, loss)
+        fast = time.monotonic() - begin < CHUNK_SECONDS / 2
+        size = min(2 * size, MAX_CHUNK) if fast else max(1, size // 2)
+
+
+def _on_device(shard: Shard) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    return tf.constant(shard.x), tf.constant(shard.y), tf.constant(shard.scale, tf.float32)
+
+
+def _steps(samples: int, batch: int) -> int:
+    return -(-samples // batch)
+
+
+def _int(value: int) -> tf.Tensor:
+    return tf.constant(value, tf.int64)

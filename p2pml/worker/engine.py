@@ -1,0 +1,189 @@
+"""What the worker does with each request: build, train, evaluate, server step. TensorFlow is imported here.
+
+An update is a function of its request alone: order from PCG64, a fresh optimizer, deterministic operations,
+one thread.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from p2pml.formats import FormatError, SpecError, keras_json, shards, tensors
+from p2pml.formats.initial import initial_weights
+from p2pml.formats.optimizers import CLIENT, Optimizer
+from p2pml.formats.shards import Shard
+from p2pml.worker import quiet
+from p2pml.worker.link import Control
+from p2pml.worker.protocol import (
+    Build,
+    Built,
+    Evaluate,
+    Evaluated,
+    Message,
+    Progress,
+    ServerStep,
+    Stepped,
+    Train,
+    Trained,
+)
+
+quiet.silence()
+
+import tensorflow as tf  # noqa: E402
+import tensorflow_federated as tff  # noqa: E402
+
+from p2pml.worker import optimizers  # noqa: E402
+from p2pml.worker.classifier import Classifier, LocalTraining  # noqa: E402
+
+LOSS_SAMPLES = 1024
+"""Loss before and after training is measured on the shard's first samples, at most so many."""
+
+MAX_BATCH = 65_536
+MAX_EPOCHS = 1000
+KEEP = 4
+"""How many compiled models stay in memory; compiling takes about a second, and a job's rounds share one."""
+
+
+@dataclass(slots=True)
+class _Compiled:
+    classifier: Classifier
+    trainings: dict[tuple[object, ...], LocalTraining] = field(default_factory=dict)
+
+    def training(self, optimizer: Optimizer) -> LocalTraining:
+        # Another learning rate is another number in the optimizer's state, not another function.
+        key = (optimizer.name, *sorted(optimizer.args.items()))
+        if key not in self.trainings:
+            self.trainings[key] = LocalTraining(self.classifier, optimizer)
+        return self.trainings[key]
+
+
+class TensorFlowEngine:
+    """Carries out requests, one at a time."""
+
+    def __init__(self) -> None:
+        tf.config.experimental.enable_op_determinism()
+        self._compiled: OrderedDict[str, _Compiled] = OrderedDict()
+
+    def versions(self) -> dict[str, str]:
+        """Of the libraries that decide what bits an update has."""
+        return {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "tensorflow": tf.__version__,
+            "tensorflow_federated": tff.__version__,
+        }
+
+    def carry_out(self, request: Message, control: Control) -> Message:
+        """Carry out one request.
+
+        Raises:
+            FormatError: the request is to blame.
+            Cancelled: the node cancelled it.
+        """
+        if isinstance(request, Build):
+            return self._build(request)
+        if isinstance(request, Train):
+            return self._train(request, control)
+        if isinstance(request, Evaluate):
+            return self._evaluate(request, control)
+        if isinstance(request, ServerStep):
+            step = optimizers.server_step(
+                request.optimizer, request.weights, request.mean_delta, request.state
+            )
+            return Stepped(*step)
+        raise FormatError(f"{type(request).__name__} is no request")
+
+    def _build(self, request: Build) -> Built:
+        spec = keras_json.parse(request.model)
+        if not 0 <= request.seed < 1 << 64:
+            raise SpecError(f"seed {request.seed} is not within 0 … 2^64 − 1")
+        self._entry(spec)  # TensorFlow must agree that it is a model with these weights
+        return Built(tensors.encode(initial_weights(spec, request.seed)), spec.to_json(), spec.params)
+
+    def _train(self, request: Train, control: Control) -> Trained:
+        _check_train(request)
+        spec = keras_json.parse(request.model)
+        start = tensors.decode(request.weights, spec.weight_shapes)
+        shard = _load(request.shard, spec)
+        if spec.random:
+            # Random state lives in the compiled function: a fresh one draws the same numbers every time.
+            self._compiled.pop(spec.to_json(), None)
+            entropy = [request.seed, request.round, request.client, 1 << 32]
+            tf.keras.utils.set_random_seed(int(np.random.PCG64(entropy).random_raw() >> np.uint64(33)))
+        compiled = self._entry(spec)
+        classifier, training = compiled.classifier, compiled.training(request.optimizer)
+        classifier.set_weights(start)
+        training.reset(request.optimizer)
+        probe = shard.take(np.arange(min(LOSS_SAMPLES, len(shard))))
+        before, _ = classifier.evaluate(probe, 512, lambda *_: control.check())
+        orders = [_order(request, epoch, len(shard)) for epoch in range(request.epochs)]
+        steps = training.run(shard, orders, request.batch, _Watch(control))
+        after, _ = classifier.evaluate(probe, 512, lambda *_: control.check())
+        update = [end - begin for end, begin in zip(classifier.get_weights(), start, strict=True)]
+        if not all(np.isfinite(array).all() for array in update):
+            raise FormatError(f"training diverged (learning rate {request.optimizer.lr} is too high?)")
+        return Trained(tensors.encode(update), len(shard), steps, before, after, len(probe))
+
+    def _evaluate(self, request: Evaluate, control: Control) -> Evaluated:
+        spec = keras_json.parse(request.model)
+        shard = _load(request.data, spec)
+        if not 1 <= request.batch <= MAX_BATCH:
+            raise FormatError(f"batch {request.batch} is not within 1 … {MAX_BATCH}")
+        classifier = self._entry(spec).classifier
+        classifier.set_weights(tensors.decode(request.weights, spec.weight_shapes))
+        loss, accuracy = classifier.evaluate(shard, request.batch, _Watch(control))
+        return Evaluated(loss, accuracy, len(shard))
+
+    def _entry(self, spec: keras_json.ModelSpec) -> _Compiled:
+        key = spec.to_json()
+        if key not in self._compiled:
+            self._compiled[key] = _Compiled(Classifier(spec))
+        self._compiled.move_to_end(key)
+        while len(self._compiled) > KEEP:
+            self._compiled.popitem(last=False)
+        return self._compiled[key]
+
+
+def _check_train(request: Train) -> None:
+    request.optimizer.check(CLIENT)
+    if not 1 <= request.batch <= MAX_BATCH or not 1 <= request.epochs <= MAX_EPOCHS:
+        raise FormatError(f"batch {request.batch} or epochs {request.epochs} out of bounds")
+    if min(request.seed, request.round, request.client) < 0:
+        raise FormatError("seed, round and client must not be negative")
+
+
+def _load(path: str, spec: keras_json.ModelSpec) -> Shard:
+    shard = shards.read(Path(path))
+    if not len(shard):
+        raise FormatError("the shard holds no samples")
+    if shard.sample_shape != spec.input_shape:
+        raise FormatError(f"samples of shape {shard.sample_shape} for a model of {spec.input_shape}")
+    if int(shard.y.max()) >= spec.classes:
+        raise FormatError(f"label {int(shard.y.max())} for a model of {spec.classes} classes")
+    return shard
+
+
+def _order(request: Train, epoch: int, samples: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    entropy = [request.seed, request.round, request.client, epoch]
+    return np.random.Generator(np.random.PCG64(entropy)).permutation(samples)
+
+
+class _Watch:
+    """Passes progress on, but not oftener than about twice a second, and ends cancelled work."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._due = 0.0
+
+    def __call__(self, done: int, total: int, loss: float) -> None:
+        self._control.check()
+        now = time.monotonic()
+        if now >= self._due or done == total:
+            self._due = now + 0.5
+            self._control.report(Progress(done, total, loss))

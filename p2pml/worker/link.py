@@ -1,0 +1,147 @@
+"""The worker's side of the connection: read requests in one task, carry them out one by one in a thread, and
+end with the node."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+
+from p2pml.formats import FormatError
+from p2pml.worker.protocol import (
+    MAX_MESSAGE,
+    PROTOCOL_VERSION,
+    Cancel,
+    Failed,
+    Hello,
+    Message,
+    Progress,
+    Unable,
+    decode,
+    encode,
+)
+
+UNABLE_STATUS = 3
+"""Exit status when this machine cannot run a worker at all."""
+
+
+class Cancelled(Exception):
+    """The node has cancelled the running call."""
+
+
+class Engine(Protocol):
+    """What carries out requests; `p2pml.worker.engine`, whose import takes seconds."""
+
+    def versions(self) -> dict[str, str]:
+        """Of the libraries that decide what bits an update has."""
+
+    def carry_out(self, request: Message, control: Control) -> Message:
+        """Carry out one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """How the running call speaks to the node and hears from it.
+
+    Args:
+        report: sends a progress report.
+        cancelled: set when the call shall end.
+    """
+
+    report: Callable[[Progress], None]
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raise `Cancelled` if the call shall end."""
+        if self.cancelled.is_set():
+            raise Cancelled
+
+
+async def serve(url: str, token: str, threads: int, started: float) -> None:
+    """Serve one node; never returns: the process ends with the connection.
+
+    Args:
+        url: of the node's WebSocket server.
+        token: proves to it who we are.
+        threads: of one TensorFlow operation.
+        started: monotonic time at which the process started.
+    """
+    async with open_websocket_url(
+        url,
+        extra_headers=[(b"authorization", b"Bearer " + token.encode())],
+        max_message_size=MAX_MESSAGE,
+        receive_buffer_size=1 << 18,
+    ) as ws:
+        requests, inbox = trio.open_memory_channel[tuple[int, Message, Control]](8)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_read, ws, requests)
+            try:
+                engine = await trio.to_thread.run_sync(_load)
+            except ImportError as error:
+                await ws.send_message(encode(0, Unable(f"TensorFlow cannot be imported: {error}")))
+                await ws.aclose()
+                os._exit(UNABLE_STATUS)
+            await ws.send_message(encode(0, _hello(engine, threads, started)))
+            async for call, request, control in inbox:
+                answer = await trio.to_thread.run_sync(_answer, engine, request, control)
+                await ws.send_message(encode(call, answer))
+
+
+def _load() -> Engine:
+    from p2pml.worker import engine
+
+    return engine.TensorFlowEngine()
+
+
+def _hello(engine: Engine, threads: int, started: float) -> Hello:
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        memory = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    seconds = time.monotonic() - started
+    return Hello(PROTOCOL_VERSION, os.getpid(), engine.versions(), threads, seconds, memory)
+
+
+async def _read(
+    ws: WebSocketConnection, requests: trio.MemorySendChannel[tuple[int, Message, Control]]
+) -> None:
+    """Take in messages while the engine works, so that Cancel and the node's end are noticed at once."""
+    token = trio.lowlevel.current_trio_token()
+    running: dict[int, Control] = {}
+
+    def control_of(call: int) -> Control:
+        def report(progress: Progress) -> None:
+            trio.from_thread.run(ws.send_message, encode(call, progress), trio_token=token)
+
+        return Control(report)
+
+    while True:
+        try:
+            call, message = decode(await ws.get_message())
+        except ConnectionClosed:
+            # Nothing is worth finishing without the node, and the engine's thread cannot be interrupted.
+            os._exit(0)
+        if isinstance(message, Cancel):
+            if call in running:
+                running[call].cancelled.set()
+            continue
+        running = {call: control_of(call)}
+        await requests.send((call, message, running[call]))
+
+
+def _answer(engine: Engine, request: Message, control: Control) -> Message:
+    try:
+        return engine.carry_out(request, control)
+    except Cancelled:
+        return Failed("cancelled", cancelled=True)
+    except FormatError as error:
+        return Failed(str(error), traceback.format_exc(), refused=True)
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        return Failed(f"{type(error).__name__}: {error}"[:2000], traceback.format_exc())
