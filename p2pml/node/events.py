@@ -53,6 +53,11 @@ class Events:
         """The events still kept whose id is greater than `after`."""
         return [event for event in self._log if event.id > after]
 
+    async def wait(self, after: int) -> None:
+        """Return as soon as there is an event with an id greater than `after`."""
+        while self.last_id <= after:
+            await self._changed.wait()
+
     async def follow(self, after: int | None = None) -> AsyncIterator[Event]:
         """Yield events after id `after` (default: only new ones), for ever."""
         seen = self.last_id if after is None else after
@@ -60,5 +65,4 @@ class Events:
             for event in self.since(seen):
                 seen = event.id
                 yield event
-            if self.last_id <= seen:
-                await self._changed.wait()
+            await self.wait(seen)

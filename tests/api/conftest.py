@@ -1,0 +1,123 @@
+"""A node made of canned answers, behind the real application."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from p2pml.errors import ExitCode, UserError
+from p2pml.node import views
+from p2pml.node.events import Events
+
+ADDRESS = "pml1someone"
+
+
+class FakeNode:
+    """Implements `p2pml.api.facade.NodeFacade`; remembers what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.events = Events(keep=10)
+        self.reason = ""
+        self.shutdown = trio.Event()
+
+    def status(self) -> views.StatusView:
+        head = views.HeadView(id="ab" * 32, height=3, slot=5)
+        return views.StatusView(
+            version="0", name="fake", pid=1, uptime_s=1.0, peer_id="12D3", addresses=[], account=ADDRESS,
+            network="test", chain_id="cd" * 32, head=head, slot=6, slot_ms=2000, peers=2, trainer=True,
+            worker="starting", worker_reason="", balance=5, rating=10, datasets=0, jobs_running=0,
+        )  # fmt: skip
+
+    def not_ready_reason(self) -> str:
+        return self.reason
+
+    def peers(self) -> list[views.PeerView]:
+        return [views.PeerView("12D3b", "b\x1b[2J", ADDRESS, 10, True, False, 3, True, [])]
+
+    async def account(self, address: str) -> views.AccountView:
+        if address != ADDRESS:
+            raise UserError(f"{address!r} is not an address", "copy it again", ExitCode.USAGE)
+        return views.AccountView(ADDRESS, 5, 0, 1, 10, [self._transaction()])
+
+    async def transaction(self, tx_id: str) -> views.TransactionView:
+        if tx_id != "11" * 32:
+            raise views.NotFound(f"there is no transaction {tx_id}")
+        return self._transaction()
+
+    async def blocks(self, first: int | None, count: int) -> list[views.BlockView]:
+        self.calls.append(("blocks", first, count))
+        return []
+
+    async def block(self, id_or_height: str) -> views.BlockView:
+        raise views.NotFound(f"there is no block {id_or_height}")
+
+    def validators(self) -> list[views.ValidatorView]:
+        return [views.ValidatorView(ADDRESS, "fake", 10, 1.0)]
+
+    def supply(self) -> views.SupplyView:
+        return views.SupplyView(100, 5, 0, 95, 10, True)
+
+    def datasets(self) -> list[views.DatasetView]:
+        return [self._dataset()]
+
+    def dataset(self, name_or_hash: str) -> views.DatasetView:
+        raise views.NotFound(f"there is no data set {name_or_hash}")
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return []
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        raise RuntimeError("a bug with a secret in it")
+
+    async def submit(self, encoded: bytes) -> views.SubmittedView:
+        self.calls.append(("submit", encoded))
+        return views.SubmittedView("11" * 32)
+
+    async def seed(
+        self, path: Path, name: str | None, private: bool, allowed: tuple[str, ...]
+    ) -> views.DatasetView:
+        self.calls.append(("seed", path, name, private, allowed))
+        return self._dataset()
+
+    async def get(
+        self, name_or_hash: str, metainfo: bytes | None, wanted: tuple[int, ...] | None
+    ) -> views.DatasetView:
+        self.calls.append(("get", name_or_hash, metainfo, wanted))
+        return self._dataset()
+
+    async def start_job(self, spec: str, base_dir: Path, origin: str) -> views.StartedJobView:
+        raise UserError(f"{origin}:2: unknown key 'epoch'", "did you mean 'epochs'?", ExitCode.BAD_CONFIG)
+
+    async def stop_job(self, job_id: str) -> None:
+        self.calls.append(("stop", job_id))
+
+    def events_since(self, after: int) -> list[views.EventView]:
+        return [views.EventView(event.id, event.kind, event.data) for event in self.events.since(after)]
+
+    @property
+    def last_event_id(self) -> int:
+        return self.events.last_id
+
+    async def wait_for_events(self, after: int) -> None:
+        await self.events.wait(after)
+
+    def request_shutdown(self) -> None:
+        self.shutdown.set()
+
+    def _transaction(self) -> views.TransactionView:
+        return views.TransactionView("11" * 32, "transfer", ADDRESS, 0, 1, 9, {"amount": 1}, 2, "ab" * 32)
+
+    def _dataset(self) -> views.DatasetView:
+        return views.DatasetView(
+            infohash="ef" * 20, name="d", size=1, private=False, complete=True, have=1, pieces=1, wanted=1,
+            peers=0, rate_down=0.0, rate_up=0.0, sources={}, files=[], folder="/", torrent_file="/d.torrent",
+        )  # fmt: skip
+
+
+@pytest.fixture
+def fake_node() -> FakeNode:
+    return FakeNode()
