@@ -59,6 +59,10 @@ class UnknownParent(InvalidError):
         self.parent = parent
 
 
+class StaleBlock(InvalidError):
+    """A block that leaves the best branch deeper than blocks are kept: too late to be looked at."""
+
+
 class FutureBlock(InvalidError):
     """A block that may not be looked at yet: its slot, or its rank within the slot, has not begun.
 

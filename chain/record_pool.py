@@ -1,0 +1,72 @@
+"""Round records that wait for a block: at most one per job and round, bounded in number."""
+
+from __future__ import annotations
+
+from chain.errors import InvalidRecord, PoolFull
+from chain.state import Draft, State
+from chain.training_records import RoundRecord
+from chain.transition import apply_record
+
+MAX_RECORDS = 4096
+MAX_AHEAD = 256
+"""How far a record may run ahead of its job's next round."""
+
+
+class RecordPool:
+    """Waiting records by job and round."""
+
+    def __init__(self, max_records: int = MAX_RECORDS) -> None:
+        self._max_records = max_records
+        self._jobs: dict[bytes, dict[int, RoundRecord]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(rounds) for rounds in self._jobs.values())
+
+    def add(self, record: RoundRecord, state: State) -> bool:
+        """Take a record; False if it waits here already. Raises InvalidRecord or PoolFull."""
+        known = self._jobs.get(record.job, {}).get(record.round)
+        if known == record:
+            return False
+        if known is not None:
+            raise InvalidRecord(f"another record of round {record.round} waits already")
+        job = state.job(record.job)
+        if job is None or not job.status.active:
+            raise InvalidRecord("the record's job does not exist or takes no more rounds")
+        if not job.next_round <= record.round < min(job.rounds, job.next_round + MAX_AHEAD):
+            raise InvalidRecord(f"round {record.round} is not ahead of the job's {job.next_round}")
+        if not record.verify(job.requester):
+            raise InvalidRecord("the record is not signed by the job's requester")
+        if len(self) >= self._max_records:
+            raise PoolFull("the pool of waiting round records is full")
+        self._jobs.setdefault(record.job, {})[record.round] = record
+        return True
+
+    def select(self, draft: Draft, limit: int) -> tuple[RoundRecord, ...]:
+        """Apply to the draft, job by job in round order, what applies; at most `limit` records."""
+        chosen: list[RoundRecord] = []
+        for job_id in sorted(self._jobs):
+            job = draft.job(job_id)
+            round_ = job.next_round if job else -1
+            while len(chosen) < limit and (record := self._jobs[job_id].get(round_)) is not None:
+                try:
+                    apply_record(draft, record)
+                except InvalidRecord:
+                    break
+                chosen.append(record)
+                round_ += 1
+        return tuple(chosen)
+
+    def on_head(self, state: State) -> None:
+        """Forget records that are on the chain, cannot follow it, or whose job is over."""
+        for job_id in tuple(self._jobs):
+            job = state.job(job_id)
+            rounds = self._jobs[job_id]
+            if job is None or not job.status.active:
+                del self._jobs[job_id]
+                continue
+            for round_ in tuple(rounds):
+                wrong = round_ == job.next_round and rounds[round_].model_in != job.model
+                if round_ < job.next_round or wrong:
+                    del rounds[round_]
+            if not rounds:
+                del self._jobs[job_id]
