@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,12 +41,15 @@ class NodeClient:
         self._stack = ExitStack()
 
     def __enter__(self) -> NodeClient:
-        import httpx  # 0.1 s, and not needed to show help
-
         try:
             path = self._stack.enter_context(reachable(self._home.api_socket))
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(path)
         except OSError as error:
+            self._stack.close()
             raise self._down() from error
+        import httpx  # 0.1 s, and needed only when there is a daemon to talk to
+
         transport = httpx.HTTPTransport(uds=path)
         self._http = self._stack.enter_context(
             httpx.Client(transport=transport, base_url="http://localhost", timeout=TIMEOUT_S, trust_env=False)

@@ -1,0 +1,62 @@
+"""The picture of a job from its events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from p2pml.cli.client import ApiEvent
+from p2pml.cli.train_view import TrainView
+
+
+def events(*items: tuple[str, dict[str, Any]]) -> list[ApiEvent]:
+    return [ApiEvent(number, kind, {"job": "ab" * 16, **data}) for number, (kind, data) in enumerate(items)]
+
+
+def test_lines_and_state_of_a_job() -> None:
+    view = TrainView("ab" * 16)
+    story = events(
+        ("job.state", {"state": "waiting", "name": "digits", "rounds": 2, "budget": 10**9}),
+        ("job.note", {"text": "waiting for 2 more peers (1 of 3 joined)"}),
+        ("job.state", {"state": "running"}),
+        ("job.peer", {"peer": "12D3a", "name": "node2", "state": "training", "samples": 0}),
+        ("job.round", {"round": 1, "accuracy": 0.5, "loss": 1.2, "seconds": 4.0, "escrow": 6 * 10**8}),
+        ("job.peer", {"peer": "12D3a", "state": "paid", "samples": 40, "earned": 10**8}),
+        ("chain.head", {"height": 3}),
+        ("job.round", {"round": 2, "accuracy": 0.9, "seconds": 3.0}),
+        ("job.state", {"state": "done"}),
+    )
+    lines = [view.apply(event) for event in story]
+    assert lines[1] == "digits abababab…: waiting for 2 more peers (1 of 3 joined)"
+    assert lines[4] == "digits abababab…: round 1/2, accuracy 0.500, loss 1.200, 4.0 s, escrow 6"
+    assert lines[6] is None
+    assert view.is_over()
+    assert view.accuracies == [0.5, 0.9]
+    assert view.peers["12D3a"]["name"] == "node2"
+    assert view.peers["12D3a"]["earned"] == 10**8
+    assert "acc 0.900 ▁█" in view.summary()
+    assert "escrow 6/10" in view.summary()
+
+
+def test_the_live_table_draws(capsys: Any) -> None:
+    from rich.console import Console
+
+    view = TrainView("ab" * 16)
+    for event in events(
+        ("job.state", {"state": "running", "name": "digits", "rounds": 9, "budget": 10**9}),
+        ("job.round", {"round": 3, "accuracy": 0.5, "seconds": 10.0}),
+        ("job.peer", {"peer": "12D3a", "name": "[red]x", "state": "training", "samples": 5, "earned": 0}),
+    ):
+        view.apply(event)
+    console = Console(width=100, force_terminal=False)
+    console.print(view.render())
+    drawn = capsys.readouterr().out
+    assert "ROUND 3/9" in drawn
+    assert "ETA 6 rounds, 1m00" in drawn
+    assert "[red]x" in drawn, "names are text, not markup"
+
+
+def test_a_failure_says_why() -> None:
+    view = TrainView("ab" * 16)
+    (event,) = events(("job.state", {"state": "failed", "reason": "nobody joined"}))
+    assert view.apply(event) == "job abababab…: failed (nobody joined)"
+    assert view.is_over()

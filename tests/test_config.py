@@ -1,0 +1,116 @@
+"""The home folder, config.toml and a node's keys."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from chain.crypto import Keypair
+from p2pml.config import Config, Home
+from p2pml.errors import ExitCode, UserError
+from p2pml.identity import NodeKeys, load_or_create_seed, peer_id
+
+
+def test_the_written_config_reads_back() -> None:
+    config = Config(name='a "b"', port=1, bootstrap=("/ip4/127.0.0.1/tcp/1/p2p/x",), trainer=False)
+    assert Config.parse(config.to_toml()) == config
+
+
+def test_an_unknown_key_names_its_line_and_the_nearest_key() -> None:
+    with pytest.raises(UserError, match=r"config\.toml:3: unknown key 'botstrap'") as caught:
+        Config.parse('name = "a"\n\nbotstrap = []\n')
+    assert "'bootstrap'" in caught.value.fix
+    assert caught.value.code is ExitCode.BAD_CONFIG
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("port = 70000", "port is 70000"),
+        ("port = true", "must be a whole number"),
+        ('port = "9470"', "must be a whole number"),
+        ("worker_threads = 0", "worker_threads is 0"),
+        ("bootstrap = [1]", "list of strings"),
+        ('bootstrap = ["127.0.0.1:9470"]', "not a full multiaddress"),
+        ('name = "' + "x" * 33 + '"', "too long"),
+        ("port = ", "not valid TOML"),
+        ("[limits]\nx = 1", "unknown key 'limits'"),
+    ],
+)
+def test_a_wrong_value_is_refused(text: str, words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        Config.parse(text)
+    assert caught.value.code is ExitCode.BAD_CONFIG
+
+
+def test_overrides_are_checked_and_none_means_unchanged() -> None:
+    assert Config(port=5).override(port=None, name="n") == Config(port=5, name="n")
+    with pytest.raises(UserError, match="command line"):
+        Config().override(port=-1)
+
+
+def test_the_home_is_private_and_of_a_known_layout(tmp_path: Path) -> None:
+    home = Home(tmp_path / "h")
+    home.create()
+    home.create()
+    assert stat.S_IMODE(home.run_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE(home.keys.stat().st_mode) == 0o700
+    home.version_file.write_text("99\n")
+    with pytest.raises(UserError, match="layout version '99'"):
+        home.create()
+
+
+def test_the_home_comes_from_the_option_then_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("P2PML_HOME", str(tmp_path / "env"))
+    assert Home.locate(tmp_path / "opt").root == tmp_path / "opt"
+    assert Home.locate().root == tmp_path / "env"
+    monkeypatch.delenv("P2PML_HOME")
+    assert Home.locate().root.name == "p2pml"
+
+
+def test_keys_are_made_once_differ_and_are_private(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    keys = NodeKeys.load_or_create(home)
+    assert NodeKeys.load_or_create(home) == keys == NodeKeys.load(home)
+    assert len({keys.node, keys.validator, keys.vrf}) == 3
+    assert stat.S_IMODE(home.validator_key.stat().st_mode) == 0o600
+    assert keys.validator.hex() not in repr(keys)
+
+
+def test_loading_keys_of_no_home_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        NodeKeys.load(Home(tmp_path))
+    assert "p2pml init" in caught.value.fix
+
+
+@pytest.mark.parametrize("content", ["zz" * 32, "00" * 31, ""])
+def test_a_damaged_key_is_never_replaced(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "node.key"
+    path.write_text(content)
+    path.chmod(0o600)
+    with pytest.raises(UserError, match="damaged"):
+        load_or_create_seed(path)
+    assert path.read_text() == content
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "node.key"
+    load_or_create_seed(path)
+    path.chmod(0o644)
+    with pytest.raises(UserError, match="read by other users") as caught:
+        load_or_create_seed(path)
+    assert caught.value.code is ExitCode.AUTH
+
+
+def test_the_peer_id_is_libp2ps() -> None:
+    from libp2p.crypto.ed25519 import create_new_key_pair
+    from libp2p.peer.id import ID
+
+    for number in range(5):
+        seed = bytes([number]) * 32
+        theirs = ID.from_pubkey(create_new_key_pair(seed).public_key).to_base58()
+        assert peer_id(Keypair.from_seed(seed).public) == theirs
