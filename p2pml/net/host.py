@@ -106,6 +106,16 @@ class Host:
                 finally:
                     self._nursery = None
                     nursery.cancel_scope.cancel()
+                    await self._close_sockets()
+
+    async def _close_sockets(self) -> None:
+        """Stop listening and cut every connection; libp2p's own farewell is cancelled with us."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+            for listener in list(self._network.listeners.values()):
+                await listener.close()
+            for conns in list(self._network.connections.values()):
+                for conn in list(conns):
+                    await cut(conn.muxed_conn)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Host]:
@@ -335,7 +345,6 @@ class _PendingOpen:
 def _new_raw_host(seed: bytes) -> Any:
     keys = create_new_key_pair(seed)
     noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
-    # Pruning and dialling are decided here, not by libp2p's own guesses.
     config = ConnectionConfig(min_connections=0, low_watermark=0, max_connections=300, high_watermark=300)
     host = new_host(
         key_pair=keys,
@@ -346,6 +355,7 @@ def _new_raw_host(seed: bytes) -> Any:
     )
     network = host.get_network()
     network.retry_config = RetryConfig(max_retries=0)
+    network.auto_connector.maybe_connect = trio.lowlevel.checkpoint  # whom to dial is decided here
     # Its accounting loses slots on abrupt disconnects until nothing can be opened: our limits replace it.
     network.set_resource_manager(None)
     return host
