@@ -1,0 +1,156 @@
+"""The chain's objects as the records of `p2pml.node.views`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from chain import address
+from chain.genesis import Genesis
+from chain.state import State
+from chain.training_records import RoundRecord, SettledReceipt
+from chain.transactions import (
+    DatasetRecord,
+    JobCancel,
+    JobClaim,
+    JobOpen,
+    JobSettle,
+    Payload,
+    Transfer,
+    Tx,
+)
+from chain.types import Block
+from p2pml.node import views
+
+
+def transaction_view(
+    tx: Tx, height: int | None = None, block_id: bytes | None = None
+) -> views.TransactionView:
+    """A transaction; with the block that holds it, if one does."""
+    return views.TransactionView(
+        id=tx.id.hex(),
+        type=tx.type.name.lower(),
+        sender=address.encode(tx.sender),
+        nonce=tx.nonce,
+        fee=tx.fee,
+        valid_until_slot=tx.valid_until_slot,
+        payload=payload_view(tx.payload),
+        height=height,
+        block=None if block_id is None else block_id.hex(),
+    )
+
+
+def payload_view(payload: Payload) -> dict[str, Any]:
+    """What a transaction does, as JSON; receipts without their signatures and paths."""
+    match payload:
+        case Transfer():
+            return {"to": address.encode(payload.to), "amount": payload.amount, "memo": payload.memo}
+        case DatasetRecord():
+            return {
+                "name": payload.name,
+                "infohash": payload.infohash.hex(),
+                "size": payload.size,
+                "licence": payload.licence,
+                "public": payload.public,
+            }
+        case JobOpen():
+            return {
+                "dataset": payload.dataset.hex(),
+                "model_hash": payload.model_hash.hex(),
+                "rounds": payload.rounds,
+                "price": payload.price,
+                "budget": payload.budget,
+                "deadline_slot": payload.deadline_slot,
+                "mode": payload.mode,
+            }
+        case JobSettle():
+            return {
+                "job": payload.job.hex(),
+                "final": payload.final,
+                "receipts": _receipts(payload.receipts),
+            }
+        case JobClaim():
+            return {"job": payload.job.hex(), "receipts": _receipts(payload.receipts)}
+        case JobCancel():
+            return {"job": payload.job.hex()}
+
+
+def block_view(block: Block, genesis: Genesis) -> views.BlockView:
+    """A block with everything in it."""
+    sealed = block.sealed
+    names = {founder.public: founder.name for founder in genesis.validators}
+    return views.BlockView(
+        id=block.block_id.hex(),
+        height=block.height,
+        slot=genesis.slot_at(sealed.timestamp_ms),
+        timestamp_ms=sealed.timestamp_ms,
+        previous=block.prev.hex(),
+        proposer=address.encode(sealed.proposer),
+        proposer_name=names.get(sealed.proposer, ""),
+        rank=sealed.rank,
+        target=f"{sealed.header.target:064x}",
+        state_root=sealed.leaf0.parent_state_root.hex(),
+        transactions=[transaction_view(tx, block.height, block.block_id) for tx in block.body.txs],
+        rounds=[_round(record) for record in block.body.records],
+    )
+
+
+def validator_views(state: State) -> list[views.ValidatorView]:
+    """The weight table with names, the heaviest first."""
+    names = {founder.public: founder.name for founder in state.genesis.validators}
+    table = state.weights
+    ordered = sorted(table.entries, key=lambda entry: (-entry.rating, entry.public))
+    return [
+        views.ValidatorView(
+            address=address.encode(entry.public),
+            name=names.get(entry.public, ""),
+            rating=entry.rating,
+            share=entry.rating / table.total,
+        )
+        for entry in ordered
+    ]
+
+
+def supply_view(state: State) -> views.SupplyView:
+    """The books."""
+    supply = state.supply()
+    return views.SupplyView(
+        genesis=supply.genesis,
+        issued=supply.issued,
+        burned=supply.burned,
+        balances=supply.balances,
+        escrow=supply.escrow,
+        adds_up=supply.ok,
+    )
+
+
+def rating_of(state: State, public: bytes) -> int:
+    """An account's rating; 0 for who is no validator."""
+    entry = state.weights.get(public)
+    return 0 if entry is None else entry.rating
+
+
+def _receipts(receipts: Sequence[SettledReceipt]) -> list[dict[str, Any]]:
+    commitments = [settled.receipt.commitment for settled in receipts]
+    return [
+        {
+            "round": item.round,
+            "client": item.client,
+            "trainer": address.encode(item.trainer),
+            "samples": item.samples,
+        }
+        for item in commitments
+    ]
+
+
+def _round(record: RoundRecord) -> views.RoundView:
+    return views.RoundView(
+        job=record.job.hex(),
+        round=record.round,
+        samples=record.samples,
+        receipts=record.receipts_count,
+        accuracy_ppm=record.accuracy_ppm,
+        loss_ppm=record.loss_ppm,
+        model_in=record.model_in.hex(),
+        model_out=record.model_out.hex(),
+    )
