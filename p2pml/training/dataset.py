@@ -42,6 +42,8 @@ _UNREADABLE = (
     EOFError,
     NotImplementedError,
     RuntimeError,
+    OSError,  # a directory that points before the start of the file
+    KeyError,
     ValueError,
     SyntaxError,
     OverflowError,
