@@ -10,7 +10,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 import trio
@@ -18,7 +17,10 @@ from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.tools.anyio_service import background_trio_service
 
-from p2pml.net.host import Host
+from chain.gossip import Verdict
+from p2pml.net.host import Host, to_raw_peer
+
+__all__ = ["MAX_MESSAGE", "Gossip", "Verdict"]
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +31,7 @@ _BURST = 16
 _INTERVAL_S = 0.02
 _REJECTS_BEFORE_CUT = 16
 _REJECT_WINDOW_S = 600.0
-
-
-class Verdict(Enum):
-    """What a validator says about a message: pass it on, drop it, or drop it and blame who passed it on."""
-
-    ACCEPT = "accept"
-    IGNORE = "ignore"
-    REJECT = "reject"
+_RECONCILE_S = 2.0
 
 
 Validate = Callable[[bytes], Verdict]
@@ -93,6 +88,7 @@ class Gossip:
                 for name in self._topics:
                     await nursery.start(self._receive, name)
                 self._nursery = nursery
+                nursery.start_soon(self._reconcile)
                 task_status.started()
                 try:
                     await trio.sleep_forever()
@@ -131,6 +127,15 @@ class Gossip:
     def peers(self, name: str) -> list[str]:
         """Ids of the connected peers that subscribe to a topic."""
         return [peer.to_base58() for peer in self._pubsub.peer_topics.get(self.topic(name), ())]
+
+    async def _reconcile(self) -> None:
+        """Bring in connected peers that libp2p has given up on, e.g. since their gossip began after ours."""
+        while True:
+            for peer in self._host.connected():
+                target = to_raw_peer(peer)
+                if target not in self._pubsub.peers and self._nursery is not None:
+                    self._nursery.start_soon(self._pubsub.ensure_peer_stream, target, _RECONCILE_S / 2)
+            await trio.sleep(_RECONCILE_S)
 
     async def _receive(self, name: str, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         topic, deliver = self.topic(name), self._topics[name][1]

@@ -34,6 +34,7 @@ from p2pml.net.keepalive import KeepAlive
 from p2pml.net.streams import Stream
 
 log = logging.getLogger(__name__)
+logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs what peers do as errors of this process
 
 Handler = Callable[[Stream], Awaitable[None]]
 Service = Callable[[str, Any], Awaitable[Any]]
@@ -139,7 +140,7 @@ class Host:
 
     def is_connected(self, peer: str) -> bool:
         """Whether a connection to `peer` is live."""
-        return _alive(self._network.get_connections(_peer(peer)))
+        return _alive(self._network.get_connections(to_raw_peer(peer)))
 
     def learn(self, peer: str, addrs: Sequence[str]) -> None:
         """Remember where `peer` was said to be; an address that cannot be dialled is left out."""
@@ -161,7 +162,7 @@ class Host:
             RemoteError: `Unreachable` or `TimedOut`.
         """
         _, peer = addresses.split(addr)
-        _peer(peer)
+        to_raw_peer(peer)
         self.learn(peer, [addr])
         await self.connect_peer(peer, deadline)
         return peer
@@ -189,7 +190,7 @@ class Host:
         known = self._book.get(peer)
         if peer == self.peer_id or not known:
             raise Unreachable(f"no address of {peer} is known")
-        target, last = _peer(peer), ""
+        target, last = to_raw_peer(peer), ""
         for location in known:
             # libp2p dials one TCP address of those it knows and then refuses the peer for a minute.
             self.raw.get_peerstore().clear_addrs(target)
@@ -205,7 +206,7 @@ class Host:
 
     async def disconnect(self, peer: str) -> None:
         """Cut every connection to `peer`, frozen or not."""
-        for conn in list(self._network.get_connections(_peer(peer))):
+        for conn in list(self._network.get_connections(to_raw_peer(peer))):
             await cut(conn.muxed_conn)
 
     def handle(self, protocol: str, handler: Handler) -> None:
@@ -280,7 +281,7 @@ class Host:
         self, peer: str, protocol: str, pending: _PendingOpen, release: Callable[[], None]
     ) -> None:
         try:
-            raw = await self.raw.new_stream(_peer(peer), [protocol])
+            raw = await self.raw.new_stream(to_raw_peer(peer), [protocol])
         except Exception as error:
             pending.problem = f"{peer} opened no {protocol} stream: {error.__cause__ or error}"
             release()
@@ -364,7 +365,7 @@ def _new_raw_host(seed: bytes) -> Any:
 def _bootstrap_address(addr: str) -> str:
     try:
         _, peer = addresses.split(addr)
-        _peer(peer)
+        to_raw_peer(peer)
     except ValueError as error:
         raise UserError(
             f"bootstrap address {addr!r} is not usable: {error}",
@@ -373,8 +374,10 @@ def _bootstrap_address(addr: str) -> str:
     return addr.strip()
 
 
-def _peer(peer: str) -> Any:
-    """Raises ValueError when `peer` is not a base58 peer id."""
+def to_raw_peer(peer: str) -> Any:
+    """libp2p's form of a peer id. Raises ValueError when `peer` is not base58 text of one."""
+    if not isinstance(peer, str) or len(peer) > 128:
+        raise ValueError("a peer id is a short text")
     try:
         target = ID.from_base58(peer)
         if target.to_base58() != peer or not 34 <= len(target.to_bytes()) <= 64:
@@ -382,6 +385,15 @@ def _peer(peer: str) -> Any:
     except Exception as error:
         raise ValueError(f"{peer!r} is not a peer id") from error
     return target
+
+
+def is_peer_id(value: Any) -> bool:
+    """Whether `value` is the base58 text of a peer id."""
+    try:
+        to_raw_peer(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _alive(conns: Sequence[Any]) -> bool:
