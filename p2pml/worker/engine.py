@@ -115,7 +115,7 @@ class TensorFlowEngine:
             # Random state lives in the compiled function: a fresh one draws the same numbers every time.
             self._compiled.pop(spec.to_json(), None)
             entropy = [request.seed, request.round, request.client, 1 << 32]
-            tf.keras.utils.set_random_seed(int(np.random.PCG64(entropy).random_raw() >> np.uint64(33)))
+            tf.keras.utils.set_random_seed(np.random.PCG64(entropy).random_raw() >> 33)
         compiled = self._entry(spec)
         classifier, training = compiled.classifier, compiled.training(request.optimizer)
         classifier.set_weights(start)

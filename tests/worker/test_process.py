@@ -1,0 +1,234 @@
+"""The life of the worker process: ready, killed, cancelled, over its limits, and gone with its node."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trio
+
+from p2pml.formats import tensors
+from p2pml.formats.initial import initial_weights
+from p2pml.formats.optimizers import Optimizer
+from p2pml.formats.shards import Shard, write
+from p2pml.training import models
+from p2pml.worker import process
+from p2pml.worker.process import WorkerDied, WorkerSupervisor, WorkerUnavailable
+from p2pml.worker.protocol import Build, Progress, Train
+
+pytestmark = pytest.mark.slow
+
+SPEC = models.build("mlp", {"hidden": [400, 400]}, (8, 8), 10)
+
+
+def long_training(folder: Path) -> Train:
+    """Minutes of work."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 17, (5000, 8, 8), dtype=np.uint8)
+    write(folder / "shard", Shard(x, rng.integers(0, 10, 5000), 1 / 16))
+    weights = tensors.encode(initial_weights(SPEC, 1))
+    return Train(SPEC.to_json(), weights, str(folder / "shard"), Optimizer("sgd", 0.01), 10, 1000, 1, 0, 0)
+
+
+@asynccontextmanager
+async def supervised(
+    folder: Path, memory_limit: int | None = None, backoff: float = 0.05
+) -> AsyncIterator[WorkerSupervisor]:
+    supervisor = WorkerSupervisor(folder / "logs" / "worker.log", memory_limit=memory_limit, backoff=backoff)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        yield supervisor
+        nursery.cancel_scope.cancel()
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def eventually(condition: Callable[[], bool], seconds: float) -> bool:
+    for _ in range(int(seconds / 0.05)):
+        if condition():
+            return True
+        await trio.sleep(0.05)
+    return False
+
+
+async def test_a_killed_worker_is_an_error_of_its_call_and_is_replaced(tmp_path: Path) -> None:
+    request = long_training(tmp_path)
+    async with supervised(tmp_path) as supervisor:
+        first = await supervisor.wait_ready()
+        assert os.getpriority(os.PRIO_PROCESS, first.pid) >= 10
+        killed = False
+
+        def kill(progress: Progress) -> None:
+            nonlocal killed
+            if not killed:
+                assert supervisor.status == "busy"
+                os.kill(first.pid, signal.SIGKILL)
+                killed = True
+
+        with pytest.raises(WorkerDied, match="killed by SIGKILL"):
+            await supervisor.call(request, kill)
+        assert supervisor.status == "starting"
+        built = await supervisor.call(Build(SPEC.to_json(), 1))
+        assert built.weights == request.weights
+        second = await supervisor.wait_ready()
+        assert second.pid != first.pid
+        assert supervisor.starts == 2
+    assert not alive(second.pid)
+    with pytest.raises(WorkerUnavailable, match="stopping"):
+        await supervisor.call(Build(SPEC.to_json(), 1))
+
+
+async def test_cancelling_the_caller_stops_the_work_and_keeps_the_worker(tmp_path: Path) -> None:
+    request = long_training(tmp_path)
+    async with supervised(tmp_path) as supervisor:
+        pid = (await supervisor.wait_ready()).pid
+        with trio.CancelScope() as scope:
+            await supervisor.call(request, lambda progress: scope.cancel())
+        assert scope.cancelled_caught
+        assert supervisor.status == "ready"
+        with trio.fail_after(10):
+            await supervisor.call(Build(SPEC.to_json(), 1))
+        assert (await supervisor.wait_ready()).pid == pid
+
+
+async def test_calls_take_turns(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as supervisor, trio.open_nursery() as nursery:
+        done: list[int] = []
+
+        async def one(seed: int) -> None:
+            built = await supervisor.call(Build(SPEC.to_json(), seed))
+            assert built.weights == tensors.encode(initial_weights(SPEC, seed))
+            done.append(seed)
+
+        for seed in range(6):
+            nursery.start_soon(one, seed)
+    assert sorted(done) == list(range(6))
+
+
+async def test_a_worker_over_its_memory_is_killed_with_that_reason(tmp_path: Path) -> None:
+    supervisor = WorkerSupervisor(tmp_path / "worker.log", memory_limit=50 << 20, backoff=30)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        assert await eventually(lambda: (tmp_path / "worker.log").exists() and supervisor.starts == 1, 10)
+        session = supervisor._session
+        assert session is not None
+        assert await eventually(lambda: supervisor._session is None, 20)
+        assert "MiB of memory, 50 MiB are allowed" in session.last_words
+        nursery.cancel_scope.cancel()
+
+
+async def exchange(port: int, data: bytes) -> bytes:
+    """Send bytes to the supervisor's port and read a part of what it answers, if it does."""
+    answer = b""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(data)
+        with trio.move_on_after(0.5), suppress(trio.BrokenResourceError):
+            answer = await stream.receive_some(100)
+    return answer
+
+
+async def test_only_the_token_opens_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    urls: list[str] = []
+    real = process._environment
+
+    def spy(base: dict[str, str], url: str, token: str, threads: int) -> dict[str, str]:
+        urls.append(url)
+        return real(base, url, token, threads)
+
+    monkeypatch.setattr(process, "_environment", spy)
+    async with supervised(tmp_path) as supervisor:
+        assert await eventually(lambda: bool(urls), 10)
+        port = int(urls[0].rsplit(":", 1)[1].strip("/"))
+        upgrade = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        upgrade += b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        for header in (b"", b"authorization: Bearer " + b"0" * 64 + b"\r\n", b"authorization: \xff\r\n"):
+            answer = await exchange(port, upgrade + header + b"\r\n")
+            assert answer.startswith(b"HTTP/1.1 403")
+        for junk in (
+            b"",
+            bytes(300),
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\x16\x03\x01",
+            upgrade + b"\r\n" + b"\xff" * 9,
+        ):
+            await exchange(port, junk)
+        await trio.sleep(0.2)
+        await supervisor.call(Build(SPEC.to_json(), 1))
+        assert supervisor.starts == 1
+
+
+def test_the_worker_dies_with_its_node(tmp_path: Path) -> None:
+    node = textwrap.dedent(
+        """
+        import sys, trio, pathlib
+        from p2pml.worker.process import WorkerSupervisor
+
+        async def main():
+            supervisor = WorkerSupervisor(pathlib.Path(sys.argv[1]) / "worker.log")
+            async with trio.open_nursery() as nursery:
+                await nursery.start(supervisor.run)
+                if sys.argv[2] == "ready":
+                    await supervisor.wait_ready()
+                while not supervisor.starts:
+                    await trio.sleep(0.01)
+                print(supervisor._session._process.pid, flush=True)
+                await trio.sleep_forever()
+
+        trio.run(main)
+        """
+    )
+    for moment in ("ready", "starting"):
+        parent = subprocess.Popen(
+            [sys.executable, "-c", node, str(tmp_path), moment], stdout=subprocess.PIPE, text=True
+        )
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert alive(pid)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait(10)
+        parent.stdout.close()
+        deadline = time.monotonic() + 15
+        while alive(pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not alive(pid), f"a worker of a node killed when {moment} lives on"
+
+
+async def test_without_tensorflow_it_says_so_and_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = tmp_path / "site"
+    blocked.mkdir()
+    (blocked / "tensorflow.py").write_text(
+        "raise ImportError('No module named tensorflow')", encoding="ascii"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(blocked))
+    async with supervised(tmp_path) as supervisor:
+        with pytest.raises(WorkerUnavailable, match="TensorFlow cannot be imported"):
+            await supervisor.call(Build(SPEC.to_json(), 1))
+        await trio.sleep(0.2)
+        assert supervisor.starts == 1
+        assert supervisor.status.startswith("unavailable")
+
+
+def test_it_is_not_started_by_hand() -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("P2PML_")}
+    ran = subprocess.run(
+        [sys.executable, "-m", "p2pml.worker"], capture_output=True, text=True, env=environment, timeout=30
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.strip() == "p2pml.worker is started by a node, not by hand"
