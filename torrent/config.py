@@ -1,0 +1,51 @@
+"""The tunables of one swarm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmConfig:
+    """Times in seconds, sizes in bytes."""
+
+    min_depth: int = 8
+    """Requests kept in flight to a slow peer, and to any peer at first."""
+    max_depth: int = 250
+    """Most requests in flight to one peer: what ordinary clients queue without being asked."""
+    queue_time: float = 3.0
+    """Requests in flight cover this many seconds of the peer's rate."""
+    request_timeout: float = 20.0
+    """A peer that sends no requested block for this long is snubbed and its requests go elsewhere."""
+    handshake_timeout: float = 20.0
+    keepalive: float = 90.0
+    """A keep-alive goes out after this much silence of ours."""
+    idle_timeout: float = 240.0
+    """A peer silent for this long is disconnected: twice BEP 3's two minutes."""
+    tick: float = 1.0
+    """Resolution of every time-out."""
+    max_requests: int = 1024
+    """Most requests a peer may queue with us; beyond is a flood."""
+    max_block: int = 131_072
+    """Largest block that we serve."""
+    send_buffer: int = 1 << 20
+    """No more blocks are read for a peer while this much is being read or unsent."""
+    max_unsent: int = 16 << 20
+    """A peer that leaves this much unread is disconnected."""
+    piece_buffer: int = 256 << 20
+    """No new piece is started while this much memory is held by unfinished or unverified ones."""
+    unsolicited: int = 64
+    """Blocks that were never asked for, tolerated per connection."""
+    random_first: int = 4
+    """Pieces picked at random before rarest first begins."""
+    endgame_depth: int = 8
+    """Requests in flight per peer for blocks that another peer has been asked for too."""
+    endgame_copies: int = 3
+    """Most peers asked for one block at once."""
+    upload_slots: int = 7
+    """Regular unchoke slots."""
+    optimistic_slots: int = 1
+    choke_round: float = 10.0
+    optimistic_round: float = 30.0
+    seed_quota: int = 16 << 20
+    """Bytes a seed gives one peer before others that wait go first."""
