@@ -8,6 +8,7 @@ holds them.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -66,11 +67,11 @@ def cleanup(folder: Path | None = None) -> list[Removed]:
     return removed
 
 
-def main() -> None:
-    """Clean up and print what was removed, one JSON object a line."""
-    for removed in cleanup():
+def main(argv: list[str]) -> None:
+    """Clean up and print what was removed, one JSON object a line; an argument names another registry."""
+    for removed in cleanup(Path(argv[0]) if argv else None):
         print(json.dumps(asdict(removed)))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

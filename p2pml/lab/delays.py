@@ -14,6 +14,7 @@ from typing import Any
 from p2pml.lab.errors import LabError
 from p2pml.lab.links import Link
 from p2pml.lab.pump import link_fields
+from p2pml.lab.signals import deferred
 
 _ANSWER_S = 10.0
 _END_S = 5.0
@@ -88,7 +89,7 @@ class Delays:
             )
 
     def _ask(self, **request: Any) -> dict[str, Any]:
-        with self._lock:
+        with self._lock, deferred():  # a question without its answer would answer the next one
             if self._process is None:
                 self._process = self._start()
             answer = self._exchange(self._process, json.dumps(request).encode() + b"\n")

@@ -107,11 +107,13 @@ class Network:
         once."""
         _write_sysctls(port.namespace)
         tool(port.namespace, ["iptables-restore", "--noflush"], rules.hook_rules())
+        joins_partition = bool(self._groups) and host not in self._addresses
         self._ports[host] = port
         self._addresses[host] = port.address
         if host in self._links:
             self._apply_link(host)
-        self._apply_rules(host)
+        for each in list(self._ports) if joins_partition else [host]:
+            self._apply_rules(each)
 
     def detach(self, host: str) -> None:
         """Forget a host's namespace, which is gone; its link and partition are kept for the next one."""
@@ -140,8 +142,7 @@ class Network:
             )
         if len(named) != len(set(named)):
             raise LabError("a host is in two groups of the partition", "name each host once")
-        rest = frozenset(self._addresses) - frozenset(named)
-        self._groups = [frozenset(group) for group in [*groups, rest] if group]
+        self._groups = [frozenset(group) for group in groups if group]
         for host in list(self._ports):
             self._apply_rules(host)
 
@@ -178,10 +179,13 @@ class Network:
         tool(self._ports[host].namespace, ["iptables-restore", "--noflush"], text)
 
     def _blocked(self, host: str) -> list[str]:
-        own = next((group for group in self._groups if host in group), None)
-        if own is None:
-            return []
-        return [address for name, address in self._addresses.items() if name not in own]
+        """The addresses outside the host's group."""
+        mine = self._group(host)
+        return [address for name, address in self._addresses.items() if self._group(name) != mine]
+
+    def _group(self, host: str) -> int:
+        """The number of a host's group; those in none share -1."""
+        return next((number for number, group in enumerate(self._groups) if host in group), -1)
 
 
 def _write_sysctls(namespace: str) -> None:

@@ -43,8 +43,7 @@ class Run:
         with _locked(self.folder.parent):
             shutil.rmtree(self.folder, ignore_errors=True)
             os.close(self.lock)
-            with contextlib.suppress(OSError):  # other runs are in there
-                self.folder.parent.rmdir()
+            _remove_empty(self.folder.parent)
 
 
 @contextlib.contextmanager
@@ -65,6 +64,11 @@ def _locked(registry: Path) -> Iterator[None]:
                 return
         finally:
             os.close(fd)
+
+
+def _remove_empty(registry: Path) -> None:
+    with contextlib.suppress(OSError):  # something is in there, other runs most likely
+        registry.rmdir()
 
 
 def _same(fd: int, path: Path) -> bool:
@@ -109,7 +113,7 @@ def dead_runs(registry: Path | None = None) -> list[Run]:
         folders = [entry for entry in sorted(registry.iterdir()) if _RUN_ID.fullmatch(entry.name)]
         taken = [(folder, _take(folder)) for folder in folders]
         if not folders:
-            registry.rmdir()
+            _remove_empty(registry)
     return [Run(folder.name, folder, lock) for folder, lock in taken if lock is not None]
 
 

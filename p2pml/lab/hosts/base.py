@@ -43,6 +43,8 @@ class Backend(Protocol):
     """Hosts by name. Everything is synchronous; call it from one thread at a time. `stop` may be called at
     any time, also after a failed or interrupted `start`, and leaves nothing behind."""
 
+    run_id: str
+    """Eight hex digits that everything of this lab is labelled with."""
     kind: str
     """`processes`, `namespaces` or `containers`."""
     shaping: str
@@ -75,7 +77,8 @@ class Backend(Protocol):
             log: file that its output is appended to; for containers within the work folder.
 
         Raises:
-            LabError: no such host, it is down, or the program cannot be started.
+            LabError: no such host, it is down, or the program cannot be started; a program that a container does
+                not have ends with 127 instead.
         """
 
     def address(self, name: str) -> str:

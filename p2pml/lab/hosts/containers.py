@@ -16,7 +16,7 @@ from p2pml.lab.hosts import skeleton
 from p2pml.lab.hosts.base import Roster
 from p2pml.lab.hosts.execution import ContainerHandle, execute
 from p2pml.lab.links import Link
-from p2pml.lab.network import DEVICE, Network, Port, Shaping
+from p2pml.lab.network import DEVICE, Network, Port, Shaping, tool
 from p2pml.lab.signals import deferred
 
 # Ignored SIGCHLD makes the kernel clear away the orphans that come to process 1.
@@ -46,6 +46,7 @@ class Containers:
     def __init__(
         self, run: str, work: Path, folder: Path, *, shaping: Shaping = "auto", seed: int = 0
     ) -> None:
+        self.run_id = run
         self._roster = Roster(run, work)
         self._labels = {engine.RUN_LABEL: run, engine.REGISTRY_LABEL: str(folder.parent)}
         self._user = f"{os.getuid()}:{os.getgid()}"
@@ -216,6 +217,8 @@ class Containers:
         container.reload()
         namespace = f"/proc/{container.attrs['State']['Pid']}/ns/net"
         cable = _other_end(namespace)
+        # Some engines give an internal network a default route all the same, into a firewall.
+        tool(namespace, ["ip", "-batch", "-"], "route flush exact default\n")
         self._network.attach(name, Port(self.address(name), namespace, _HOST_NET, cable))
         self._roster.up[name] = True
 

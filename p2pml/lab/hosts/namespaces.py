@@ -75,6 +75,7 @@ class Namespaces:
     def __init__(
         self, run: str, work: Path, folder: Path, *, shaping: Shaping = "auto", seed: int = 0
     ) -> None:
+        self.run_id = run
         self._roster = Roster(run, work)
         self._fds: dict[str, int] = {}
         self._hub: int | None = None

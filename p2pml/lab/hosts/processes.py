@@ -27,6 +27,7 @@ class Processes:
     shared_loopback = True
 
     def __init__(self, run: str, work: Path) -> None:
+        self.run_id = run
         self._roster = Roster(run, work)
         self._places: dict[str, int] = {}
         self._handles: dict[str, list[LocalHandle]] = {}
