@@ -1,0 +1,295 @@
+"""The chain on disk: one sqlite file, one transaction per change of the chain.
+
+WAL with `synchronous=FULL`: what `commit` returned from survives a kill or a power cut. Blocks of side
+branches are kept as long as the chain may still switch to them. The indexes (transactions, accounts, jobs)
+cover the best branch only. Everything but the highest signed slot can be fetched again from peers.
+
+Methods block for a disk access: call them in a thread. Reading goes past a writer that waits for the disk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chain.errors import InvalidError
+from chain.training_records import RoundRecord
+from chain.transactions import JobCancel, JobClaim, JobOpen, JobSettle, Transfer, Tx
+from chain.types import Block
+from p2pml.errors import ExitCode, UserError
+
+FORMAT = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS blocks (
+    id BLOB PRIMARY KEY, height INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS blocks_height ON blocks (height);
+CREATE TABLE IF NOT EXISTS canonical (
+    height INTEGER PRIMARY KEY, id BLOB NOT NULL, proposer BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS canonical_proposer ON canonical (proposer);
+CREATE TABLE IF NOT EXISTS txs (
+    id BLOB PRIMARY KEY, height INTEGER NOT NULL, position INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS txs_height ON txs (height);
+CREATE TABLE IF NOT EXISTS touched (
+    what BLOB NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL,
+    PRIMARY KEY (what, height, position)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS touched_height ON touched (height);
+CREATE TABLE IF NOT EXISTS rounds (
+    job BLOB NOT NULL, round INTEGER NOT NULL, height INTEGER NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (job, round)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS rounds_height ON rounds (height);
+"""
+_INDEXES = ("canonical", "txs", "touched", "rounds")
+
+
+@dataclass(frozen=True, slots=True)
+class IncludedTx:
+    """A transaction in a block of the best branch."""
+
+    tx: Tx
+    height: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class IncludedRound:
+    """A round record in a block of the best branch."""
+
+    record: RoundRecord
+    height: int
+
+
+class ChainDb:
+    """The database of one chain.
+
+    Args:
+        path: the file; made when missing, with its folder.
+        chain_id: 32 bytes.
+
+    Raises:
+        UserError: it belongs to another chain, is damaged or cannot be written.
+    """
+
+    def __init__(self, path: Path, chain_id: bytes) -> None:
+        self._path = path
+        self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
+        with self._disk_errors():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = self._connect()
+            self._writer.executescript(_SCHEMA)
+            self._reader = self._connect()
+        try:
+            self._check_owner(chain_id)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+        self._writer.close()
+
+    # -- writing ---------------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        accepted: Sequence[Block],
+        reverted: Sequence[Block] = (),
+        applied: Sequence[Block] = (),
+        forget_below: int = 0,
+    ) -> None:
+        """One step of the chain, all or nothing.
+
+        Args:
+            accepted: new valid blocks, parents first, on the best branch or not.
+            reverted: blocks that left the best branch.
+            applied: blocks that joined it, oldest first.
+            forget_below: blocks of side branches below this height are dropped.
+        """
+        with self._disk_errors(), self._write_lock, self._writer as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(
+                "INSERT OR IGNORE INTO blocks VALUES (?, ?, ?)",
+                [(block.block_id, block.height, block.encoded) for block in accepted],
+            )
+            if reverted:
+                lowest = min(block.height for block in reverted)
+                for table in _INDEXES:
+                    db.execute(f"DELETE FROM {table} WHERE height >= ?", (lowest,))
+            for block in applied:
+                self._index(db, block)
+            if forget_below > 0:
+                db.execute(
+                    "DELETE FROM blocks WHERE height < ? AND height > ?"
+                    " AND id NOT IN (SELECT id FROM canonical)",
+                    (forget_below, forget_below - 64),
+                )
+
+    def reserve_slot(self, slot: int) -> bool:
+        """Write down that this node seals a block for `slot`, before it does.
+
+        Returns:
+            False when that slot or a later one was reserved before: sealing again could be equivocation.
+        """
+        with self._disk_errors(), self._write_lock, self._writer as db:
+            db.execute("BEGIN IMMEDIATE")
+            row = db.execute("SELECT value FROM meta WHERE key = 'signed_slot'").fetchone()
+            if row is not None and int.from_bytes(row[0], "big") >= slot:
+                return False
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('signed_slot', ?)", (slot.to_bytes(8, "big"),))
+            return True
+
+    def _index(self, db: sqlite3.Connection, block: Block) -> None:
+        db.execute(
+            "INSERT INTO canonical VALUES (?, ?, ?)", (block.height, block.block_id, block.sealed.proposer)
+        )
+        for position, tx in enumerate(block.body.txs):
+            db.execute("INSERT INTO txs VALUES (?, ?, ?, ?)", (tx.id, block.height, position, tx.encoded))
+            db.executemany(
+                "INSERT INTO touched VALUES (?, ?, ?)",
+                [(what, block.height, position) for what in touched_by(tx)],
+            )
+        db.executemany(
+            "INSERT INTO rounds VALUES (?, ?, ?, ?)",
+            [(record.job, record.round, block.height, record.encode()) for record in block.body.records],
+        )
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def replay(self) -> Iterator[Block]:
+        """All stored blocks, parents before children.
+
+        Raises:
+            UserError: a block is damaged.
+        """
+        heights = self._rows("SELECT DISTINCT height FROM blocks ORDER BY height")
+        for (height,) in heights:
+            for (data,) in self._rows("SELECT data FROM blocks WHERE height = ? ORDER BY id", height):
+                try:
+                    yield Block.decode(data)
+                except InvalidError as error:
+                    raise self.damaged(f"a block at height {height} is unreadable") from error
+
+    def block(self, block_id: bytes) -> bytes | None:
+        """A stored block by id, encoded."""
+        return self._value("SELECT data FROM blocks WHERE id = ?", block_id)
+
+    def block_at(self, height: int) -> bytes | None:
+        """The block of the best branch at a height, encoded."""
+        query = "SELECT data FROM blocks WHERE id = (SELECT id FROM canonical WHERE height = ?)"
+        return self._value(query, height)
+
+    def head_id(self) -> bytes | None:
+        """The id of the best branch's tip; None before the first block."""
+        return self._value("SELECT id FROM canonical ORDER BY height DESC LIMIT 1")
+
+    def tx(self, tx_id: bytes) -> IncludedTx | None:
+        """A transaction of the best branch."""
+        found = self._txs("WHERE id = ?", tx_id)
+        return found[0] if found else None
+
+    def history(self, what: bytes, limit: int = 100) -> list[IncludedTx]:
+        """The newest transactions that an account took part in, or that belong to a job, newest first.
+
+        Args:
+            what: 32-byte account or job id.
+        """
+        return self._txs(
+            "JOIN touched USING (height, position) WHERE what = ?"
+            " ORDER BY height DESC, position DESC LIMIT ?",
+            what,
+            limit,
+        )
+
+    def rounds(self, job: bytes) -> list[IncludedRound]:
+        """The round records of a job in order."""
+        rows = self._rows("SELECT data, height FROM rounds WHERE job = ? ORDER BY round", job)
+        return [IncludedRound(RoundRecord.decode(data), height) for data, height in rows]
+
+    def proposed(self, account: bytes) -> int:
+        """How many blocks of the best branch an account proposed."""
+        return int(self._rows("SELECT count(*) FROM canonical WHERE proposer = ?", account)[0][0])
+
+    def damaged(self, what: str) -> UserError:
+        """The error that tells the operator what to do about a damaged file."""
+        return UserError(
+            f"the chain database {self._path} is damaged: {what}",
+            "stop the node, move the file away and start again: the chain is fetched from peers. Wait a"
+            " minute before: the highest signed slot is lost with the file",
+        )
+
+    def _txs(self, where: str, *values: bytes | int) -> list[IncludedTx]:
+        rows = self._rows(f"SELECT txs.data, txs.height, txs.position FROM txs {where}", *values)
+        return [IncludedTx(Tx.decode(data), height, position) for data, height, position in rows]
+
+    def _rows(self, query: str, *values: bytes | int) -> list[tuple[Any, ...]]:
+        with self._disk_errors(), self._read_lock:
+            return self._reader.execute(query, values).fetchall()
+
+    def _value(self, query: str, *values: bytes | int) -> bytes | None:
+        rows = self._rows(query, *values)
+        return rows[0][0] if rows else None
+
+    # -- the file --------------------------------------------------------------------------------------
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, timeout=10.0, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        return db
+
+    def _check_owner(self, chain_id: bytes) -> None:
+        with self._disk_errors(), self._write_lock, self._writer as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('chain_id', ?)", (chain_id,))
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (FORMAT.to_bytes(1, "big"),))
+            facts = dict(db.execute("SELECT key, value FROM meta").fetchall())
+        if facts["format"] != FORMAT.to_bytes(1, "big"):
+            raise UserError(
+                f"the chain database {self._path} was made by another version",
+                "move it away: the chain is fetched again from peers",
+            )
+        if facts["chain_id"] != chain_id:
+            raise UserError(
+                f"the chain database {self._path} belongs to another chain ({facts['chain_id'].hex()[:16]},"
+                f" the genesis file says {chain_id.hex()[:16]})",
+                "use the genesis file of that chain, or a home of its own for this one",
+                ExitCode.BAD_CONFIG,
+            )
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise UserError(
+                f"the chain database {self._path} cannot be used: {error}",
+                "check free space, the folder's owner, and that no other node uses this home",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise self.damaged(str(error)) from error
+        except OSError as error:
+            raise UserError(
+                f"the chain database {self._path} cannot be opened: {error.strerror or error}",
+                "check the folder's owner and free space",
+            ) from error
+
+
+def touched_by(tx: Tx) -> set[bytes]:
+    """The accounts and the job that a transaction concerns: under these it is found in `history`."""
+    found = {tx.sender}
+    match tx.payload:
+        case Transfer(to=to):
+            found.add(to)
+        case JobOpen():
+            found.add(tx.id)
+        case JobSettle(job=job, receipts=receipts) | JobClaim(job=job, receipts=receipts):
+            found |= {job, *(entry.receipt.commitment.trainer for entry in receipts)}
+        case JobCancel(job=job):
+            found.add(job)
+    return found
