@@ -75,6 +75,8 @@ class Gossip:
         self._rejects: Counter[str] = Counter()
         self._rejects_since = 0.0
         self._next_send = 0.0
+        self.forwarder = ""
+        """While a validator runs: the id of the connected peer that passed the message on."""
 
     def topic(self, name: str) -> str:
         """The full name of a topic on this chain."""
@@ -159,6 +161,7 @@ class Gossip:
             peer = forwarder.to_base58()
             if peer == self._host.peer_id:
                 return True
+            self.forwarder = peer
             try:
                 verdict = validate(bytes(message.data))
             except Exception:

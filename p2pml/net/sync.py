@@ -1,0 +1,145 @@
+"""The pump of `chain.sync` over `/p2pml/sync/1.0.0`: does what the machine says, tells it what happened.
+
+The machine decides whom to ask for what; here are the streams, the clock and the connected peers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from chain.errors import InvalidError
+from chain.sync import (
+    Answered,
+    Ask,
+    Distrust,
+    Effect,
+    Event,
+    Failed,
+    Import,
+    Imported,
+    PeerJoined,
+    PeerLeft,
+    Request,
+    Sync,
+    SyncState,
+    decode_request,
+)
+from chain.sync_messages import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, PROTOCOL
+from p2pml.net.errors import Malformed, RemoteError
+from p2pml.net.host import Host
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+"""Seconds between two looks at who is connected."""
+_FRAME_BYTES = 16
+
+ImportBlocks = Callable[[Import], Awaitable[str | None]]
+Answer = Callable[[Request], bytes]
+
+
+class SyncPump:
+    """Runs one `Sync` machine on a host.
+
+    Args:
+        host: running while this runs.
+        machine: owned by this pump from now on.
+        import_blocks: gives a batch to the chain, in order; returns what was wrong with it if its sender is
+            to blame. It tells `HeadIs` through `tell` before it returns.
+        answer: encodes the response to a request of a peer.
+    """
+
+    def __init__(self, host: Host, machine: Sync, import_blocks: ImportBlocks, answer: Answer) -> None:
+        self._host, self._machine = host, machine
+        self._import_blocks, self._answer = import_blocks, answer
+        self._nursery: trio.Nursery | None = None
+        self._joined: set[str] = set()
+        self._waiting: list[Effect] = []
+        self._moved = trio.Event()
+        self.behind = 0
+        """Blocks that the best credible claim of a peer is ahead of us."""
+        self.asked_somebody = False
+        """Whether any peer has answered since the start."""
+
+    async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve requests and keep up with the network until cancelled."""
+        self._host.serve(PROTOCOL, self._serve, MAX_REQUEST_BYTES + _FRAME_BYTES)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._ticking)
+            self._carry_out(self._waiting)
+            self._waiting = []
+            task_status.started()
+            try:
+                while True:
+                    self._look()
+                    await trio.sleep(LOOK_S)
+            finally:
+                self._nursery = None
+
+    def tell(self, event: Event) -> None:
+        """Give the machine an event and carry out what it says."""
+        self._carry_out(self._machine.receive(event, trio.current_time()))
+        moved, self._moved = self._moved, trio.Event()
+        moved.set()
+
+    def _look(self) -> None:
+        connected = set(self._host.connected())
+        for peer in connected - self._joined:
+            self.tell(PeerJoined(peer))
+        for peer in self._joined - connected:
+            self.tell(PeerLeft(peer))
+        self._joined = connected
+
+    async def _ticking(self) -> None:
+        while True:
+            deadline = self._machine.deadline()
+            with trio.move_on_at(float("inf") if deadline is None else deadline) as scope:
+                await self._moved.wait()
+            if scope.cancelled_caught:
+                self._carry_out(self._machine.tick(trio.current_time()))
+                await trio.sleep(0.01)  # a deadline in the past must not spin
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        if self._nursery is None:
+            self._waiting += effects
+            return
+        for effect in effects:
+            match effect:
+                case Ask():
+                    self._nursery.start_soon(self._ask, effect)
+                case Import():
+                    self._nursery.start_soon(self._import, effect)
+                case Distrust(peer, reason):
+                    log.warning("not syncing from %s any more: %s", peer, reason)
+                case SyncState(behind):
+                    self.behind = behind
+
+    async def _ask(self, ask: Ask) -> None:
+        limit = MAX_RESPONSE_BYTES + _FRAME_BYTES
+        try:
+            data = await self._host.request(ask.peer, PROTOCOL, ask.data, ask.timeout, limit)
+            if not isinstance(data, bytes):
+                raise Malformed("a sync response is a byte string")
+        except RemoteError as error:
+            self.tell(Failed(ask.peer, ask.request_id, str(error)))
+            return
+        self.asked_somebody = True
+        self.tell(Answered(ask.peer, ask.request_id, data))
+
+    async def _import(self, batch: Import) -> None:
+        error = await self._import_blocks(batch)
+        self.tell(Imported(batch.batch_id, error))
+
+    async def _serve(self, peer: str, message: Any) -> Any:
+        if not isinstance(message, bytes):
+            raise Malformed("a sync request is a byte string")
+        try:
+            request = decode_request(message)
+        except InvalidError as error:
+            raise Malformed(str(error)) from error
+        return self._answer(request)
