@@ -1,0 +1,166 @@
+"""What can be asked about the node's chain, without changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from chain.entries import Account, Job
+from chain.forkchoice import Chain, Head
+from chain.genesis import Genesis
+from chain.mempool import Mempool
+from chain.state import State, Supply
+from chain.transactions import Tx
+from chain.types import Block
+from p2pml.storage.chain_db import ChainDb, IncludedRound, IncludedTx
+
+MAX_BLOCKS = 200
+
+
+class ChainReads:
+    """Reading the chain, its state after the head, its database and the pool of waiting transactions.
+
+    Args:
+        genesis: the founding document.
+        chain: the tree of blocks.
+        pool: waiting transactions.
+        db: the database; read in threads.
+        clock_ms: Unix time in milliseconds.
+    """
+
+    def __init__(
+        self, genesis: Genesis, chain: Chain, pool: Mempool, db: ChainDb, clock_ms: Callable[[], int]
+    ) -> None:
+        self.genesis, self.chain, self.pool, self.db, self.clock_ms = genesis, chain, pool, db, clock_ms
+        self._names = {founder.public: founder.name for founder in genesis.validators}
+        self._changed = trio.Event()
+
+    # -- time ------------------------------------------------------------------------------------------
+
+    def slot_now(self) -> int:
+        """The slot that is running; negative before the chain's start."""
+        return self.genesis.slot_at(self.clock_ms())
+
+    def next_slot(self) -> int:
+        """The slot that a block on our head could have: not before now, and after the head's."""
+        return max(self.slot_now(), self.state().slot + 1)
+
+    async def sleep_until(self, time_ms: int) -> None:
+        """Sleep until a Unix time in milliseconds."""
+        while (rest := time_ms - self.clock_ms()) > 0:  # noqa: ASYNC110  (it waits for the clock)
+            await trio.sleep(rest / 1000)
+        await trio.lowlevel.checkpoint()
+
+    async def wait_slot(self, slot: int) -> None:
+        """Wait until `slot` begins."""
+        await self.sleep_until(self.genesis.slot_start_ms(slot))
+
+    async def wait_change(self) -> None:
+        """Wait for another head."""
+        await self._changed.wait()
+
+    # -- the head's state ------------------------------------------------------------------------------
+
+    def head(self) -> Head:
+        """The tip of the best branch; height 0 and the chain id before the first block."""
+        return self.chain.head
+
+    def state(self) -> State:
+        """The ledger after the head."""
+        return self.chain.state()
+
+    def account(self, public: bytes) -> Account:
+        """Balance (base units) and nonce."""
+        return self.state().account(public)
+
+    def balance(self, public: bytes) -> int:
+        """Base units."""
+        return self.account(public).balance
+
+    def rating(self, public: bytes) -> int:
+        """An account's rating; 0 for who is no validator."""
+        entry = self.state().weights.get(public)
+        return 0 if entry is None else entry.rating
+
+    def validator_name(self, public: bytes) -> str:
+        """The name that the genesis gives a validator; empty for others."""
+        return self._names.get(public, "")
+
+    def next_nonce(self, public: bytes) -> int:
+        """The nonce for the account's next transaction, waiting ones counted."""
+        return self.pool.next_nonce(public, self.state())
+
+    def job(self, job_id: bytes) -> Job | None:
+        """A job by its 32-byte id."""
+        return self.state().job(job_id)
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs."""
+        return self.state().jobs()
+
+    def paid_clients(self, job_id: bytes, round_: int) -> frozenset[int]:
+        """The clients of a round that have been paid."""
+        entry = self.state().round(job_id, round_)
+        return frozenset(entry.clients) if entry else frozenset()
+
+    def supply(self) -> Supply:
+        """The books."""
+        return self.state().supply()
+
+    # -- blocks and transactions -----------------------------------------------------------------------
+
+    async def block(self, id_or_height: bytes | int) -> Block | None:
+        """A block by id, of any branch that is stored, or of the best branch by height (from 1)."""
+        if isinstance(id_or_height, int):
+            data = await trio.to_thread.run_sync(self.db.block_at, id_or_height)
+        else:
+            data = await trio.to_thread.run_sync(self.db.block, id_or_height)
+        return None if data is None else Block.decode(data)
+
+    async def blocks(self, first: int, count: int) -> list[Block]:
+        """Up to `count` blocks (at most 200) of the best branch from height `first` up."""
+        heights = range(max(first, 1), max(first, 1) + min(count, MAX_BLOCKS))
+        data = await trio.to_thread.run_sync(lambda: [self.db.block_at(height) for height in heights])
+        return [Block.decode(item) for item in data if item is not None]
+
+    async def tx(self, tx_id: bytes) -> IncludedTx | None:
+        """A transaction that is in a block of the best branch."""
+        return await trio.to_thread.run_sync(self.db.tx, tx_id)
+
+    def waiting_tx(self, tx_id: bytes) -> Tx | None:
+        """A transaction that waits for a block."""
+        return self.pool.get(tx_id)
+
+    async def wait_tx(self, tx_id: bytes, timeout: float) -> int:
+        """Wait until a transaction is in a block of the best branch.
+
+        Args:
+            tx_id: 32 bytes.
+            timeout: seconds.
+
+        Returns:
+            The block's height.
+
+        Raises:
+            trio.TooSlowError: it is in none after `timeout` seconds.
+        """
+        with trio.fail_after(timeout):
+            while True:
+                changed = self._changed
+                found = await self.tx(tx_id)
+                if found is not None:
+                    return found.height
+                await changed.wait()
+
+    async def account_history(self, public: bytes, limit: int = 100) -> list[IncludedTx]:
+        """The newest transactions of the best branch that an account (or a job) took part in."""
+        return await trio.to_thread.run_sync(self.db.history, public, limit)
+
+    async def rounds(self, job_id: bytes) -> list[IncludedRound]:
+        """The recorded rounds of a job, in order."""
+        return await trio.to_thread.run_sync(self.db.rounds, job_id)
+
+    async def proposed(self, public: bytes) -> int:
+        """How many blocks of the best branch an account proposed."""
+        return await trio.to_thread.run_sync(self.db.proposed, public)

@@ -1,0 +1,88 @@
+"""This node's own transactions and round records, sent again until a block has them: gossip may lose them."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+import trio
+
+from chain.errors import InvalidRecord, InvalidTransaction, PoolFull
+from chain.training_records import RoundRecord
+from chain.transactions import Tx
+from p2pml.errors import UserError
+from p2pml.net.gossip import Gossip
+from p2pml.node.chain_reads import ChainReads
+
+log = logging.getLogger(__name__)
+
+TXS, RECORDS = "txs", "records"
+AGAIN_SLOTS = 3
+"""Slots between two sendings."""
+
+
+class Outbox:
+    """What this node has submitted and no block has yet.
+
+    Args:
+        reads: the chain; its pool takes what is submitted.
+        gossip: carries it to the others.
+    """
+
+    def __init__(self, reads: ChainReads, gossip: Gossip) -> None:
+        self._reads, self._gossip = reads, gossip
+        self._txs: dict[bytes, Tx] = {}
+        self._records: dict[tuple[bytes, int], RoundRecord] = {}
+
+    async def run(self) -> None:
+        """Send again, for ever."""
+        while True:
+            await trio.sleep(AGAIN_SLOTS * self._reads.genesis.params.slot_ms / 1000)
+            for tx in list(self._txs.values()):
+                if await self._still_waits(tx):
+                    await self._gossip.publish(TXS, tx.encoded)
+                else:
+                    self._txs.pop(tx.id, None)
+            for key, record in list(self._records.items()):
+                if self._record_waits(record):
+                    await self._gossip.publish(RECORDS, record.encode())
+                else:
+                    self._records.pop(key, None)
+
+    async def submit_tx(self, tx: Tx) -> None:
+        """Take a transaction. Raises InvalidTransaction or UserError."""
+        try:
+            self._reads.pool.add(tx, self._reads.state(), self._reads.next_slot())
+        except PoolFull as error:
+            raise UserError(str(error), "try again in a minute") from error
+        self._txs[tx.id] = tx
+        await self._gossip.publish(TXS, tx.encoded)
+
+    async def submit_record(self, record: RoundRecord) -> None:
+        """Take a round record. Raises InvalidRecord or UserError."""
+        try:
+            self._reads.pool.add_record(record, self._reads.state())
+        except PoolFull as error:
+            raise UserError(str(error), "try again in a minute") from error
+        self._records[record.job, record.round] = record
+        await self._gossip.publish(RECORDS, record.encode())
+
+    async def _still_waits(self, tx: Tx) -> bool:
+        if await self._reads.tx(tx.id) is not None:
+            return False
+        try:
+            self._reads.pool.add(tx, self._reads.state(), self._reads.next_slot())
+        except PoolFull:
+            return True
+        except InvalidTransaction as error:
+            log.info("a transaction of ours cannot be included any more: %s", error)
+            return False
+        return True
+
+    def _record_waits(self, record: RoundRecord) -> bool:
+        job = self._reads.job(record.job)
+        if job is None or not job.status.active or job.next_round > record.round:
+            return False
+        with suppress(InvalidRecord, PoolFull):
+            self._reads.pool.add_record(record, self._reads.state())
+        return True
