@@ -1,0 +1,240 @@
+"""Chain services of several nodes on loopback, in one trio run, with short slots."""
+
+# ruff: noqa: ASYNC110  (a test polls what has no event)
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from chain.crypto import Keypair
+from chain.errors import InvalidTransaction
+from chain.genesis import Founder, Genesis
+from chain.params import DEMO, TOKEN
+from chain.producer import ProposerKeys, build_block, ranks_for
+from chain.transactions import JobOpen, Transfer
+from p2pml.net.gossip import Gossip
+from p2pml.net.host import Host
+from p2pml.net.presence import Facts, Presence, Timing
+from p2pml.node.chain_service import ChainService
+from p2pml.node.events import Events
+from p2pml.storage.chain_db import ChainDb
+
+SLOT_MS = 400
+FAST = replace(DEMO, slot_ms=SLOT_MS, rank_step_ms=100, slots_per_epoch=8, job_challenge_slots=3)
+BOB = Keypair.from_seed(b"\x77" * 32)
+
+
+def clock() -> int:
+    return int(time.time() * 1000)
+
+
+def keys_of(i: int) -> ProposerKeys:
+    return ProposerKeys.from_seeds(bytes([i + 1]) * 32, bytes([i + 101]) * 32)
+
+
+def genesis_of(count: int, delay_ms: int = 300) -> Genesis:
+    founders = tuple(Founder(keys_of(i).public, keys_of(i).vrf_public, 10, f"n{i}") for i in range(count))
+    allocations = tuple((keys_of(i).public, 1000 * TOKEN) for i in range(count))
+    return Genesis("service-test", clock() + delay_ms, FAST, founders, allocations)
+
+
+@dataclass
+class Node:
+    host: Host
+    gossip: Gossip
+    service: ChainService
+    events: Events
+    scope: trio.CancelScope
+    stopped: trio.Event
+
+
+async def start(
+    nursery: trio.Nursery,
+    i: int,
+    genesis: Genesis,
+    folder: Path,
+    bootstrap: list[str],
+    validator: bool = True,
+    now: Callable[[], int] = clock,
+) -> Node:
+    host = Host(bytes([i + 11]) * 32, bootstrap=bootstrap)
+    gossip = Gossip(host, genesis.chain_id, heartbeat=0.3)
+    account = keys_of(i).public
+    presence = Presence(
+        host, gossip, lambda: Facts(account, name=f"n{i}"), Timing(announce=2, expiry=7, look=0.1)
+    )
+    db = ChainDb(folder / f"n{i}.sqlite", genesis.chain_id)
+    events = Events()
+    keys = keys_of(i) if validator else None
+    service = ChainService(genesis, db, keys, host, gossip, presence, events, now)
+    node = Node(host, gossip, service, events, trio.CancelScope(), trio.Event())
+
+    async def life(task_status: object = trio.TASK_STATUS_IGNORED) -> None:
+        try:
+            with node.scope:
+                async with trio.open_nursery() as inner:
+                    for part in (host.run, gossip.run, presence.run, service.run):
+                        await inner.start(part)
+                    task_status.started()  # type: ignore[attr-defined]
+        finally:
+            db.close()
+            node.stopped.set()
+
+    await nursery.start(life)
+    return node
+
+
+async def stop(node: Node) -> None:
+    node.scope.cancel()
+    await node.stopped.wait()
+
+
+async def until(condition: Callable[[], bool], seconds: float) -> None:
+    with trio.fail_after(seconds):
+        while not condition():
+            await trio.sleep(0.05)
+
+
+def agree(nodes: list[Node], depth: int = 2) -> bool:
+    """Whether all have the same block `depth` below the lowest head."""
+    height = min(node.service.head().height for node in nodes) - depth
+    return height > 0 and len({node.service.chain.canonical_id(height) for node in nodes}) == 1
+
+
+@pytest.mark.slow
+async def test_four_nodes_agree_and_pay_and_a_late_joiner_catches_up(tmp_path: Path) -> None:
+    genesis = genesis_of(4)
+    async with trio.open_nursery() as nursery:
+        nodes = [await start(nursery, 0, genesis, tmp_path, [])]
+        for i in range(1, 4):
+            nodes.append(await start(nursery, i, genesis, tmp_path, [nodes[0].host.addrs()[0]]))
+        await until(lambda: min(node.service.head().height for node in nodes) >= 6, 30)
+        assert agree(nodes)
+
+        tx = await nodes[2].service.send(keys_of(2).keypair, Transfer(BOB.public, 5 * TOKEN, "for Bob"))
+        height = await nodes[2].service.wait_tx(tx.id, 20)
+        assert 0 < height <= nodes[2].service.head().height
+        await until(lambda: all(n.service.account(BOB.public).balance == 5 * TOKEN for n in nodes), 20)
+        for node in nodes:
+            assert await node.service.wait_tx(tx.id, 5) > 0
+            assert [entry.tx for entry in await node.service.account_history(BOB.public)] == [tx]
+            assert node.service.supply().ok
+            assert any(event.kind == "chain.head" for event in node.events.since(0))
+
+        late = await start(nursery, 4, genesis, tmp_path, [nodes[3].host.addrs()[0]], validator=False)
+        goal = nodes[0].service.head().height
+        await until(lambda: late.service.head().height >= goal, 20)
+        assert late.service.account(BOB.public).balance == 5 * TOKEN
+        await until(lambda: agree([*nodes, late]), 20)
+        proposers = {block.sealed.proposer for block in await late.service.blocks(1, 200)}
+        assert len(proposers) > 1
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_a_node_that_was_stopped_goes_on_from_disk_and_catches_up(tmp_path: Path) -> None:
+    genesis = genesis_of(3)
+    async with trio.open_nursery() as nursery:
+        nodes = [await start(nursery, 0, genesis, tmp_path, [])]
+        for i in range(1, 3):
+            nodes.append(await start(nursery, i, genesis, tmp_path, [nodes[0].host.addrs()[0]]))
+        await until(lambda: min(node.service.head().height for node in nodes) >= 4, 30)
+        stored = nodes[2].service.head()
+        await stop(nodes[2])
+        before = nodes[0].service.head().height
+        await until(lambda: nodes[0].service.head().height >= before + 3, 30)
+        again = await start(nursery, 2, genesis, tmp_path, [nodes[1].host.addrs()[0]])
+        assert again.service.head().height >= stored.height
+        goal = nodes[0].service.head().height
+        await until(lambda: again.service.head().height >= goal, 20)
+        await until(lambda: agree([nodes[0], nodes[1], again]), 20)
+        assert again.service.chain.canonical_id(1) == nodes[0].service.chain.canonical_id(1)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_two_sides_of_a_split_agree_after_they_meet(tmp_path: Path) -> None:
+    genesis = genesis_of(4)
+    async with trio.open_nursery() as nursery:
+        left = [await start(nursery, 0, genesis, tmp_path, [])]
+        left.append(await start(nursery, 1, genesis, tmp_path, [left[0].host.addrs()[0]]))
+        right = [await start(nursery, 2, genesis, tmp_path, [])]
+        right.append(await start(nursery, 3, genesis, tmp_path, [right[0].host.addrs()[0]]))
+        both = [*left, *right]
+        await until(lambda: min(node.service.head().height for node in both) >= 4, 40)
+        assert left[0].service.chain.canonical_id(4) != right[0].service.chain.canonical_id(4)
+        await left[1].host.connect(right[1].host.addrs()[0])
+        await until(lambda: agree(both, 0) or agree(both, 1), 40)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_an_impossible_transaction_is_refused_and_waiting_for_one_ends(tmp_path: Path) -> None:
+    genesis = genesis_of(1)
+    async with trio.open_nursery() as nursery:
+        node = await start(nursery, 0, genesis, tmp_path, [], validator=False)
+        with pytest.raises(InvalidTransaction, match="balance"):
+            await node.service.send(BOB, Transfer(keys_of(0).public, 1))
+        tx = await node.service.send(keys_of(0).keypair, Transfer(BOB.public, 1))
+        assert node.service.waiting_tx(tx.id) == tx
+        assert node.service.next_nonce(keys_of(0).public) == 1
+        with pytest.raises(trio.TooSlowError):
+            await node.service.wait_tx(tx.id, 0.2)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_an_early_block_is_held_until_it_is_due_and_an_invalid_one_is_blamed(tmp_path: Path) -> None:
+    genesis = genesis_of(1, delay_ms=0)
+    async with trio.open_nursery() as nursery:
+        node = await start(nursery, 0, genesis, tmp_path, [], validator=False)
+        slot = node.service.slot_now() + 2
+        assert ranks_for(slot, keys_of(0).keypair, node.service.state()) == (0,)
+        early = build_block(node.service.chain, slot, 0, keys_of(0))
+        assert await node.service.offer(early) is None
+        assert node.service.head().height == 0
+        await until(lambda: node.service.head().id == early.block_id, 5)
+        sealed = replace(early.sealed, seal=bytes(64))
+        forged = replace(early, sealed=replace(sealed, header=replace(sealed.header, target=1)))
+        assert await node.service.offer(forged) is not None
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_a_job_is_opened_and_refunded_by_the_chain_itself(tmp_path: Path) -> None:
+    genesis = genesis_of(1)
+    async with trio.open_nursery() as nursery:
+        node = await start(nursery, 0, genesis, tmp_path, [])
+        service, requester = node.service, keys_of(0).keypair
+        await service.wait_slot(1)
+        deadline = service.slot_now() + 4
+        opened = await service.send(requester, JobOpen(b"d" * 20, bytes(32), 2, 1, 50 * TOKEN, deadline))
+        await service.wait_tx(opened.id, 20)
+        job = service.job(opened.id)
+        assert job is not None
+        assert job.status.active
+        assert service.supply().escrow == 50 * TOKEN
+        assert service.paid_clients(opened.id, 0) == frozenset()
+        await until(lambda: service.supply().escrow == 0, 20)
+        assert service.supply().ok
+        assert [entry.tx.id for entry in await service.account_history(opened.id)] == [opened.id]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_a_slot_that_was_sealed_before_is_not_sealed_again(tmp_path: Path) -> None:
+    genesis = genesis_of(1)
+    db = ChainDb(tmp_path / "n0.sqlite", genesis.chain_id)
+    assert db.reserve_slot(4)
+    db.close()
+    async with trio.open_nursery() as nursery:
+        node = await start(nursery, 0, genesis, tmp_path, [])
+        await until(lambda: node.service.head().height >= 2, 20)
+        blocks = await node.service.blocks(1, 10)
+        assert min(genesis.slot_at(block.sealed.timestamp_ms) for block in blocks) >= 5
+        nursery.cancel_scope.cancel()
