@@ -45,6 +45,7 @@ class SwarmConfig:
     upload_slots: int = 7
     """Regular unchoke slots."""
     optimistic_slots: int = 1
+    """One or none: slots drawn at random among the rest."""
     choke_round: float = 10.0
     optimistic_round: float = 30.0
     seed_quota: int = 16 << 20

@@ -1,0 +1,109 @@
+"""A piece on its way: its bytes so far, which blocks are free, who was asked, who sent what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torrent.geometry import BLOCK, Block
+
+
+class Partial:
+    """Blocks of ``BLOCK`` bytes each, the last one shorter.
+
+    ``solo``: the only peer that may give this piece (after it failed once from several), so that its
+    next failure has one culprit.
+    """
+
+    __slots__ = (
+        "_askers",
+        "_free",
+        "_is_free",
+        "data",
+        "index",
+        "left",
+        "senders",
+        "size",
+        "solo",
+        "unasked",
+    )
+
+    def __init__(self, index: int, size: int, solo: str | None = None) -> None:
+        count = -(-size // BLOCK)
+        self.index = index
+        self.size = size
+        self.solo = solo
+        self.data = bytearray(size)
+        self.left = count
+        """Blocks that have not arrived."""
+        self.unasked = count
+        """Blocks that nobody is asked for and that have not arrived."""
+        self.senders: list[str | None] = [None] * count
+        self._askers: dict[int, set[str]] = {}
+        # a stack in front of the truth in _is_free: entries that are stale are skipped when they surface
+        self._free = list(range(count - 1, -1, -1))
+        self._is_free = bytearray(b"\x01" * count)
+
+    def allows(self, peer: str) -> bool:
+        return self.solo is None or self.solo == peer
+
+    def take(self, peer: str) -> Block | None:
+        """The next block to ask ``peer`` for, now asked; ``None`` when all are asked or here."""
+        while self._free:
+            number = self._free.pop()
+            if self._is_free[number]:
+                self._is_free[number] = 0
+                self.unasked -= 1
+                self._askers[number] = {peer}
+                return self._block(number)
+        return None
+
+    def take_again(self, peer: str, most: int) -> Iterator[Block]:
+        """Blocks that others, but fewer than ``most``, are asked for; each is now asked of ``peer`` too."""
+        for number, askers in self._askers.items():
+            if peer not in askers and len(askers) < most:
+                askers.add(peer)
+                yield self._block(number)
+
+    def release(self, peer: str, begin: int) -> None:
+        """``peer`` will not send the block."""
+        number = begin // BLOCK
+        askers = self._askers.get(number)
+        if askers is None or peer not in askers:
+            return
+        askers.discard(peer)
+        if not askers:
+            del self._askers[number]
+            self._free.append(number)
+            self._is_free[number] = 1
+            self.unasked += 1
+
+    def accept(self, peer: str, block: Block, data: bytes) -> set[str] | None:
+        """Store a block. Returns the other peers that were asked for it, or ``None`` when it is not
+        needed.
+        """
+        number = block.begin // BLOCK
+        if self.senders[number] is not None or block != self._block(number) or not self.allows(peer):
+            return None
+        if self._is_free[number]:
+            self._is_free[number] = 0
+            self.unasked -= 1
+        self.senders[number] = peer
+        self.left -= 1
+        self.data[block.begin : block.begin + block.length] = data
+        others = self._askers.pop(number, set())
+        others.discard(peer)
+        return others
+
+    def sources(self) -> set[str]:
+        return {sender for sender in self.senders if sender is not None}
+
+    def received(self) -> Iterator[tuple[str, memoryview]]:
+        """Sender and bytes of every block that is here."""
+        view = memoryview(self.data)
+        for number, sender in enumerate(self.senders):
+            if sender is not None:
+                yield sender, view[number * BLOCK : (number + 1) * BLOCK]
+
+    def _block(self, number: int) -> Block:
+        begin = number * BLOCK
+        return Block(self.index, begin, min(BLOCK, self.size - begin))

@@ -1,0 +1,91 @@
+"""The requests in flight to one peer: how many there may be, and when they have waited too long."""
+
+from __future__ import annotations
+
+import math
+
+from torrent.config import SwarmConfig
+from torrent.geometry import BLOCK, Block
+from torrent.rate import Rate
+
+
+class Pipeline:
+    """Depth grows by one per block while the rate still grows (slow start), then covers ``queue_time``
+    of the rate.
+    """
+
+    def __init__(self, config: SwarmConfig, now: float) -> None:
+        self._config = config
+        self._slow_start = True
+        self._last_rate = 0.0
+        self._last_block = now
+        self._answered = -math.inf
+        self.outstanding: dict[Block, float] = {}
+        """Blocks asked for and when, oldest first."""
+        self.rate = Rate(now)
+        self.depth = config.min_depth
+        self.snubbed = False
+
+    @property
+    def room(self) -> int:
+        return self.depth - len(self.outstanding)
+
+    def ask(self, block: Block, now: float) -> None:
+        self.outstanding[block] = now
+
+    def arrived(self, block: Block, now: float) -> bool:
+        """Whether the block was asked for and not called off; counts it either way."""
+        self.rate.add(block.length, now)
+        asked = self.outstanding.pop(block, None)
+        if asked is None:
+            return False
+        self._last_block = now
+        self._answered = max(self._answered, asked)
+        if self.snubbed:
+            self.snubbed = False
+            self._slow_start = True
+            self.depth = self._config.min_depth
+        elif self._slow_start:
+            self.depth = min(self.depth + 1, self._config.max_depth)
+        return True
+
+    def drain(self) -> list[Block]:
+        """All outstanding blocks, which are called off with this."""
+        blocks = list(self.outstanding)
+        self.outstanding.clear()
+        return blocks
+
+    def snub(self) -> None:
+        """The peer stopped answering: try it with one request at a time."""
+        self.snubbed = True
+        self.depth = 1
+
+    def stalled(self, now: float) -> bool:
+        """Requests are in flight and none was answered for the whole time-out."""
+        if not self.outstanding:
+            return False
+        since = max(self._last_block, next(iter(self.outstanding.values())))
+        return now - since >= self._config.request_timeout
+
+    def skipped(self, now: float) -> list[Block]:
+        """Requests past the time-out although later ones were answered: the peer has lost or refused them."""
+        blocks = []
+        for block, asked in self.outstanding.items():
+            if asked >= self._answered or now - asked < self._config.request_timeout:
+                break
+            blocks.append(block)
+        for block in blocks:
+            del self.outstanding[block]
+        return blocks
+
+    def tick(self, now: float) -> None:
+        """Adapt the depth; once a second or so."""
+        if self.snubbed:
+            return
+        rate = self.rate.value(now)
+        if self._slow_start:
+            self._slow_start = rate > self._last_rate * 1.1 or not self.outstanding
+        else:
+            depth = math.ceil(rate * self._config.queue_time / BLOCK)
+            self.depth = max(self._config.min_depth, min(depth, self._config.max_depth))
+        self._last_rate = rate

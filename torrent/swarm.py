@@ -1,0 +1,347 @@
+"""One torrent's swarm: joins peers, picker and choker to one machine without clock or IO.
+
+Feed events, carry out effects (both in ``torrent.events``, whose docstring is the pump's recipe), arm
+one timer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torrent.bitfield import Bitfield
+from torrent.choker import Choker
+from torrent.config import SwarmConfig
+from torrent.download import Downloader
+from torrent.errors import LocalError, ProtocolError
+from torrent.events import (
+    BlockRead,
+    BlockReadFailed,
+    BytesReceived,
+    BytesSent,
+    Completed,
+    Disconnect,
+    Effect,
+    Event,
+    Halted,
+    PeerConnected,
+    PeerDisconnected,
+    PeerStats,
+    PieceFailed,
+    PieceLost,
+    PieceVerified,
+    ReadBlock,
+    Resumed,
+    Send,
+    SetWanted,
+    SwarmStats,
+    VerifyAndWrite,
+    WriteFailed,
+)
+from torrent.geometry import Block
+from torrent.messages import (
+    BitfieldMessage,
+    Cancel,
+    Choke,
+    Have,
+    Interested,
+    Message,
+    NotInterested,
+    Piece,
+    Request,
+    Unchoke,
+)
+from torrent.metainfo import Metainfo
+from torrent.peer import Session
+from torrent.upload import Uploader
+
+CLIENT = b"-PM0010-"
+"""Start of the peer id (BEP 20)."""
+MAX_BANNED = 10_000
+
+
+class Swarm:
+    """The machine of one torrent.
+
+    ``have``: pieces present at the start. ``wanted``: indexes into ``metainfo.files`` to fetch, ``None``
+    for all. ``receive`` and ``tick`` return effects in the order in which they are to be carried out;
+    ``deadline`` is the time of the next ``tick``, ``None`` while no peer is connected. Nothing that a
+    peer sends makes them raise.
+    """
+
+    def __init__(
+        self,
+        metainfo: Metainfo,
+        have: Iterable[int],
+        *,
+        rng: random.Random,
+        wanted: Iterable[int] | None = None,
+        config: SwarmConfig | None = None,
+    ) -> None:
+        self._metainfo = metainfo
+        self._config = config = SwarmConfig() if config is None else config
+        self._sessions: dict[str, Session] = {}
+        self._banned: dict[str, None] = {}
+        self._effects: list[Effect] = []
+        self._next_tick: float | None = None
+        self._peer_id = CLIENT + rng.randbytes(20 - len(CLIENT))
+        self._choker = Choker(config, rng)
+        self._down = Downloader(
+            metainfo.geometry,
+            Bitfield(metainfo.piece_count, have),
+            metainfo.wanted_mask(wanted),
+            self._sessions,
+            config,
+            rng,
+            self._emit,
+        )
+        self._up = Uploader(self._present, self._sessions, self._choker, config, self._emit)
+        self._on_event: dict[type, Callable[[Any, float], None]] = {
+            PeerConnected: self._connected,
+            PeerDisconnected: self._disconnected,
+            BytesReceived: self._received,
+            BytesSent: self._sent,
+            BlockRead: self._read,
+            BlockReadFailed: self._unreadable,
+            PieceVerified: self._verified,
+            PieceFailed: self._failed,
+            WriteFailed: lambda event, now: self._down.unstored(event.index, event.reason),
+            PieceLost: lambda event, now: self._down.lost(event.index, now),
+            SetWanted: lambda event, now: self._down.set_wanted(metainfo.wanted_mask(event.files), now),
+            Resumed: lambda event, now: self._down.resume(now),
+        }
+
+    # --- the machine
+
+    def receive(self, event: Event, now: float) -> list[Effect]:
+        self._on_event[type(event)](event, now)
+        return self._finish(now)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time-outs, rates and choke rounds; harmless when called early."""
+        if self._next_tick is None or now < self._next_tick:
+            return []
+        self._next_tick = now + self._config.tick
+        for session in list(self._sessions.values()):
+            self._look_after(session, now)
+        self._down.fill_all(now)
+        return self._finish(now)
+
+    def deadline(self) -> float | None:
+        return self._next_tick
+
+    # --- looking in
+
+    @property
+    def have(self) -> Bitfield:
+        """A copy of the set of pieces that are present."""
+        return Bitfield(self._metainfo.piece_count, mask=self._down.picker.have)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every wanted piece is present."""
+        return self._down.complete
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        return tuple(self._sessions)
+
+    @property
+    def banned(self) -> frozenset[str]:
+        """Peers that sent false data."""
+        return frozenset(self._banned)
+
+    def stats(self, now: float) -> SwarmStats:
+        picker = self._down.picker
+        peers = tuple(self._peer_stats(session, now) for session in self._sessions.values())
+        return SwarmStats(
+            have=picker.have.bit_count(),
+            wanted=picker.wanted.bit_count(),
+            missing=picker.missing.bit_count(),
+            total=self._metainfo.piece_count,
+            sources=dict(self._down.sources),
+            served=dict(self._up.served),
+            wasted=self._down.wasted,
+            down_rate=sum(peer.down_rate for peer in peers),
+            up_rate=sum(peer.up_rate for peer in peers),
+            peers=peers,
+        )
+
+    def _peer_stats(self, session: Session, now: float) -> PeerStats:
+        down, up = self._choker.rates(session.peer, now)
+        return PeerStats(
+            peer=session.peer,
+            pieces=self._down.picker.pieces_of(session.peer).bit_count(),
+            down_rate=down,
+            up_rate=up,
+            am_choking=session.am_choking,
+            am_interested=session.am_interested,
+            peer_choking=session.peer_choking,
+            peer_interested=session.peer_interested,
+            snubbed=session.pipeline.snubbed,
+            outstanding=len(session.pipeline.outstanding),
+        )
+
+    # --- connections
+
+    def _connected(self, event: PeerConnected, now: float) -> None:
+        peer = event.peer
+        if peer in self._sessions:
+            raise LocalError(f"{peer} is connected already")
+        if peer in self._banned:
+            self._emit(Disconnect(peer, "banned: it sent false data", banned=True))
+            return
+        session = Session(
+            peer, self._metainfo.info_hash, self._peer_id, self._metainfo.geometry, self._config, now
+        )
+        session.bitfield(self.have)
+        self._sessions[peer] = session
+        self._down.picker.join(peer)
+        self._choker.join(peer, now)
+        if self._next_tick is None:
+            self._next_tick = now + self._config.tick
+
+    def _disconnected(self, event: PeerDisconnected, now: float) -> None:
+        if event.peer in self._sessions:
+            self._forget(event.peer, now)
+
+    def _forget(self, peer: str, now: float) -> None:
+        session = self._sessions.pop(peer)
+        self._choker.leave(peer)
+        self._down.leave(session, now)
+        if not self._sessions:
+            self._next_tick = None
+
+    def _drop(self, peer: str, reason: str, now: float, *, banned: bool = False) -> None:
+        self._forget(peer, now)
+        self._emit(Disconnect(peer, reason, banned))
+
+    def _ban(self, peers: set[str], now: float) -> None:
+        for peer in sorted(peers):
+            if len(self._banned) >= MAX_BANNED:
+                del self._banned[next(iter(self._banned))]
+            self._banned[peer] = None
+            if peer in self._sessions:
+                self._drop(peer, "sent false data", now, banned=True)
+
+    def _look_after(self, session: Session, now: float) -> None:
+        if not session.greeted and now - session.connected >= self._config.handshake_timeout:
+            self._drop(session.peer, "no handshake", now)
+        elif now - session.heard >= self._config.idle_timeout:
+            self._drop(session.peer, "silent", now)
+        elif session.unsent > self._config.max_unsent:
+            self._drop(session.peer, "does not read", now)
+        else:
+            self._down.tick(session, now)
+            self._choker.snub(session.peer, session.pipeline.snubbed)
+            if now - session.spoke >= self._config.keepalive:
+                session.keep_alive()
+
+    # --- bytes and messages
+
+    def _received(self, event: BytesReceived, now: float) -> None:
+        session = self._sessions.get(event.peer)
+        if session is None:
+            return
+        try:
+            for message in session.feed(event.data, now):
+                self._message(session, message, now)
+                if self._sessions.get(event.peer) is not session:
+                    return
+        except ProtocolError as error:
+            self._drop(event.peer, str(error), now)
+
+    def _message(self, session: Session, message: Message, now: float) -> None:
+        match message:
+            case Piece():
+                needed = self._down.block(session, message, now)
+                self._choker.gave(session.peer, needed, now)
+            case Request(block):
+                self._up.request(session, block)
+            case Cancel(block):
+                self._up.cancel(session, block)
+            case Have(index):
+                self._down.learn(session, 1 << index, now)
+            case BitfieldMessage(data):
+                mask = Bitfield.from_bytes(data, self._metainfo.piece_count).mask
+                self._down.learn(session, mask, now)
+            case Choke():
+                self._down.choked(session, now)
+            case Unchoke():
+                self._down.fill(session, now)
+            case Interested() | NotInterested():
+                self._choker.interest(session.peer, isinstance(message, Interested))
+            case _:
+                pass
+
+    def _sent(self, event: BytesSent, now: float) -> None:
+        if (session := self._sessions.get(event.peer)) is not None:
+            self._up.sent(session, event.count)
+
+    # --- the store
+
+    def _read(self, event: BlockRead, now: float) -> None:
+        if (session := self._sessions.get(event.peer)) is not None:
+            block = Block(event.index, event.begin, len(event.data))
+            self._up.read(session, block, event.data, now)
+
+    def _unreadable(self, event: BlockReadFailed, now: float) -> None:
+        if (session := self._sessions.get(event.peer)) is not None:
+            self._up.unreadable(session, Block(event.index, event.begin, event.length))
+
+    def _verified(self, event: PieceVerified, now: float) -> None:
+        fresh = not self._present(event.index)
+        liars = self._down.verified(event.index, now)
+        if fresh:
+            for session in self._sessions.values():
+                session.have(event.index)
+        self._ban(liars, now)
+
+    def _failed(self, event: PieceFailed, now: float) -> None:
+        self._ban(self._down.failed(event.index, now), now)
+
+    def _present(self, index: int) -> bool:
+        return bool(self._down.picker.have >> index & 1)
+
+    # --- effects
+
+    def _emit(self, effect: Effect) -> None:
+        self._effects.append(effect)
+
+    def _finish(self, now: float) -> list[Effect]:
+        due = self._choker.deadline(now)
+        if due is not None and due <= now:
+            self._up.carry_out(self._choker.tick(now, seeding=self._down.complete))
+        for session in self._sessions.values():
+            if data := session.flush(now):
+                self._emit(Send(session.peer, data))
+        effects, self._effects = self._effects, []
+        return effects
+
+
+__all__ = [
+    "BlockRead",
+    "BlockReadFailed",
+    "BytesReceived",
+    "BytesSent",
+    "Completed",
+    "Disconnect",
+    "Effect",
+    "Event",
+    "Halted",
+    "PeerConnected",
+    "PeerDisconnected",
+    "PeerStats",
+    "PieceFailed",
+    "PieceLost",
+    "PieceVerified",
+    "ReadBlock",
+    "Resumed",
+    "Send",
+    "SetWanted",
+    "Swarm",
+    "SwarmStats",
+    "VerifyAndWrite",
+    "WriteFailed",
+]

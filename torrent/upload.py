@@ -1,0 +1,89 @@
+"""The giving half of a swarm: queues of requests, reads in bounded number, what the choker decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from torrent.choker import Choker, Verdict
+from torrent.config import SwarmConfig
+from torrent.errors import ProtocolError
+from torrent.events import Effect, ReadBlock
+from torrent.geometry import Block
+from torrent.peer import Session
+
+
+class Uploader:
+    """``present`` tells whether a piece can be read; ``sessions`` belongs to the swarm; ``emit`` takes
+    effects.
+    """
+
+    def __init__(
+        self,
+        present: Callable[[int], bool],
+        sessions: Mapping[str, Session],
+        choker: Choker,
+        config: SwarmConfig,
+        emit: Callable[[Effect], None],
+    ) -> None:
+        self._present = present
+        self._sessions = sessions
+        self._choker = choker
+        self._config = config
+        self._emit = emit
+        self.served: dict[str, int] = {}
+
+    def request(self, session: Session, block: Block) -> None:
+        """Raises ``ProtocolError`` when the peer floods."""
+        # a request that crossed our choke, or one for a piece that was lost on disk, is nobody's fault
+        if session.am_choking or not self._present(block.piece):
+            return
+        if len(session.queue) >= self._config.max_requests:
+            raise ProtocolError("too many requests queued")
+        session.queue[block] = None
+        self.pump(session)
+
+    def cancel(self, session: Session, block: Block) -> None:
+        session.queue.pop(block, None)
+        self._unread(session, block)
+        self.pump(session)
+
+    def read(self, session: Session, block: Block, data: bytes, now: float) -> None:
+        """The store has read a block."""
+        if not self._unread(session, block):
+            return
+        session.give(block, data)
+        self._choker.took(session.peer, len(data), now)
+        self.served[session.peer] = self.served.get(session.peer, 0) + len(data)
+        self.pump(session)
+
+    def unreadable(self, session: Session, block: Block) -> None:
+        """The store could not read a block: the peer's own time-out will send it elsewhere."""
+        self._unread(session, block)
+        self.pump(session)
+
+    def sent(self, session: Session, count: int) -> None:
+        session.unsent = max(0, session.unsent - count)
+        self.pump(session)
+
+    def pump(self, session: Session) -> None:
+        """Read as far ahead as the peer takes what we send."""
+        while session.queue and session.unsent + session.reading_bytes < self._config.send_buffer:
+            block = next(iter(session.queue))
+            del session.queue[block]
+            if block not in session.reading:
+                session.reading.add(block)
+                session.reading_bytes += block.length
+                self._emit(ReadBlock(session.peer, block.piece, block.begin, block.length))
+
+    def carry_out(self, verdicts: Iterable[Verdict]) -> None:
+        for verdict in verdicts:
+            if (session := self._sessions.get(verdict.peer)) is not None:
+                session.choke(verdict.choke)
+
+    @staticmethod
+    def _unread(session: Session, block: Block) -> bool:
+        if block not in session.reading:
+            return False
+        session.reading.discard(block)
+        session.reading_bytes -= block.length
+        return True
