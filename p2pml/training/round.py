@@ -31,12 +31,14 @@ class RoundConfig:
     quorum: share of the clients that must have delivered when the round is cut short, in (0, 1].
     stall: seconds without progress after which a peer with a task is dropped.
     deadline: seconds from the round's start after which it is cut short; infinite for none.
+    done: clients that were delivered before, when the round goes on after an interruption, and by whom.
     """
 
     works: tuple[Work, ...]
     quorum: float = 1.0
     stall: float = 30.0
     deadline: float = inf
+    done: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ class Round:
         self._works = {work.client: work for work in sorted(config.works, key=lambda work: work.client)}
         self._ends = now + config.deadline
         self._peers: dict[str, _Peer] = {}
-        self._done: dict[int, str] = {}
+        self._done = {client: peer for client, peer in config.done if client in self._works}
         self._empty_since: float | None = now
         self.over = False
 
@@ -223,9 +225,11 @@ class Round:
                 return self._delivered(peer, client, now)
 
     def tick(self, now: float) -> list[Effect]:
-        """What the passing of time asks for."""
+        """What the passing of time asks for; the first call ends a round that was complete from the start."""
         if self.over:
             return []
+        if len(self._done) == len(self._works):
+            return [self._complete()]
         effects: list[Effect] = []
         for name, peer in list(self._peers.items()):
             if peer.client is not None and now - peer.last_progress >= self._config.stall:

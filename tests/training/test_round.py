@@ -156,6 +156,15 @@ def test_nobody_left_fails_after_the_stall_time_and_a_newcomer_saves_it() -> Non
     assert failed == RoundFailed("0 of 3 updates and no peer is left since 30 s, 3 needed")
 
 
+def test_an_interrupted_round_goes_on_with_what_it_has() -> None:
+    machine = Round(RoundConfig(THREE, done=((0, "a"), (2, "c"))), 0.0)
+    assert machine.tick(0) == []
+    assert machine.receive(PeerReady("b"), 1) == [Assign("b", 1)]
+    assert deliver(machine, "b", 1, 2) == [RoundComplete(((0, "a"), (1, "b"), (2, "c")))]
+    whole = Round(RoundConfig(THREE, done=((0, "a"), (1, "b"), (2, "c"))), 0.0)
+    assert whole.tick(0) == [RoundComplete(((0, "a"), (1, "b"), (2, "c")))]
+
+
 def test_a_round_without_clients_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="at least one client"):
         Round(RoundConfig(()), 0.0)

@@ -1,0 +1,319 @@
+"""The messages of `/p2pml/train/1.0.0`: a requester and one participant, on one stream while a job lasts.
+
+    requester                            participant
+    INVITE            →                ← ACCEPT or REFUSE
+    HOLD              →                ← READY            (shards are on disk)
+    MODEL, CHUNK …    →
+    TASK              →                ← WORKING …, COMMIT
+    PULL(offset)      →                ← UPDATE …
+    COUNTERSIGNED or REFUSE →
+    DONE              →
+
+Each is a msgpack array `[kind, fields…]` behind its length (`p2pml.net.streams`). Every field has a type and
+a bound; whatever else comes is `Malformed`. An update is pulled from an offset, so an upload that broke off
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import trio
+
+from p2pml.net.errors import Malformed
+from p2pml.net.streams import Stream
+
+PROTOCOL = "/p2pml/train/1.0.0"
+VERSION = 1
+CHUNK_BYTES = 256 * 1024
+MAX_MODEL_TEXT = 1 << 20
+MAX_METAINFO = 4 << 20
+MAX_MESSAGE = MAX_METAINFO + 4096
+MAX_CONTENT = 512 << 20
+"""Bytes of the largest model or update that is sent, 512 MiB."""
+MAX_CLIENTS = 4096
+
+_Check = Callable[[Any], bool]
+
+
+def _wire(check: _Check) -> Any:
+    return field(metadata={"check": check})
+
+
+def _octets(length: int) -> Any:
+    return _wire(lambda value: isinstance(value, bytes) and len(value) == length)
+
+
+def _data(most: int) -> Any:
+    return _wire(lambda value: isinstance(value, bytes) and len(value) <= most)
+
+
+def _text(most: int) -> Any:
+    return _wire(lambda value: isinstance(value, str) and len(value) <= most)
+
+
+def _whole(most: int = 2**63 - 1, least: int = 0) -> Any:
+    return _wire(lambda value: type(value) is int and least <= value <= most)
+
+
+def _real() -> Any:
+    return _wire(lambda value: type(value) is float and math.isfinite(value))
+
+
+def _wholes(most: int) -> Any:
+    def check(value: Any) -> bool:
+        return (
+            isinstance(value, list | tuple)
+            and len(value) <= most
+            and all(type(item) is int and 0 <= item < MAX_CLIENTS for item in value)
+        )
+
+    return _wire(check)
+
+
+def _is_arguments(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= 16
+        and all(isinstance(key, str) and type(item) is float for key, item in value.items())
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """Requester: take part in a job? Everything that stays the same for all of it.
+
+    Args:
+        version: `VERSION`.
+        chain_id, job, requester: 32 bytes each: where, for which JOB_OPEN, and the account that pays.
+        name: of the job, for people.
+        model: Keras JSON (`p2pml.formats.keras_json`).
+        optimizer, lr, arguments: `p2pml.formats.optimizers.Optimizer`.
+        batch, epochs, seed: of the training.
+        rounds: at most so many.
+        price: base units per sample and epoch.
+    """
+
+    version: int = _whole(2**16)
+    chain_id: bytes = _octets(32)
+    job: bytes = _octets(32)
+    requester: bytes = _octets(32)
+    name: str = _text(64)
+    model: str = _text(MAX_MODEL_TEXT)
+    optimizer: str = _text(32)
+    lr: float = _real()
+    arguments: dict[str, float] = _wire(_is_arguments)  # noqa: RUF009  (it makes a field, not a value)
+    batch: int = _whole(2**20, 1)
+    epochs: int = _whole(2**16, 1)
+    seed: int = _whole(2**32)
+    rounds: int = _whole(2**32)
+    price: int = _whole()
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Participant: yes; `account` (32 bytes) will sign the commitments and be paid."""
+
+    account: bytes = _octets(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Requester: fetch these clients' shards, in this order; file i of the torrent is client i's."""
+
+    metainfo: bytes = _data(MAX_METAINFO)
+    clients: tuple[int, ...] = _wholes(MAX_CLIENTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Participant: these clients' shards are on disk."""
+
+    clients: tuple[int, ...] = _wholes(MAX_CLIENTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Requester: a round's global model follows in chunks; `digest` is its SHA-256."""
+
+    round: int = _whole(2**32)
+    digest: bytes = _octets(32)
+    size: int = _whole(MAX_CONTENT, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Requester: the next bytes of the model."""
+
+    offset: int = _whole(MAX_CONTENT)
+    data: bytes = _data(CHUNK_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Requester: train this client; `sig` is made and checked by `p2pml.node.terms.JobTerms`."""
+
+    round: int = _whole(2**32)
+    client: int = _whole(MAX_CLIENTS)
+    trainer: bytes = _octets(32)
+    samples: int = _whole(2**48, 1)
+    model_in: bytes = _octets(32)
+    sig: bytes = _octets(64)
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """Participant: how far it is; `stage` is `fetch` or `train`, `done` of `total` in bytes or steps."""
+
+    round: int = _whole(2**32)
+    client: int = _whole(MAX_CLIENTS)
+    stage: str = _text(16)
+    done: int = _whole()
+    total: int = _whole()
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Participant: the signed commitment (`chain.training_records.Commitment`, packed) to an update of `size`
+    bytes, and the loss on its shard before and after training."""
+
+    commitment: bytes = _data(512)
+    sig: bytes = _octets(64)
+    size: int = _whole(MAX_CONTENT, 1)
+    loss_before: float = _real()
+    loss_after: float = _real()
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Requester: send the committed update from this offset on."""
+
+    round: int = _whole(2**32)
+    client: int = _whole(MAX_CLIENTS)
+    offset: int = _whole(MAX_CONTENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Participant: the next bytes of an update."""
+
+    round: int = _whole(2**32)
+    client: int = _whole(MAX_CLIENTS)
+    offset: int = _whole(MAX_CONTENT)
+    data: bytes = _data(CHUNK_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Countersigned:
+    """Requester: the receipt for a delivered update (`chain.training_records.Receipt`, packed)."""
+
+    receipt: bytes = _data(1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Either: no, and why. `what` is `invite`, `task`, `update` or `job`."""
+
+    what: str = _text(16)
+    round: int = _whole(2**32)
+    client: int = _whole(MAX_CLIENTS)
+    reason: str = _text(500)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Either: the job is over for this pair."""
+
+    reason: str = _text(500)
+
+
+Message = (
+    Invite | Accept | Hold | Ready | Model | Chunk | Task | Working
+    | Commit | Pull | Update | Countersigned | Refuse | Done
+)  # fmt: skip
+_KINDS: dict[str, type[Message]] = {
+    kind.__name__.upper(): kind
+    for kind in (
+        Invite, Accept, Hold, Ready, Model, Chunk, Task, Working,
+        Commit, Pull, Update, Countersigned, Refuse, Done,
+    )
+}  # fmt: skip
+
+
+def encode(message: Message) -> list[Any]:
+    """The plain form of a message.
+
+    Raises:
+        ValueError: a field out of its bounds, which is our own mistake.
+    """
+    values = [getattr(message, item.name) for item in fields(message)]
+    for item, value in zip(fields(message), values, strict=True):
+        if not item.metadata["check"](value):
+            raise ValueError(f"{type(message).__name__}.{item.name} cannot be sent: {value!r}"[:200])
+    return [type(message).__name__.upper(), *values]
+
+
+def decode(plain: Any) -> Message:
+    """The message that `encode` made.
+
+    Raises:
+        Malformed: anything else.
+    """
+    if not isinstance(plain, list) or not plain or not isinstance(plain[0], str):
+        raise Malformed("not a message of the training protocol")
+    kind = _KINDS.get(plain[0])
+    if kind is None:
+        raise Malformed(f"unknown message {plain[0][:32]!r}")
+    parts = fields(kind)
+    if len(plain) != len(parts) + 1:
+        raise Malformed(f"{plain[0]} has {len(plain) - 1} fields, not {len(parts)}")
+    for item, value in zip(parts, plain[1:], strict=True):
+        if not item.metadata["check"](value):
+            raise Malformed(f"{plain[0]}: {item.name} is out of bounds")
+    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in plain[1:]]
+    return kind(*values)
+
+
+class Channel:
+    """A stream that carries these messages; several tasks may send.
+
+    Args:
+        stream: owned by the channel from now on.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._turn = trio.Lock()
+        self.peer = stream.peer
+
+    async def send(self, message: Message, deadline: float = 60.0) -> None:
+        """Send one message, at the pace of the reader.
+
+        Raises:
+            RemoteError: the peer is gone or takes no data.
+        """
+        plain = encode(message)
+        async with self._turn:
+            await self._stream.send(plain, deadline)
+
+    async def receive(self, deadline: float = math.inf) -> Message:
+        """The next message.
+
+        Args:
+            deadline: seconds; without one only the end of the connection ends the wait.
+
+        Raises:
+            RemoteError: the peer is gone, silent, or sent something else.
+        """
+        return decode(await self._stream.recv(MAX_MESSAGE, deadline))
+
+    async def close(self) -> None:
+        """End in good order: what was sent arrives."""
+        await self._stream.close()
+
+    async def reset(self) -> None:
+        """Break off."""
+        await self._stream.reset()

@@ -1,0 +1,124 @@
+"""Receipts that this node was given: on disk at once, and claimed from the escrow when they were left unpaid.
+
+A receipt is the requester's debt. Usually the requester settles; when a job's challenge window begins and a
+receipt is unpaid, this node claims it with a transaction of its own, if that brings more than its fee.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import trio
+
+from chain.entries import Job, JobStatus
+from chain.errors import DecodeError
+from chain.training_records import Receipt, SettledReceipt, batches
+from chain.transactions import JobClaim
+from p2pml.errors import UserError
+from p2pml.node.events import Events
+from p2pml.node.ports import ChainPort
+from p2pml.node.tx_sender import TxSender
+from p2pml.storage.journal import Journal, JournalError
+
+log = logging.getLogger(__name__)
+
+GRACE_SLOTS = 3
+"""After the challenge window has begun, how long a settlement may still be on its way."""
+
+
+class Claims:
+    """Receipts of all jobs that this node trained for.
+
+    Args:
+        chain: to look at.
+        sender: of this node's transactions.
+        folder: one journal per job.
+        events: told what is claimed.
+    """
+
+    def __init__(self, chain: ChainPort, sender: TxSender, folder: Path, events: Events) -> None:
+        self._chain = chain
+        self._sender = sender
+        self._folder = folder
+        self._events = events
+        self._open: dict[bytes, Journal] = {}
+
+    async def keep(self, receipt: Receipt) -> None:
+        """Put a receipt on disk; it is there when this returns."""
+        journal = self._journal(receipt.commitment.job)
+        text = receipt.encode().hex()
+        await trio.to_thread.run_sync(lambda: journal.append("receipt", receipt=text))
+
+    def receipts(self, job: bytes) -> list[Receipt]:
+        """The receipts of a job, each (round, client) once."""
+        found: dict[tuple[int, int], Receipt] = {}
+        for entry in self._journal(job).all("receipt"):
+            receipt = Receipt.decode(bytes.fromhex(entry["receipt"]))
+            found[receipt.commitment.round, receipt.commitment.client] = receipt
+        return list(found.values())
+
+    async def run(self) -> None:
+        """Look after every job with receipts, until cancelled."""
+        self._load()
+        while True:
+            await trio.sleep(self._chain.genesis.params.slot_ms / 1000)
+            for job in list(self._open):
+                try:
+                    await self.look(job)
+                except UserError as error:
+                    log.warning("receipts of job %s cannot be claimed: %s", job.hex()[:16], error)
+
+    async def look(self, job_id: bytes) -> None:
+        """Claim what is due; put the job aside when it is over.
+
+        Raises:
+            UserError: the chain does not take the claim.
+        """
+        job = self._chain.job(job_id)
+        if job is None or job.status.active:
+            return
+        if job.status is not JobStatus.CHALLENGE:
+            self._put_aside(job_id)
+            return
+        begun = job.challenge_end - self._chain.genesis.params.job_challenge_slots
+        if self._chain.slot_now() < begun + GRACE_SLOTS:
+            return
+        for part in batches(self._due(job), self._chain.genesis.params.max_tx_bytes):
+            await self._claim(job, part)
+
+    def _due(self, job: Job) -> Iterable[SettledReceipt]:
+        """Unpaid receipts. No path is needed: the requester's countersignature is the debt."""
+        return [
+            SettledReceipt(receipt)
+            for receipt in self.receipts(job.id)
+            if receipt.commitment.client not in self._chain.paid_clients(job.id, receipt.commitment.round)
+        ]
+
+    async def _claim(self, job: Job, part: tuple[SettledReceipt, ...]) -> None:
+        worth = sum(item.receipt.commitment.samples for item in part) * job.price
+        if min(worth, job.escrow) <= self._chain.genesis.params.min_fee:
+            return
+        tx_id = await self._sender.submit(JobClaim(job.id, part))
+        self._events.emit("training.claim", job=job.id.hex(), receipts=len(part), amount=worth)
+        await self._sender.included(tx_id, job.challenge_end)
+
+    def _load(self) -> None:
+        for path in sorted(self._folder.glob("*.receipts")):
+            try:
+                self._journal(bytes.fromhex(path.stem))
+                self.receipts(bytes.fromhex(path.stem))
+            except (JournalError, DecodeError, ValueError) as error:
+                log.error("the receipts in %s cannot be read: %s", path, error)
+                self._open.pop(bytes.fromhex(path.stem), None)
+
+    def _journal(self, job: bytes) -> Journal:
+        if job not in self._open:
+            self._open[job] = Journal(self._folder / f"{job.hex()}.receipts")
+        return self._open[job]
+
+    def _put_aside(self, job: bytes) -> None:
+        journal = self._open.pop(job)
+        journal.close()
+        journal.path.rename(journal.path.with_suffix(".done"))

@@ -1,0 +1,295 @@
+"""Who takes part in a job: invitations, sessions, and where the shards are.
+
+Peers are invited as they appear and may come back after they were lost, unless they were banned. A session's
+end is reported to the round that runs; what to do about it is decided there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from p2pml.errors import ExitCode, UserError
+from p2pml.net.errors import RemoteError
+from p2pml.net.train import PROTOCOL, Channel
+from p2pml.node.job_session import PeerSession, Refused, Report
+from p2pml.node.ports import NodeParts, Trainer
+from p2pml.node.terms import JobTerms
+from p2pml.training import round as machine
+from p2pml.training.placement import Placement
+from p2pml.training.spec import PeersSpec
+
+LOOK_S = 0.5
+RETRY_S = 5.0
+REFUSED_RETRY_S = 15.0
+GRACE_S = 3.0
+"""Once enough peers have joined, how long others may still come in before the first round."""
+MAX_FAILURES = 5
+
+
+def eligible(trainers: list[Trainer], limits: PeersSpec) -> list[Trainer]:
+    """Who may be invited, the idle and strong first."""
+    able = [trainer for trainer in trainers if trainer.rating >= limits.min_rating]
+    return sorted(able, key=lambda trainer: (trainer.busy, -trainer.rating, trainer.peer))
+
+
+def waiting_text(here: int, needed: int) -> str:
+    """What people read while peers are missing."""
+    missing = needed - here
+    return f"waiting for {missing} more peer{'s' if missing != 1 else ''} ({here} of {needed} joined)"
+
+
+@dataclass(slots=True)
+class MemberRecord:
+    """What is known of a peer over all its sessions; `earned` in base units."""
+
+    peer: str
+    name: str
+    state: str = "invited"
+    reason: str = ""
+    account: bytes = b""
+    samples: int = 0
+    earned: int = 0
+    failures: int = 0
+    banned: bool = False
+    retry_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Members:
+    """The participants of one job.
+
+    Args:
+        parts: of the node.
+        terms: of the job.
+        limits: how many, how strong.
+        metainfo: of the torrent with one file per client.
+        shapes: of the model's weights.
+        placement: which peer holds which client's shard.
+        spool: folder for updates.
+        note: tells people what is waited for.
+        changed: called when what people see of a peer changed.
+    """
+
+    parts: NodeParts
+    terms: JobTerms
+    limits: PeersSpec
+    metainfo: bytes
+    shapes: list[tuple[int, ...]]
+    placement: Placement
+    spool: Path
+    note: Callable[[str], None]
+    changed: Callable[[MemberRecord], None]
+    records: dict[str, MemberRecord] = field(default_factory=dict)
+    _sessions: dict[str, PeerSession] = field(default_factory=dict)
+    _joined: list[str] = field(default_factory=list)
+    _placed: bool = False
+    _nursery: trio.Nursery | None = None
+    _wake: trio.Event = field(default_factory=trio.Event)
+    _send: trio.MemorySendChannel[Report] = field(init=False)
+    reports: trio.MemoryReceiveChannel[Report] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Unbounded, and yet bounded: a session has one open task, and a peer's chunks wait for our disk.
+        self._send, self.reports = trio.open_memory_channel[Report](math.inf)
+
+    async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Invite peers whenever there is room, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            task_status.started()
+            try:
+                while True:
+                    self._invite(nursery)
+                    await trio.sleep(LOOK_S)
+            finally:
+                self._nursery = None
+
+    @property
+    def ready(self) -> list[PeerSession]:
+        """The participants that have their shards, in the order in which they joined."""
+        return [self._sessions[peer] for peer in self._joined if self._sessions[peer].ready]
+
+    def session(self, peer: str) -> PeerSession | None:
+        """A participant's session while it lasts."""
+        return self._sessions.get(peer) if peer in self._joined else None
+
+    async def gather(self) -> None:
+        """Wait until enough participants have their shards; give out shards at the first time.
+
+        Raises:
+            UserError: (code 6) not enough came in time, with their reasons.
+        """
+        until = trio.current_time() + self.limits.join
+        if not self._placed:
+            await self._wait_for(lambda: len(self._joined), until)
+            with trio.move_on_after(GRACE_S):
+                while len(self._joined) < self.limits.max and self._expected():
+                    await self._change()
+            self._placed = True
+        self._place()
+        await self._wait_for(lambda: len(self.ready), until)
+
+    def drop(self, peer: str, reason: str, *, banned: bool) -> None:
+        """End a session and say why; a banned peer is not invited again."""
+        record = self.records[peer]
+        record.failures += 1
+        record.banned = record.banned or banned or record.failures >= MAX_FAILURES
+        session = self._sessions.get(peer)
+        if session is not None and self._nursery is not None:
+            self._leave(session, f"dropped: {reason}")
+            self._nursery.start_soon(self._dismiss, session, f"dropped: {reason}")
+
+    def start(self, operation: Callable[..., Any], session: PeerSession, *args: Any) -> None:
+        """Run one of the session's sending operations in the background; if it fails, the session ends."""
+
+        async def guarded() -> None:
+            try:
+                await operation(*args)
+            except RemoteError as error:
+                self._leave(session, str(error))
+                session.scope.cancel()
+
+        if self._nursery is not None:
+            self._nursery.start_soon(guarded)
+
+    async def dismiss_all(self, reason: str) -> None:
+        """Tell everybody that the job is over."""
+        async with trio.open_nursery() as nursery:
+            for session in list(self._sessions.values()):
+                nursery.start_soon(self._dismiss, session, reason)
+
+    def _expected(self) -> bool:
+        """Whether somebody else may still join."""
+        return any(peer not in self._joined for peer in self._sessions) or any(
+            self._may_invite(trainer) for trainer in self.parts.trainers()
+        )
+
+    async def _wait_for(self, count: Callable[[], int], until: float) -> None:
+        told = -1
+        while count() < self.limits.min:
+            if count() != told:
+                told = count()
+                self.note(waiting_text(told, self.limits.min))
+            with trio.move_on_at(until):
+                await self._change()
+                continue
+            raise UserError(
+                self._too_few(count()), "start more trainers or lower peers.min", ExitCode.JOB_FAILED
+            )
+
+    def _too_few(self, here: int) -> str:
+        reasons = [
+            f"{record.name or peer[-8:]}: {record.reason}"
+            for peer, record in self.records.items()
+            if record.reason
+        ]
+        told = f" ({'; '.join(reasons[:5])})" if reasons else ""
+        return f"only {here} of {self.limits.min} peers joined within {self.limits.join:g} s{told}"
+
+    def _may_invite(self, trainer: Trainer) -> bool:
+        if trainer.peer in self._sessions or trainer.rating < self.limits.min_rating:
+            return False
+        record = self.records.get(trainer.peer)
+        return record is None or (not record.banned and trio.current_time() >= record.retry_at)
+
+    def _invite(self, nursery: trio.Nursery) -> None:
+        for trainer in eligible(list(self.parts.trainers()), self.limits):
+            if len(self._sessions) >= self.limits.max:
+                return
+            if self._may_invite(trainer):
+                nursery.start_soon(self._attend, trainer)
+
+    async def _attend(self, trainer: Trainer) -> None:
+        """One session with a peer, from its invitation to its end."""
+        peer = trainer.peer
+        record = self.records.setdefault(peer, MemberRecord(peer, trainer.name))
+        record.retry_at = trio.current_time() + RETRY_S
+        record.name = trainer.name or record.name
+        try:
+            channel = Channel(await self.parts.host.open(peer, PROTOCOL))
+        except RemoteError as error:
+            self._note_end(record, str(error))
+            return
+        if peer in self._sessions or len(self._sessions) >= self.limits.max:
+            await channel.reset()
+            return
+        session = PeerSession(
+            channel, self.terms, self.parts.keys, self.shapes, self.spool, self._send.send_nowait, self._shown
+        )
+        self._sessions[peer] = session
+        with session.scope:
+            try:
+                reason = await self._converse(session)
+            except Refused as error:
+                reason, record.retry_at = f"refused: {error}", trio.current_time() + REFUSED_RETRY_S
+            except RemoteError as error:
+                reason = str(error)
+            self._leave(session, reason)
+        with trio.CancelScope(shield=True):
+            await channel.reset()
+
+    async def _converse(self, session: PeerSession) -> str:
+        await session.join()
+        self.records[session.peer].account = session.account
+        self._joined.append(session.peer)
+        self._changed()
+        if self._placed:
+            self._place()
+        return await session.listen()
+
+    def _place(self) -> None:
+        """Divide the shards among those who are here, and have each fetch what it does not hold yet."""
+        self.placement.update(self._joined)
+        for peer in self._joined:
+            session, clients = self._sessions[peer], self.placement.held_by(peer)
+            if session.holds is not None and set(clients) <= session.holds:
+                continue
+            self.parts.data.allow(self.metainfo, peer)
+            self.start(session.hold, session, self.metainfo, clients)
+
+    def _leave(self, session: PeerSession, reason: str) -> None:
+        """Take a session out of the job; its stream ends separately."""
+        peer = session.peer
+        if self._sessions.get(peer) is not session:
+            return
+        del self._sessions[peer]
+        if peer in self._joined:
+            self._joined.remove(peer)
+            self._send.send_nowait(Report(session, machine.PeerGone(peer, reason)))
+        self.records[peer].retry_at = max(self.records[peer].retry_at, trio.current_time() + RETRY_S)
+        self._note_end(self.records[peer], reason)
+
+    async def _dismiss(self, session: PeerSession, reason: str) -> None:
+        try:
+            with trio.move_on_after(5):
+                await session.dismiss(reason)
+                await session.channel.close()
+        except RemoteError:
+            pass  # it is gone already
+        session.scope.cancel()
+
+    def _shown(self, session: PeerSession) -> None:
+        record = self.records[session.peer]
+        record.state, record.reason = session.state, ""
+        self.changed(record)
+        self._changed()
+
+    def _note_end(self, record: MemberRecord, reason: str) -> None:
+        record.state = "left" if not record.banned else "dropped"
+        record.reason = reason
+        self.changed(record)
+        self._changed()
+
+    def _changed(self) -> None:
+        wake, self._wake = self._wake, trio.Event()
+        wake.set()
+
+    async def _change(self) -> None:
+        with trio.move_on_after(LOOK_S):
+            await self._wake.wait()

@@ -1,0 +1,104 @@
+"""How a job gets onto the chain: JOB_OPEN, signed once, journaled, and submitted until a block has it."""
+
+from __future__ import annotations
+
+import math
+
+import trio
+
+from chain.errors import DecodeError
+from chain.transactions import JobOpen, Tx
+from p2pml.errors import ExitCode, UserError
+from p2pml.node.job_members import LOOK_S, eligible, waiting_text
+from p2pml.node.job_prepare import Prepared
+from p2pml.node.job_store import JobStore
+from p2pml.node.job_view import JobView
+from p2pml.node.ports import ChainPort, NodeParts
+from p2pml.node.tx_sender import VALID_SLOTS, TxSender
+from p2pml.training.spec import JobSpec
+
+ROUND_GUESS_S = 900.0
+"""How long a round may take when the deadline of the job on the chain is chosen."""
+ATTEMPTS = 3
+"""How often a round is tried before the job fails."""
+
+
+async def client_count(spec: JobSpec, parts: NodeParts, view: JobView) -> int:
+    """The spec's number of clients; with `auto` as many as there are peers once enough are there.
+
+    Raises:
+        UserError: (code 6) too few peers appeared in time.
+    """
+    limits = spec.peers
+    until = trio.current_time() + limits.join
+    while True:
+        here = len(eligible(list(parts.trainers()), limits))
+        if here >= limits.min:
+            return min(limits.max, here) if spec.data.clients == "auto" else spec.data.clients
+        if trio.current_time() >= until:
+            raise UserError(
+                f"only {here} of {limits.min} peers were there within {limits.join:g} s",
+                "start more trainers or lower peers.min",
+                ExitCode.JOB_FAILED,
+            )
+        view.note(waiting_text(here, limits.min))
+        await trio.sleep(LOOK_S)
+
+
+async def open_on_chain(
+    spec: JobSpec, prepared: Prepared, parts: NodeParts, sender: TxSender, store: JobStore, view: JobView
+) -> bytes:
+    """Have the job on the chain, also after an interruption; returns its id.
+
+    Raises:
+        UserError: the chain does not take it, e.g. for lack of money.
+    """
+    chain = parts.chain
+    tx = journaled_opening(store)
+    while True:
+        if tx is None:
+            tx = sender.sign(_job_open(spec, prepared, chain))
+            await store.note("opened", tx=tx.encode().hex())
+        view.chain_job = tx.id.hex()
+        if chain.job(tx.id) is not None:
+            return tx.id
+        view.note("waiting for a block with the job")
+        try:
+            await sender.resubmit(tx)
+            if await sender.included(tx.id, tx.valid_until_slot):
+                return tx.id
+        except UserError:
+            if not _is_stale(tx, chain):
+                raise
+        tx = None  # it expired, or its nonce was used: nothing is locked, so open the job anew
+
+
+def journaled_opening(store: JobStore) -> Tx | None:
+    """The JOB_OPEN transaction that was signed for this job, if one was.
+
+    Raises:
+        UserError: the journal holds something else.
+    """
+    entry = store.journal.last("opened")
+    try:
+        return Tx.decode(bytes.fromhex(entry["tx"])) if entry else None
+    except DecodeError as error:
+        raise UserError(f"the job's journal is damaged: {error}", "start the job again") from error
+
+
+def _is_stale(tx: Tx, chain: ChainPort) -> bool:
+    return tx.valid_until_slot < chain.slot_now() or chain.next_nonce(tx.sender) > tx.nonce
+
+
+def _job_open(spec: JobSpec, prepared: Prepared, chain: ChainPort) -> JobOpen:
+    per_round = ROUND_GUESS_S if spec.peers.deadline == "auto" else ATTEMPTS * spec.peers.deadline
+    seconds = spec.peers.join + (spec.rounds.max + 1) * per_round
+    slots = VALID_SLOTS + math.ceil(seconds * 1000 / chain.genesis.params.slot_ms)
+    return JobOpen(
+        dataset=prepared.dataset,
+        model_hash=prepared.model_hash,
+        rounds=spec.rounds.max,
+        price=prepared.price,
+        budget=spec.budget,
+        deadline_slot=chain.slot_now() + slots,
+    )

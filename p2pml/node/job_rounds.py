@@ -1,0 +1,152 @@
+"""Carries out one round: feeds the round machine with what the sessions report, and does what it says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import trio
+
+from chain.training_records import Receipt
+from p2pml.node.job_members import Members
+from p2pml.node.job_session import Delivered, GlobalModel, Report
+from p2pml.node.job_store import JobStore, Receipted
+from p2pml.training import round as machine
+
+MIN_AUTO_DEADLINE_S = 60.0
+AUTO_DEADLINE = 1.5
+"""A round may take so many times the median of those before."""
+
+
+class RoundError(Exception):
+    """The round has no result; the message says why."""
+
+
+def auto_deadline(seconds: list[float]) -> float:
+    """The deadline of the next round from the durations of those before; infinite for the first.
+
+    The first round includes what happens once (downloads, tracing, warm-up): it counts while it is alone.
+    """
+    if not seconds:
+        return math.inf
+    known = sorted(seconds[1:] or seconds)
+    return max(MIN_AUTO_DEADLINE_S, AUTO_DEADLINE * known[len(known) // 2])
+
+
+@dataclass(slots=True)
+class RoundRunner:
+    """Runs the rounds of one job.
+
+    Args:
+        members: who takes part.
+        store: where receipts are journaled.
+        samples: of each client, times epochs.
+    """
+
+    members: Members
+    store: JobStore
+    samples: Mapping[int, int]
+
+    async def run(self, number: int, model: GlobalModel, deadline: float) -> list[Receipted]:
+        """One round from `model`; updates of an earlier attempt at the same round count.
+
+        Args:
+            number: from 0.
+            model: what everybody starts from.
+            deadline: seconds; infinite for none.
+
+        Returns:
+            the updates that count, in client order.
+
+        Raises:
+            RoundError: too few updates.
+        """
+        delivered = self.store.receipted(number)
+        self._drain(number)
+        works = tuple(machine.Work(client, self.members.placement.holders(client)) for client in self.samples)
+        limits = self.members.limits
+        config = machine.RoundConfig(
+            works,
+            limits.quorum,
+            limits.stall,
+            deadline,
+            tuple((c, item.peer) for c, item in delivered.items()),
+        )
+        current = machine.Round(config, trio.current_time())
+        effects = current.tick(trio.current_time())
+        for session in self.members.ready:
+            effects += current.receive(machine.PeerReady(session.peer), trio.current_time())
+        while True:
+            for effect in effects:
+                match effect:
+                    case machine.RoundComplete(chosen):
+                        return [delivered[client] for client, _ in chosen]
+                    case machine.RoundFailed(reason):
+                        raise RoundError(reason)
+                    case _:
+                        self._carry_out(number, model, effect)
+            effects = await self._next(current, number, delivered)
+
+    async def _next(
+        self, current: machine.Round, number: int, delivered: dict[int, Receipted]
+    ) -> list[machine.Effect]:
+        """Wait for a report or for the machine's next deadline."""
+        wake = current.deadline()
+        with trio.move_on_at(math.inf if wake is None else wake) as scope:
+            report = await self.members.reports.receive()
+        if scope.cancelled_caught:
+            return current.tick(trio.current_time())
+        if report.round is not None and report.round != number:
+            return []
+        effects = current.receive(report.event, trio.current_time())
+        refused = any(isinstance(effect, machine.Refuse) for effect in effects)
+        if report.delivered is not None and not refused:
+            await self._give_receipt(report, report.delivered, delivered)
+        return effects
+
+    async def _give_receipt(self, report: Report, update: Delivered, delivered: dict[int, Receipted]) -> None:
+        """Countersign: on disk first, so that a crash leaves nobody with a receipt that we do not know."""
+        keys = self.members.parts.keys
+        receipt = Receipt.countersign(update.commitment, update.trainer_sig, keys)
+        item = await self.store.note_delivery(update, receipt)
+        delivered[item.client] = item
+        record = self.members.records[update.peer]
+        record.samples += item.samples
+        record.earned += item.samples * self.members.terms.price
+        self.members.changed(record)
+        self.members.start(report.session.countersign, report.session, receipt)
+
+    def _carry_out(self, number: int, model: GlobalModel, effect: machine.Effect) -> None:
+        match effect:
+            case machine.Assign(peer, client):
+                session = self.members.session(peer)
+                if session is not None:
+                    samples = self.samples[client]
+                    session.expect(number, client, samples, model)
+                    self.members.start(session.assign, session, number, client, samples, model)
+            case machine.Pull(peer, _):
+                session = self.members.session(peer)
+                if session is not None:
+                    self.members.start(session.pull, session)
+            case machine.Refuse(peer, client, reason):
+                session = self.members.session(peer)
+                if session is not None:
+                    self.members.start(session.refuse, session, number, client, reason)
+            case machine.Drop(peer, reason, banned):
+                self.members.drop(peer, reason, banned=banned)
+
+    def _drain(self, number: int) -> None:
+        """Leave out what was reported between rounds: the new machine starts from who is ready now."""
+        while True:
+            try:
+                report = self.members.reports.receive_nowait()
+            except trio.WouldBlock:
+                return
+            match report.event:
+                case machine.CommitReceived(_, client) | machine.UpdateReceived(_, client):
+                    reason = f"too late: round {report.round} is over"
+                    session = report.session
+                    self.members.start(session.refuse, session, report.round or 0, client, reason)
+                case machine.UpdateBad(peer, _, reason):
+                    self.members.drop(peer, reason, banned=True)

@@ -1,0 +1,193 @@
+"""The jobs of this node as a requester: start, list, show, stop, and go on with after a restart."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from p2pml.errors import ExitCode, UserError
+from p2pml.node.job_store import JobStore
+from p2pml.node.job_view import JobView
+from p2pml.node.ports import NodeParts
+from p2pml.node.requester import Requester
+from p2pml.node.tx_sender import TxSender
+from p2pml.storage.journal import JournalError, read, write_atomic
+from p2pml.training.spec import TOKEN, parse_spec
+
+log = logging.getLogger(__name__)
+Rows = list[dict[str, Any]]
+
+KEEP_FEES = 10
+"""Fees that a job's account should have beside the budget: opening and settling cost one each."""
+
+
+class UnknownJob(UserError):
+    """This node has no such job."""
+
+
+@dataclass(slots=True)
+class _Job:
+    view: JobView
+    requester: Requester | None = None
+
+
+class JobService:
+    """Every job that this node asked for.
+
+    Args:
+        parts: of the node.
+        sender: of its transactions.
+    """
+
+    def __init__(self, parts: NodeParts, sender: TxSender) -> None:
+        self._parts = parts
+        self._sender = sender
+        self._jobs: dict[str, _Job] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Go on with the jobs that a stop of the node interrupted, take new ones, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for folder in self._folders():
+                await self._load(folder)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    async def start(self, spec_text: str, base_dir: Path, origin: str) -> str:
+        """Begin a job.
+
+        Args:
+            spec_text: YAML.
+            base_dir: relative paths in the spec start here.
+            origin: how the spec's file is called in errors.
+
+        Returns:
+            its id on this node, 16 hexadecimal digits.
+
+        Raises:
+            UserError: (code 7) a wrong spec; (code 6) no worker, or not enough money.
+        """
+        spec = parse_spec(spec_text, origin)
+        self._check_able(spec.budget)
+        if self._nursery is None:
+            raise UserError("the node is not running yet", "try again in a moment")
+        job_id = secrets.token_hex(8)
+        folder = self._parts.folder / job_id
+        await trio.to_thread.run_sync(write_atomic, folder / "spec.yaml", spec_text.encode())
+        store = await trio.to_thread.run_sync(JobStore, folder)
+        await store.note("start", base_dir=str(base_dir), origin=origin)
+        view = JobView(job_id, spec.name, origin, spec.rounds.max, spec.budget, self._parts.events)
+        self._begin(view, Requester(spec, base_dir, self._parts, self._sender, store, view), store)
+        return job_id
+
+    def list(self) -> Rows:
+        """All jobs, newest first."""
+        return [job.view.summary() for job in reversed(self._jobs.values())]
+
+    def show(self, job_id: str) -> dict[str, Any]:
+        """One job by its id or the start of it.
+
+        Raises:
+            UnknownJob: none, or several.
+        """
+        return self._find(job_id).view.full()
+
+    def stop(self, job_id: str) -> None:
+        """End a job: what was earned is paid, the rest of the budget comes back.
+
+        Raises:
+            UnknownJob: none, or several.
+            UserError: it is over.
+        """
+        job = self._find(job_id)
+        if job.view.over or job.requester is None:
+            raise UserError(f"the job {job.view.id} is over: {job.view.state}", "nothing to stop")
+        job.requester.stop("stopped by its owner")
+
+    @property
+    def running(self) -> int:
+        """How many jobs are not over."""
+        return sum(1 for job in self._jobs.values() if not job.view.over)
+
+    def _find(self, job_id: str) -> _Job:
+        found = [job for key, job in self._jobs.items() if job_id and key.startswith(job_id)]
+        found = found or [job for job in self._jobs.values() if job_id and job.view.chain_job == job_id]
+        if len(found) != 1:
+            how = "several jobs begin with" if found else "there is no job"
+            raise UnknownJob(f"{how} {job_id!r}", "see `p2pml job ls`")
+        return found[0]
+
+    def _check_able(self, budget: int) -> None:
+        status = self._parts.worker.status
+        if status.startswith("unavailable"):
+            raise UserError(
+                f"this node has no worker ({status}), and a job's model is built and evaluated here",
+                "start the job from a node with one",
+                ExitCode.JOB_FAILED,
+            )
+        needed = budget + KEEP_FEES * self._parts.chain.genesis.params.min_fee
+        balance = self._parts.chain.balance(self._sender.account)
+        if balance < needed:
+            raise UserError(
+                f"the job needs {needed / TOKEN:g} tokens with fees, this node has {balance / TOKEN:g}",
+                "lower reward.budget, or send tokens to this node's account",
+                ExitCode.JOB_FAILED,
+            )
+
+    def _begin(self, view: JobView, requester: Requester, store: JobStore) -> None:
+        self._jobs[view.id] = _Job(view, requester)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._carry_out, view, requester, store)
+
+    async def _carry_out(self, view: JobView, requester: Requester, store: JobStore) -> None:
+        try:
+            await requester.run()
+        except Exception as error:  # one job's trouble is not the node's
+            log.exception("the job %s ended badly", view.id)
+            view.enter("failed", f"internal error: {error!r}")
+        finally:
+            store.journal.close()
+
+    def _folders(self) -> Sequence[Path]:
+        """The jobs on disk, oldest first."""
+        try:
+            found = [folder for folder in self._parts.folder.iterdir() if (folder / "journal.jsonl").exists()]
+        except FileNotFoundError:
+            return []
+        return sorted(found, key=lambda folder: (folder / "spec.yaml").stat().st_mtime)
+
+    async def _load(self, folder: Path) -> None:
+        """Take a job from disk: one that is over to be shown, another to go on."""
+        try:
+            entries = await trio.to_thread.run_sync(read, folder / "journal.jsonl")
+            ended = next((entry for entry in reversed(entries) if entry["kind"] == "ended"), None)
+            if ended is not None:
+                self._jobs[folder.name] = _Job(self._ended(folder.name, ended))
+                return
+            start = next((entry for entry in entries if entry["kind"] == "start"), None)
+            if start is None:
+                return
+            spec = parse_spec((folder / "spec.yaml").read_text(encoding="utf-8"), start["origin"])
+            store = await trio.to_thread.run_sync(JobStore, folder)
+        except (OSError, JournalError, UserError, UnicodeDecodeError) as error:
+            log.error("the job in %s cannot go on: %s", folder, error)
+            view = JobView(folder.name, folder.name, "", 0, 0, self._parts.events, "failed", str(error))
+            self._jobs[folder.name] = _Job(view)
+            return
+        base, origin = Path(start["base_dir"]), start["origin"]
+        view = JobView(folder.name, spec.name, origin, spec.rounds.max, spec.budget, self._parts.events)
+        view.note("going on after a restart")
+        self._begin(view, Requester(spec, base, self._parts, self._sender, store, view), store)
+
+    def _ended(self, job_id: str, entry: dict[str, Any]) -> JobView:
+        return JobView.ended(job_id, entry["view"], entry["state"], entry["reason"], self._parts.events)

@@ -1,0 +1,342 @@
+"""The requester's conversation with one participant of a job.
+
+It sends orders, checks everything that comes back, spools updates to disk, and reports in the round machine's
+words. It decides nothing: who trains what is the machine's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from chain.codec import unpack
+from chain.crypto import Keypair, verify
+from chain.errors import DecodeError
+from chain.training_records import Commitment, Receipt
+from p2pml.formats import FormatError, tensors
+from p2pml.net.errors import Malformed, RemoteError
+from p2pml.net.train import (
+    CHUNK_BYTES,
+    Accept,
+    Channel,
+    Chunk,
+    Commit,
+    Countersigned,
+    Done,
+    Hold,
+    Model,
+    Pull,
+    Ready,
+    Refuse,
+    Update,
+    Working,
+)
+from p2pml.node.terms import JobTerms
+from p2pml.training import round as machine
+
+JOIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalModel:
+    """A round's starting point: safetensors bytes and their SHA-256."""
+
+    weights: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """An update that arrived whole, hashes to its commitment and fits the model; `path` holds it."""
+
+    commitment: Commitment
+    trainer_sig: bytes
+    path: Path
+    peer: str
+    loss_before: float
+    loss_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a session has to say to the round that runs; `round` is None when it is about the peer itself."""
+
+    session: PeerSession
+    event: machine.Event
+    round: int | None = None
+    delivered: Delivered | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Assigned:
+    round: int
+    client: int
+    samples: int
+    model_in: bytes
+
+
+@dataclass(slots=True)
+class _Upload:
+    commit: Commit
+    commitment: Commitment
+    path: Path
+    received: int = 0
+
+
+@dataclass(slots=True)
+class PeerSession:
+    """One participant, from its invitation to its end.
+
+    Args:
+        channel: to the participant.
+        terms: of the job.
+        keys: the requester's, to sign tasks with.
+        shapes: of the model's weights.
+        spool: folder for updates.
+        report: called with each thing worth telling; must not block.
+        changed: called when what people see of the peer changed.
+
+    Attributes:
+        holds: the clients whose shards it was asked to hold; None before.
+        scope: cancelled to end the session.
+    """
+
+    channel: Channel
+    terms: JobTerms
+    keys: Keypair
+    shapes: list[tuple[int, ...]]
+    spool: Path
+    report: Callable[[Report], None]
+    changed: Callable[[PeerSession], None]
+    account: bytes = b""
+    state: str = "invited"
+    ready: bool = False
+    holds: frozenset[int] | None = None
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    _task: _Assigned | None = None
+    _upload: _Upload | None = None
+    _model_sent: bytes = b""
+    _orders: trio.Lock = field(default_factory=trio.Lock)
+
+    @property
+    def peer(self) -> str:
+        return self.channel.peer
+
+    async def join(self) -> None:
+        """Invite the peer and wait for its answer.
+
+        Raises:
+            Refused: it does not want to, or cannot; the reason is its own.
+            RemoteError: it does not answer, or not in this protocol.
+        """
+        await self.channel.send(self.terms.invite())
+        answer = await self.channel.receive(JOIN_S)
+        match answer:
+            case Accept(account):
+                self.account = account
+                self._show("joined")
+            case Refuse(reason=reason) | Done(reason=reason):
+                raise Refused(reason)
+            case _:
+                raise Malformed(f"{type(answer).__name__} in answer to an invitation")
+
+    async def listen(self) -> str:
+        """Take the peer's messages until it leaves; returns the reason that it gave.
+
+        Raises:
+            RemoteError: the stream ended, or the peer broke the protocol.
+        """
+        while True:
+            match await self.channel.receive():
+                case Ready():
+                    self.ready = True
+                    self._show("ready")
+                    self._tell(machine.PeerReady(self.peer))
+                case Working() as working:
+                    self._on_working(working)
+                case Commit() as commit:
+                    await self._on_commit(commit)
+                case Update() as update:
+                    await self._on_update(update)
+                case Refuse(what="task", round=round_, client=client, reason=reason):
+                    self._on_failure(round_, client, reason)
+                case Done(reason=reason) | Refuse(reason=reason):
+                    return reason
+                case other:
+                    raise Malformed(f"{type(other).__name__} is not for a requester")
+
+    async def hold(self, metainfo: bytes, clients: tuple[int, ...]) -> None:
+        """Have the peer fetch these clients' shards."""
+        self.holds = (self.holds or frozenset()) | frozenset(clients)
+        self._show("fetching")
+        await self.channel.send(Hold(metainfo, clients))
+
+    def expect(self, round_: int, client: int, samples: int, model: GlobalModel) -> None:
+        """From now on a commitment for this client is what the peer may send."""
+        self._task = _Assigned(round_, client, samples, model.digest)
+        self._upload = None
+        self._show(f"training client {client}")
+
+    async def assign(self, round_: int, client: int, samples: int, model: GlobalModel) -> None:
+        """Send the round's model, unless the peer has it, and the signed task.
+
+        Raises:
+            RemoteError: the peer is gone.
+        """
+        async with self._orders:
+            if self._model_sent != model.digest:
+                await self.channel.send(Model(round_, model.digest, len(model.weights)))
+                for offset in range(0, len(model.weights), CHUNK_BYTES):
+                    await self.channel.send(Chunk(offset, model.weights[offset : offset + CHUNK_BYTES]))
+                    self._tell(machine.Progress(self.peer))
+                self._model_sent = model.digest
+            task = self.terms.task(self.keys, round_, client, self.account, samples, model.digest)
+            await self.channel.send(task)
+
+    async def pull(self) -> None:
+        """Ask for the update that the peer committed to, from where an earlier upload broke off."""
+        upload = self._upload
+        if upload is None:
+            return
+        if upload.path.exists():
+            upload.received = upload.path.stat().st_size
+        if (
+            upload.received >= upload.commit.size
+        ):  # what is there is whole, yet was never accepted: start anew
+            upload.path.unlink()
+            upload.received = 0
+        self._show(f"upload client {upload.commitment.client}")
+        await self.channel.send(Pull(upload.commitment.round, upload.commitment.client, upload.received))
+
+    async def countersign(self, receipt: Receipt) -> None:
+        """Hand over the receipt for a delivered update."""
+        self._show("waiting")
+        await self.channel.send(Countersigned(receipt.encode()))
+
+    async def refuse(self, round_: int, client: int, reason: str) -> None:
+        """Tell the peer that its work on a client is not wanted."""
+        if self._task is not None and (self._task.round, self._task.client) == (round_, client):
+            self._task, self._upload = None, None
+        self._show("waiting")
+        await self.channel.send(Refuse("update", round_, client, reason[:500]))
+
+    async def dismiss(self, reason: str) -> None:
+        """Say that it is over."""
+        await self.channel.send(Done(reason[:500]), 5.0)
+
+    def _on_working(self, working: Working) -> None:
+        if working.stage == "fetch" and not self.ready:
+            self._show(f"fetching {_percent(working)}")
+        elif working.stage == "train" and self._task is not None:
+            self._show(f"training client {working.client} {_percent(working)}")
+        self._tell(machine.Progress(self.peer))
+
+    def _on_failure(self, round_: int, client: int, reason: str) -> None:
+        if self._task is None or (self._task.round, self._task.client) != (round_, client):
+            return  # an answer to a task that was taken back meanwhile
+        self._task, self._upload = None, None
+        self._tell(machine.WorkFailed(self.peer, client, reason), round_)
+
+    async def _on_commit(self, commit: Commit) -> None:
+        try:
+            commitment = Commitment.from_item(unpack(commit.commitment, 512))
+        except DecodeError as error:
+            raise Malformed(f"not a commitment: {error}") from error
+        task = self._task
+        if task is None or (task.round, task.client) != (commitment.round, commitment.client):
+            reason = (
+                f"round {commitment.round} does not expect client {commitment.client} from you (any more)"
+            )
+            await self.refuse(commitment.round, commitment.client, reason)
+            return
+        expected = self.terms.commitment(
+            task.round, task.client, self.account, task.samples, task.model_in, commitment.update_hash
+        )
+        if commitment != expected:
+            self._bad("the commitment is not for the task that was given")
+        elif not verify(self.account, commitment.signing_bytes(), commit.sig):
+            self._bad("the commitment's signature does not hold")
+        elif self._upload is not None:
+            self._bad("a second commitment for the same task")
+        else:
+            digest = commitment.update_hash.hex()[:16]
+            name = f"r{task.round:05}-c{task.client:04}-{digest}-{self.peer[-12:]}.part"
+            self._upload = _Upload(commit, commitment, self.spool / name)
+            self._tell(machine.CommitReceived(self.peer, task.client), task.round)
+
+    async def _on_update(self, update: Update) -> None:
+        upload = self._upload
+        if upload is None:
+            return  # the rest of an upload that was refused meanwhile
+        commitment = upload.commitment
+        if (update.round, update.client) != (commitment.round, commitment.client):
+            return
+        end = update.offset + len(update.data)
+        if update.offset != upload.received or end > upload.commit.size or not update.data:
+            self._bad("the update's chunks do not follow each other")
+            return
+        await trio.to_thread.run_sync(_append, upload.path, update.data)
+        upload.received = end
+        self._tell(machine.Progress(self.peer))
+        if end == upload.commit.size and upload is self._upload:
+            await self._finish(upload)
+
+    async def _finish(self, upload: _Upload) -> None:
+        try:
+            path = await trio.to_thread.run_sync(_verify, upload, self.shapes)
+        except FormatError as error:
+            upload.path.unlink(missing_ok=True)
+            self._bad(f"bad update: {error}")
+            return
+        commit, commitment = upload.commit, upload.commitment
+        if self._upload is not upload:
+            return  # the round ended while it was checked; the peer has been told
+        self._task, self._upload = None, None
+        delivered = Delivered(commitment, commit.sig, path, self.peer, commit.loss_before, commit.loss_after)
+        event = machine.UpdateReceived(self.peer, commitment.client)
+        self.report(Report(self, event, commitment.round, delivered))
+
+    def _bad(self, reason: str) -> None:
+        task = self._task
+        self._task, self._upload = None, None
+        if task is not None:
+            self._tell(machine.UpdateBad(self.peer, task.client, reason), task.round)
+
+    def _tell(self, event: machine.Event, round_: int | None = None) -> None:
+        self.report(Report(self, event, round_))
+
+    def _show(self, state: str) -> None:
+        if state != self.state:
+            self.state = state
+            self.changed(self)
+
+
+class Refused(RemoteError):
+    """The peer was asked and said no."""
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def _verify(upload: _Upload, shapes: list[tuple[int, ...]]) -> Path:
+    """Check a whole update; returns where it lies now.
+
+    Raises:
+        FormatError: not what was committed to, or not an update of this model.
+    """
+    data = upload.path.read_bytes()
+    if tensors.digest(data) != upload.commitment.update_hash:
+        raise FormatError("its hash is not the one that was committed to")
+    tensors.decode(data, shapes)
+    path = upload.path.with_suffix(".update")
+    upload.path.replace(path)
+    return path
+
+
+def _percent(working: Working) -> str:
+    return f"{min(100, 100 * working.done // max(1, working.total))} %"

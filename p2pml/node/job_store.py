@@ -1,0 +1,184 @@
+"""The folder of one job of this node: its journal and its files, and what they say after a restart.
+
+jobs/<id>/journal.jsonl   what happened
+          spec.yaml       as it was given
+          model.json      the model's configuration
+          shards/         one file per logical client, and evaluation.safetensors
+          shards.torrent  their metainfo
+          models/         the global model before and after rounds, and the server optimizer's state
+          updates/        what participants uploaded
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from chain.training_records import Receipt
+from p2pml.formats import tensors
+from p2pml.node.job_session import Delivered, GlobalModel
+from p2pml.storage.journal import Journal, write_atomic
+
+
+@dataclass(frozen=True, slots=True)
+class Receipted:
+    """A delivered update and the receipt that was given for it."""
+
+    client: int
+    peer: str
+    path: Path
+    receipt: Receipt
+    loss_before: float
+    loss_after: float
+
+    @property
+    def samples(self) -> int:
+        return self.receipt.commitment.samples
+
+
+@dataclass(frozen=True, slots=True)
+class RoundDone:
+    """A round in the journal; `number` counts from 0, accuracy from 0 to 1, loss in nats."""
+
+    number: int
+    model_in: bytes
+    model_out: bytes
+    accuracy: float
+    loss: float
+    seconds: float
+    receipts: tuple[Receipt, ...]
+
+
+@dataclass(slots=True)
+class JobStore:
+    """One job's folder.
+
+    Args:
+        folder: made if it is not there.
+
+    Raises:
+        JournalError: its journal is damaged.
+    """
+
+    folder: Path
+    journal: Journal = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("shards", "models", "updates"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(self.folder / "journal.jsonl")
+
+    @property
+    def evaluation(self) -> Path:
+        """The samples that stay with the requester."""
+        return self.folder / "shards" / "evaluation.safetensors"
+
+    @property
+    def updates(self) -> Path:
+        return self.folder / "updates"
+
+    @property
+    def metainfo_file(self) -> Path:
+        return self.folder / "shards.torrent"
+
+    @property
+    def model_file(self) -> Path:
+        return self.folder / "model.json"
+
+    def shard(self, client: int) -> Path:
+        """A client's shard file."""
+        return self.folder / "shards" / f"client-{client:04}.safetensors"
+
+    def model_path(self, number: int) -> Path:
+        """The global model that round `number` starts from; 0 is the initial one."""
+        return self.folder / "models" / f"{number:05}.safetensors"
+
+    def state_path(self, number: int) -> Path:
+        """The server optimizer's state that round `number` starts from."""
+        return self.folder / "models" / f"{number:05}.state"
+
+    async def note(self, kind: str, **data: Any) -> None:
+        """Append to the journal; on disk when this returns."""
+        await trio.to_thread.run_sync(lambda: self.journal.append(kind, **data))
+
+    async def save_model(self, number: int, weights: bytes, state: bytes) -> None:
+        """Keep the model and optimizer state that round `number` starts from."""
+        await trio.to_thread.run_sync(write_atomic, self.state_path(number), state)
+        await trio.to_thread.run_sync(write_atomic, self.model_path(number), weights)
+
+    def load_model(self, number: int) -> tuple[GlobalModel, bytes]:
+        """The model and optimizer state that round `number` starts from.
+
+        Raises:
+            OSError: they are not there.
+        """
+        weights = self.model_path(number).read_bytes()
+        return GlobalModel(weights, tensors.digest(weights)), self.state_path(number).read_bytes()
+
+    def newest_model(self) -> int:
+        """The number of the newest global model; 0 when no round has changed the initial one."""
+        return max((int(path.stem) for path in (self.folder / "models").glob("*.safetensors")), default=0)
+
+    def drop_models(self, finished: int, every: int, keep: int) -> None:
+        """After round `finished`, leave the newest `keep` checkpoints and what the next round starts from."""
+        kept = [number for number in range(finished, 0, -1) if number % every == 0][:keep]
+        for path in (self.folder / "models").iterdir():
+            if path.suffix in (".safetensors", ".state") and int(path.stem) not in {0, finished, *kept}:
+                path.unlink()
+
+    async def note_delivery(self, delivered: Delivered, receipt: Receipt) -> Receipted:
+        """Journal a receipt before it is given away."""
+        commitment = delivered.commitment
+        await self.note(
+            "receipt",
+            round=commitment.round,
+            client=commitment.client,
+            peer=delivered.peer,
+            path=delivered.path.name,
+            receipt=receipt.encode().hex(),
+            loss=[delivered.loss_before, delivered.loss_after],
+        )
+        return self._receipted(self.journal.entries[-1])
+
+    def receipted(self, number: int) -> dict[int, Receipted]:
+        """The updates of a round that have a receipt and are still on disk, by client."""
+        found = [self._receipted(entry) for entry in self.journal.all("receipt") if entry["round"] == number]
+        return {item.client: item for item in found if item.path.exists()}
+
+    async def note_round(self, done: RoundDone) -> None:
+        """Journal a finished round."""
+        await self.note(
+            "round",
+            round=done.number,
+            model_in=done.model_in.hex(),
+            model_out=done.model_out.hex(),
+            accuracy=done.accuracy,
+            loss=done.loss,
+            seconds=done.seconds,
+            receipts=[receipt.encode().hex() for receipt in done.receipts],
+        )
+
+    def rounds(self) -> list[RoundDone]:
+        """The finished rounds in order."""
+        return [
+            RoundDone(
+                entry["round"], bytes.fromhex(entry["model_in"]), bytes.fromhex(entry["model_out"]),
+                entry["accuracy"], entry["loss"], entry["seconds"],
+                tuple(Receipt.decode(bytes.fromhex(text)) for text in entry["receipts"]),
+            )
+            for entry in self.journal.all("round")
+        ]  # fmt: skip
+
+    def drop_updates(self) -> None:
+        """Delete what participants uploaded: the round that they belong to is in the journal."""
+        for path in self.updates.iterdir():
+            path.unlink()
+
+    def _receipted(self, entry: dict[str, Any]) -> Receipted:
+        before, after = entry["loss"]
+        receipt = Receipt.decode(bytes.fromhex(entry["receipt"]))
+        path = self.updates / entry["path"]
+        return Receipted(entry["client"], entry["peer"], path, receipt, before, after)

@@ -1,0 +1,122 @@
+"""What the jobs of a node need from its other parts, so that a test can stand in for the expensive ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from chain.crypto import Keypair
+from chain.entries import Job
+from chain.genesis import Genesis
+from chain.training_records import RoundRecord
+from chain.transactions import Tx
+from p2pml.net.host import Host
+from p2pml.node.events import Events
+from p2pml.worker.protocol import Message, Progress, Request
+
+R = TypeVar("R", bound=Message)
+
+
+class ChainPort(Protocol):
+    """The chain as `p2pml.node.chain_service.ChainService` offers it."""
+
+    @property
+    def genesis(self) -> Genesis: ...
+
+    def slot_now(self) -> int: ...
+
+    def next_nonce(self, public: bytes) -> int: ...
+
+    def job(self, job_id: bytes) -> Job | None: ...
+
+    def paid_clients(self, job_id: bytes, round_: int) -> frozenset[int]:
+        """The clients of a round that have been paid."""
+        ...
+
+    def balance(self, public: bytes) -> int: ...
+
+    async def submit_tx(self, tx: Tx) -> bytes: ...
+
+    async def submit_record(self, record: RoundRecord) -> None: ...
+
+    async def wait_tx(self, tx_id: bytes, timeout: float) -> int: ...
+
+
+class WorkerPort(Protocol):
+    """The worker as `p2pml.worker.process.WorkerSupervisor` offers it."""
+
+    @property
+    def status(self) -> str: ...
+
+    async def call(self, request: Request[R], progress: Callable[[Progress], None] | None = None) -> R: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """A node that offers to train, as presence knows it."""
+
+    peer: str
+    name: str
+    rating: int
+    busy: bool
+
+
+class DataPort(Protocol):
+    """The data layer as the jobs use it: see `p2pml.node.job_files`."""
+
+    async def dataset(self, source: str, base_dir: Path) -> tuple[bytes, Path]:
+        """The infohash and local file of a dataset given as a path (it is seeded), a name or an infohash.
+
+        Raises:
+            UserError: there is no such file or nobody has it.
+        """
+        ...
+
+    async def offer(self, name: str, files: Sequence[tuple[str, Path]]) -> bytes:
+        """Seed files for chosen peers only; returns the torrent's metainfo."""
+        ...
+
+    def allow(self, metainfo: bytes, peer: str) -> None:
+        """Let a peer have the files of `offer`."""
+        ...
+
+    async def fetch(
+        self, metainfo: bytes, wanted: Sequence[int], source: str, progress: Callable[[int, int], None]
+    ) -> list[Path]:
+        """Fetch these files of a torrent from `source` and other holders; their paths in the same order.
+
+        Args:
+            progress: told bytes here and bytes wanted, when bytes have come.
+        """
+        ...
+
+    async def forget(self, metainfo: bytes, delete: bool) -> None:
+        """Stop offering a torrent, and delete its files if asked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NodeParts:
+    """The parts of a node that jobs work with.
+
+    Args:
+        host: to talk to peers.
+        chain, data, worker: see their ports.
+        trainers: the nodes that offer to train now, this one left out.
+        events: where progress is told.
+        keys: the account that opens jobs and earns.
+        folder: the home's `jobs` folder.
+        name_of: what people call a peer, empty when unknown.
+    """
+
+    host: Host
+    chain: ChainPort
+    data: DataPort
+    worker: WorkerPort
+    trainers: Callable[[], Sequence[Trainer]]
+    events: Events
+    keys: Keypair
+    folder: Path
+    name_of: Callable[[str], str] = lambda peer: ""

@@ -1,0 +1,346 @@
+"""The requester's side of one job, from its spec to a model and paid trainers.
+
+Each step is in the journal before the next begins: a requester that was killed goes on at its last finished
+round.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from chain.address import encode as address
+from p2pml.errors import ExitCode, UserError
+from p2pml.formats import FormatError, tensors
+from p2pml.node.job_members import MemberRecord, Members
+from p2pml.node.job_opening import ATTEMPTS, client_count, journaled_opening, open_on_chain
+from p2pml.node.job_prepare import Prepared, prepare
+from p2pml.node.job_result import shown, write_result
+from p2pml.node.job_rounds import RoundError, RoundRunner, auto_deadline
+from p2pml.node.job_session import GlobalModel
+from p2pml.node.job_store import JobStore, Receipted, RoundDone
+from p2pml.node.job_view import JobView
+from p2pml.node.ports import NodeParts
+from p2pml.node.settlement import Settlement
+from p2pml.node.terms import JobTerms
+from p2pml.node.tx_sender import TxSender
+from p2pml.training.aggregate import weighted_mean
+from p2pml.training.placement import Placement
+from p2pml.training.spec import JobSpec
+from p2pml.worker.protocol import Evaluate, Message, Request, ServerStep
+from p2pml.worker.session import WorkerDied, WorkerError
+
+log = logging.getLogger(__name__)
+R = TypeVar("R", bound=Message)
+
+
+class Requester:
+    """One job of this node.
+
+    Args:
+        spec: what to do.
+        base_dir: relative paths in the spec start here.
+        parts: of the node.
+        sender: of this node's transactions.
+        store: the job's folder.
+        view: kept up to date for people.
+    """
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        base_dir: Path,
+        parts: NodeParts,
+        sender: TxSender,
+        store: JobStore,
+        view: JobView,
+    ) -> None:
+        self._spec = spec
+        self._base = base_dir
+        self._parts = parts
+        self._sender = sender
+        self._store = store
+        self._view = view
+        self._rounds = store.rounds()
+        self._training = trio.CancelScope()
+        self._stopped = ""
+
+    def stop(self, reason: str) -> None:
+        """End the training; what was earned is paid."""
+        self._stopped = reason
+        self._training.cancel()
+
+    async def run(self) -> None:
+        """Carry the job to its end; its outcome is in the view and in the journal."""
+        failure = ""
+        ending = self._store.journal.last("ending")
+        if ending is not None:  # it was being settled when the node stopped
+            self._stopped = ending["reason"] if ending["state"] == "stopped" else ""
+            failure = ending["reason"] if ending["state"] == "failed" else ""
+        else:
+            failure = await self._until_trained()
+        await self._close(failure)
+
+    async def _until_trained(self) -> str:
+        """Everything up to the last round; returns why it failed, or nothing."""
+        try:
+            with self._training:
+                prepared = await self._prepared()
+                self._view.enter("waiting")
+                self._view.price = prepared.price
+                job = await open_on_chain(
+                    self._spec, prepared, self._parts, self._sender, self._store, self._view
+                )
+                await self._train(prepared, job)
+        except UserError as error:
+            return error.cause
+        except OSError as error:
+            return f"this node's disk: {error}"
+        except Exception as error:  # a mistake of ours must cost neither the node nor the trainers' pay
+            log.exception("the job %s failed", self._view.id)
+            return f"internal error: {error!r}"
+        return ""
+
+    async def _close(self, failure: str) -> None:
+        """Settle, keep the model, say how it ended."""
+        state = "stopped" if self._stopped else "failed" if failure else "done"
+        reason = self._stopped or failure
+        await self._store.note("ending", state=state, reason=reason)
+        try:
+            opening = journaled_opening(self._store)
+            if opening is not None:
+                self._view.chain_job = opening.id.hex()
+                await self._settle(opening.id)
+        except UserError as error:
+            state, reason = "failed", f"{reason + '; ' if reason else ''}not settled: {error.cause}"
+        prepared = self._journaled()
+        if prepared is not None:
+            await self._tidy(prepared, state, reason)
+        await self._store.note("ended", state=state, reason=reason, view=self._view.full())
+        self._view.enter(state, reason)
+
+    # -- before the first round ------------------------------------------------------------------------
+
+    def _journaled(self) -> Prepared | None:
+        entry = self._store.journal.last("prepared")
+        return Prepared.from_entry(entry) if entry else None
+
+    async def _prepared(self) -> Prepared:
+        known = self._journaled()
+        if known is not None:
+            files = [(self._store.shard(c).name, self._store.shard(c)) for c in range(len(known.samples))]
+            if not all(path.exists() for _, path in files):
+                raise _failed("the job's shards are gone from this node's disk", "start the job again")
+            await self._parts.data.offer(f"{self._spec.name}-shards", files)
+            return known
+        self._view.enter("preparing")
+        clients = await client_count(self._spec, self._parts, self._view)
+        return await prepare(self._spec, self._base, clients, self._parts, self._store, self._view.note)
+
+    # -- the rounds ------------------------------------------------------------------------------------
+
+    async def _train(self, prepared: Prepared, job: bytes) -> None:
+        """All rounds.
+
+        Raises:
+            UserError: (code 6) too few peers, or a round that failed too often.
+        """
+        members = self._members(prepared, job)
+        settlement = Settlement(self._parts.chain, self._sender, self._parts.keys, job)
+        failure: UserError | OSError | None = None
+        # Errors are carried out by hand: the nursery would wrap them in a group.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(settlement.keep_recording, self._rounds)
+            await nursery.start(members.run)
+            try:
+                await self._all_rounds(prepared, members, settlement)
+            except (UserError, OSError) as error:
+                failure = error
+            except trio.Cancelled:
+                # When the node stops, nobody is told that the job is over: it goes on after the next start.
+                if self._stopped:
+                    await self._dismiss(members, self._stopped)
+                raise
+            await self._dismiss(members, str(failure) if failure else "the training is done")
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    @staticmethod
+    async def _dismiss(members: Members, reason: str) -> None:
+        with trio.CancelScope(deadline=trio.current_time() + 6, shield=True):
+            await members.dismiss_all(reason)
+
+    def _members(self, prepared: Prepared, job: bytes) -> Members:
+        spec, train = self._spec, self._spec.train
+        terms = JobTerms(
+            self._parts.chain.genesis.chain_id, job, self._parts.keys.public, spec.name, prepared.model,
+            train.client_optimizer(), train.batch, train.epochs, spec.seed, spec.rounds.max, prepared.price,
+        )  # fmt: skip
+        members = Members(
+            self._parts, terms, spec.peers, self._store.metainfo_file.read_bytes(), terms.shapes(),
+            Placement(len(prepared.samples)), self._store.updates, self._view.note, self._view.peer_changed,
+        )  # fmt: skip
+        for entry in self._store.journal.all("receipt"):
+            peer = entry["peer"]
+            name = self._parts.name_of(peer)
+            record = members.records.setdefault(peer, MemberRecord(peer, name, "left"))
+            samples = prepared.samples[entry["client"]] * train.epochs
+            record.samples += samples
+            record.earned += samples * prepared.price
+        self._view.members = members.records
+        self._view.history = [shown(done) for done in self._rounds]
+        return members
+
+    async def _all_rounds(self, prepared: Prepared, members: Members, settlement: Settlement) -> None:
+        epochs = self._spec.train.epochs
+        samples = {client: count * epochs for client, count in enumerate(prepared.samples)}
+        runner = RoundRunner(members, self._store, samples)
+        model, state = self._store.load_model(len(self._rounds))
+        while len(self._rounds) < self._spec.rounds.max and not self._target_reached():
+            number, begun = len(self._rounds), trio.current_time()
+            chosen = await self._round(number, model, members, runner)
+            self._view.note(f"round {number + 1}: aggregating {len(chosen)} updates")
+            weights, state = await self._aggregate(chosen, model, state)
+            loss, accuracy = await self._evaluate(prepared, weights)
+            following = GlobalModel(weights, tensors.digest(weights))
+            receipts = tuple(item.receipt for item in chosen)
+            seconds = trio.current_time() - begun
+            done = RoundDone(number, model.digest, following.digest, accuracy, loss, seconds, receipts)
+            await self._keep(done, weights, state)
+            model = following
+            await settlement.record(self._rounds)
+
+    async def _round(
+        self, number: int, model: GlobalModel, members: Members, runner: RoundRunner
+    ) -> list[Receipted]:
+        spec = self._spec.peers
+        deadline = (
+            auto_deadline([done.seconds for done in self._rounds])
+            if spec.deadline == "auto"
+            else spec.deadline
+        )
+        for attempt in range(1, ATTEMPTS + 1):
+            if self._view.state != "running" and len(members.ready) < spec.min:
+                self._view.note(f"inviting peers for round {number + 1}")
+            await members.gather()
+            if self._view.state != "running":
+                self._view.enter("running")
+            self._view.note(
+                f"round {number + 1}: {len(members.ready)} peers train {len(runner.samples)} clients"
+            )
+            try:
+                return await runner.run(number, model, deadline)
+            except RoundError as error:
+                self._view.note(f"round {number + 1}, attempt {attempt} of {ATTEMPTS} failed: {error}")
+                last = error
+        raise _failed(f"round {number + 1} failed {ATTEMPTS} times: {last}", "see `p2pml job show`")
+
+    async def _aggregate(
+        self, chosen: Sequence[Receipted], model: GlobalModel, state: bytes
+    ) -> tuple[bytes, bytes]:
+        """The next global weights and optimizer state."""
+        updates = [(item.path, item.samples) for item in chosen]
+        mean = await trio.to_thread.run_sync(
+            weighted_mean, updates, lambda path: tensors.decode(path.read_bytes())
+        )
+        optimizer = self._spec.aggregate.server_optimizer.optimizer()
+        step = ServerStep(optimizer, model.weights, tensors.encode(mean), state)
+        result = await self._work(step)
+        try:
+            tensors.decode(result.weights)
+        except FormatError as error:
+            raise _failed(f"the global model diverged: {error}", "lower the learning rate") from error
+        return result.weights, result.state
+
+    async def _evaluate(self, prepared: Prepared, weights: bytes) -> tuple[float, float]:
+        result = await self._work(Evaluate(prepared.model, weights, str(self._store.evaluation)))
+        if not math.isfinite(result.loss):
+            raise _failed("the global model diverged: its loss is not finite", "lower the learning rate")
+        return result.loss, result.accuracy
+
+    async def _work(self, request: Request[R]) -> R:
+        """A call to this node's own worker; one death of it is not yet the job's."""
+        deaths = 0
+        while True:
+            try:
+                return await self._parts.worker.call(request)
+            except WorkerDied as error:
+                log.warning("the worker died at work for a job: %s", error)
+                deaths += 1
+                if deaths == ATTEMPTS:
+                    raise _failed(f"this node's worker died {deaths} times: {error}") from error
+            except WorkerError as error:
+                raise _failed(f"this node's worker failed: {error}") from error
+
+    async def _keep(self, done: RoundDone, weights: bytes, state: bytes) -> None:
+        """A finished round on disk: the model first, then the journal, which makes it count."""
+        await self._store.save_model(done.number + 1, weights, state)
+        await self._store.note_round(done)
+        await trio.to_thread.run_sync(self._store.drop_updates)
+        every, keep = self._spec.checkpoint.every, self._spec.checkpoint.keep
+        await trio.to_thread.run_sync(self._store.drop_models, done.number + 1, every, keep)
+        self._rounds.append(done)
+        self._view.round_done(shown(done))
+
+    def _target_reached(self) -> bool:
+        target = self._spec.rounds.target
+        return target is not None and bool(self._rounds) and self._rounds[-1].accuracy >= target.value
+
+    # -- after the last round --------------------------------------------------------------------------
+
+    async def _settle(self, job: bytes) -> None:
+        if self._parts.chain.job(job) is None:
+            return  # it was never opened, so there is nothing in escrow
+        self._view.enter("settling", self._stopped)
+        await self._record_what_is_owed()
+        settlement = Settlement(self._parts.chain, self._sender, self._parts.keys, job)
+        await settlement.finish(self._rounds)
+
+    async def _record_what_is_owed(self) -> None:
+        """Receipts of a round that came to no end are owed too: a round that leaves the model as it was."""
+        number = len(self._rounds)
+        owed = [item.receipt for _, item in sorted(self._store.receipted(number).items())]
+        if not owed or number >= self._spec.rounds.max:
+            return
+        last = self._rounds[-1] if self._rounds else None
+        model = owed[0].commitment.model_in
+        accuracy, loss = (last.accuracy, last.loss) if last else (0.0, 0.0)
+        done = RoundDone(number, model, model, accuracy, loss, 0.0, tuple(owed))
+        await self._store.note_round(done)
+        self._rounds.append(done)
+
+    async def _tidy(self, prepared: Prepared, state: str, reason: str) -> None:
+        """Write the result and let the shards go."""
+        number = self._store.newest_model()
+        if number:
+            folder = self._base / self._spec.output.dir / f"{self._spec.name}-{self._view.id}"
+            self._view.output = str(folder)
+            facts = {
+                **self._view.full(),
+                "state": state,
+                "reason": reason,
+                "requester": address(self._parts.keys.public),
+                "spec": self._spec.model_dump(mode="json"),
+            }
+            try:
+                weights = self._store.model_path(number).read_bytes()
+                await trio.to_thread.run_sync(
+                    write_result, folder, prepared.model, weights, self._rounds, facts
+                )
+            except OSError as error:
+                log.warning("the result cannot be written to %s: %s", folder, error)
+                self._view.output = str(self._store.folder / "models")
+        if self._store.metainfo_file.exists():
+            await self._parts.data.forget(self._store.metainfo_file.read_bytes(), delete=False)
+        for client in range(len(prepared.samples)):
+            self._store.shard(client).unlink(missing_ok=True)
+
+
+def _failed(cause: str, fix: str = "see logs/worker.log") -> UserError:
+    return UserError(cause, fix, ExitCode.JOB_FAILED)

@@ -1,0 +1,203 @@
+"""Whole jobs over real streams: who is paid what, and what happens when peers fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+from chain.entries import JobStatus
+from chain.transactions import JobOpen, JobSettle
+
+pytestmark = pytest.mark.slow
+TOKEN = 10**8
+BUDGET = 10 * TOKEN
+FEE = TOKEN // 10
+SAMPLES = 400 * 2
+"""Samples times epochs of one round."""
+
+
+def opening(world: Any) -> JobOpen:
+    return next(tx.payload for tx in world.chain.included if isinstance(tx.payload, JobOpen))
+
+
+def check_money(world: Any, shown: dict[str, Any], rounds: int) -> None:
+    """Every base unit: what trainers earned, what came back, what fees went."""
+    price = BUDGET // (rounds * SAMPLES)
+    assert shown["price"] == price == opening(world).price
+    earned = {node.account: world.chain.balance(node.account) - 1000 * TOKEN for node in world.trainers}
+    paid = sum(earned.values())
+    fees = sum(tx.fee for tx in world.chain.included if tx.sender == world.requester.account)
+    assert paid == shown["spent"] == sum(peer["earned"] for peer in shown["peers"])
+    job = world.chain.job(bytes.fromhex(shown["chain_job"]))
+    assert job.paid == paid
+    assert world.chain.balance(world.requester.account) + job.escrow == 1000 * TOKEN - paid - fees
+    books = world.chain.draft.books
+    assert books.balances + books.escrow == world.chain.genesis.supply
+
+
+async def test_a_job_is_trained_paid_and_kept(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(3) as world:
+        job_id = await world.requester.jobs.start(job_spec(), world.root, "job.yaml")
+        shown = await world.finish(job_id)
+        assert (shown["state"], shown["reason"]) == ("done", "")
+        assert shown["accuracy"] >= 0.9
+        assert world.requester.states() == ["preparing", "waiting", "running", "settling", "done"]
+        assert len(world.chain.records) == 3
+        assert all(record.samples == SAMPLES for record in world.chain.records)
+        check_money(world, shown, rounds=3)
+        price = shown["price"]
+        assert shown["spent"] == price * 3 * SAMPLES
+        for node in world.trainers:  # 400 samples among three: 134, 133, 133
+            share = (world.chain.balance(node.account) - 1000 * TOKEN) / (price * 3 * 2)
+            assert share in (133, 134)
+        for client in range(3):
+            holders = [
+                node for node in world.trainers if any(client in wanted for wanted in node.data.fetched)
+            ]
+            assert len(holders) == 2
+        output = world.root / "runs" / f"clouds-{job_id}"
+        assert sorted(path.name for path in output.iterdir()) == [
+            "metrics.csv", "model.json", "model.safetensors", "report.json",
+        ]  # fmt: skip
+        assert world.requester.jobs.list()[0]["id"] == job_id
+        assert world.requester.jobs.show(job_id[:6])["output"] == str(output)
+
+
+async def test_the_target_ends_it_early_and_the_rest_comes_back(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(2) as world:
+        spec = job_spec(rounds=50, least=2).replace(
+            "rounds: {max: 50}", "rounds: {max: 50, target: {metric: accuracy, value: 0.9}}"
+        )
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
+        assert shown["state"] == "done"
+        assert shown["round"] < 50
+        check_money(world, shown, rounds=50)
+        job = bytes.fromhex(shown["chain_job"])
+        await world.until(lambda: world.chain.job(job).status is JobStatus.CLOSED)
+        fees = sum(tx.fee for tx in world.chain.included if tx.sender == world.requester.account)
+        assert world.chain.balance(world.requester.account) == 1000 * TOKEN - shown["spent"] - fees
+
+
+async def test_one_peer_may_play_several_clients(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(2) as world:
+        spec = job_spec(rounds=2, clients=5, least=2)
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
+        assert shown["state"] == "done"
+        assert sorted(len(node.worker.trained) for node in world.trainers) == [4, 6]
+        check_money(world, shown, rounds=2)
+
+
+async def test_a_trainer_killed_mid_round_is_replaced_by_a_replica_holder(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(3) as world:
+        victim = world.trainers[0]
+        at_work = trio.Event()
+
+        async def die(request: Any) -> None:
+            if request.round == 1:
+                at_work.set()
+                await trio.sleep_forever()
+
+        victim.worker.before_training = die
+        job_id = await world.requester.jobs.start(job_spec(rounds=3, least=2), world.root, "job.yaml")
+        with trio.fail_after(20):
+            await at_work.wait()
+        await world.kill(victim)
+        shown = await world.finish(job_id)
+        assert shown["state"] == "done"
+        assert [item["clients"] for item in shown["history"]] == [3, 3, 3]
+        check_money(world, shown, rounds=3)
+        ((round_, client),) = [(1, c) for r, c in victim.worker.trained if r == 0]
+        takers = [node for node in world.trainers[1:] if (round_, client) in node.worker.trained]
+        assert len(takers) == 1
+        assert any(client in wanted for wanted in takers[0].data.fetched)
+
+
+async def test_a_stalled_trainer_is_dropped_with_its_reason_and_may_come_back(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(3) as world:
+        sleeper = world.trainers[1]
+        slept = []
+
+        async def sleep_once(request: Any) -> None:
+            if request.round == 0 and not slept:
+                slept.append(request)
+                await trio.sleep_forever()
+
+        sleeper.worker.before_training = sleep_once
+        for node in world.trainers:
+            node.worker.delay = 0.3
+        spec = job_spec(rounds=40, stall="1s", least=2)
+        job_id = await world.requester.jobs.start(spec, world.root, "job.yaml")
+        await world.until(lambda: len(sleeper.worker.trained) > 0, within=30)
+        assert any("no progress on client" in reason for reason in world.requester.peer_reasons())
+        world.requester.jobs.stop(job_id)
+        shown = await world.finish(job_id)
+        assert shown["state"] == "stopped"
+        check_money(world, shown, rounds=40)
+
+
+async def test_a_failing_worker_says_why_and_its_client_goes_elsewhere(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(3) as world:
+        world.trainers[2].worker.fail = "out of memory"
+        spec = job_spec(least=2)
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
+        assert shown["state"] == "done"
+        assert any("the worker failed: out of memory" in reason for reason in world.requester.peer_reasons())
+        assert world.chain.balance(world.trainers[2].account) == 1000 * TOKEN
+        check_money(world, shown, rounds=3)
+
+
+async def test_too_few_peers_fail_the_job_with_numbers_and_give_the_money_back(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(2) as world:
+        world.trainers[1].worker.status = "unavailable: no TensorFlow"
+        spec = job_spec(least=2, join="1s")
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
+        assert shown["state"] == "failed"
+        assert "only 1 of 2 peers joined within 1 s" in shown["reason"]
+        assert "the worker is unavailable: no TensorFlow" in shown["reason"]
+        assert "waiting for 1 more peer (1 of 2 joined)" in world.requester.notes()
+        job = world.chain.job(bytes.fromhex(shown["chain_job"]))
+        assert job.status is JobStatus.CHALLENGE
+        await world.until(lambda: world.chain.job(job.id).status is JobStatus.REFUNDED)
+        assert world.chain.balance(world.requester.account) == 1000 * TOKEN - 2 * FEE
+
+
+async def test_nobody_there_fails_before_any_money_moves(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(0) as world:
+        spec = job_spec(least=2, join="1s")
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
+        assert shown["state"] == "failed"
+        assert shown["reason"] == "only 0 of 2 peers were there within 1 s"
+        assert world.chain.included == []
+
+
+async def test_settlements_fit_their_transactions(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(2) as world:
+        spec = job_spec(rounds=9, clients=10, least=2)
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"), within=60)
+        assert shown["state"] == "done"
+        settles = [tx.payload for tx in world.chain.included if isinstance(tx.payload, JobSettle)]
+        assert len(settles) >= 3
+        assert sum(len(settle.receipts) for settle in settles) == 90
+        assert [settle.final for settle in settles] == [False] * (len(settles) - 1) + [True]
+        check_money(world, shown, rounds=9)
