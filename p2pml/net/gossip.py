@@ -18,7 +18,8 @@ from libp2p.pubsub.pubsub import Pubsub
 from libp2p.tools.anyio_service import background_trio_service
 
 from chain.gossip import Verdict
-from p2pml.net.host import Host, to_raw_peer
+from p2pml.net.host import Host
+from p2pml.net.raw_host import to_raw_peer
 
 __all__ = ["MAX_MESSAGE", "Gossip", "Verdict"]
 
@@ -135,6 +136,9 @@ class Gossip:
         while True:
             for peer in self._host.connected():
                 target = to_raw_peer(peer)
+                stream = self._pubsub.peers.get(target)
+                if stream is not None and stream.muxed_conn.event_shutting_down.is_set():
+                    self._pubsub._handle_dead_peer(target)  # of a connection that has been replaced
                 if target not in self._pubsub.peers and self._nursery is not None:
                     self._nursery.start_soon(self._pubsub.ensure_peer_stream, target, _RECONCILE_S / 2)
             await trio.sleep(_RECONCILE_S)

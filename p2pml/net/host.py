@@ -1,49 +1,33 @@
-"""The libp2p host: one Ed25519 identity, TCP with noise and yamux, nothing else.
-
-Security: the only security protocol offered is noise (plaintext would let anyone claim any identity), the
-only muxer is yamux. Each stream handler is guarded: libp2p would otherwise let one exception end the whole
-host.
-"""
+"""One node on the network: listens, dials, opens and serves streams, keeps connections tested."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import trio
-from libp2p import new_host
-from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
-from libp2p.network.config import ConnectionConfig, RetryConfig
-from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.security.noise.transport import Transport as NoiseTransport
-from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
-from libp2p.stream_muxer.yamux.yamux import Yamux
 
 from p2pml.errors import UserError
 from p2pml.net import addresses
-from p2pml.net.cancelsafe import cut, uninterrupted
-from p2pml.net.errors import Closed, Malformed, RemoteError, TimedOut, Unreachable
+from p2pml.net.cancelsafe import cut
+from p2pml.net.errors import Closed, RemoteError, TimedOut, Unreachable
 from p2pml.net.keepalive import KeepAlive
+from p2pml.net.raw_host import alive, new_raw_host, to_raw_peer
 from p2pml.net.streams import Stream
 
 log = logging.getLogger(__name__)
-logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs what peers do as errors of this process
 
 Handler = Callable[[Stream], Awaitable[None]]
 Service = Callable[[str, Any], Awaitable[Any]]
 
 STREAMS_PER_PEER = 128
 """Streams that we hold open to one peer: yamux blocks without a word at 256, and gossip needs a few."""
-INBOUND_PER_PEER = 192
-"""Streams that one peer may hold open to us; more are reset."""
 DIAL_S = 10.0
+ADDRESS_S = 4.0
+"""Seconds for one of a peer's addresses, so that a dead one leaves time for the next."""
 
 
 class Host:
@@ -72,15 +56,12 @@ class Host:
     ) -> None:
         self._listen, self._port, self._announce = listen, port, tuple(announce)
         self._bootstrap = [_bootstrap_address(addr) for addr in bootstrap]
-        self.raw = _new_raw_host(seed)
+        self.raw = new_raw_host(seed)
         self.peer_id: str = self.raw.get_id().to_base58()
         self._network = self.raw.get_network()
-        # The one place that every stream passes, libp2p's own protocols included.
-        self._network.set_stream_handler(self._guard(self.raw._swarm_stream_handler))
         self._book = addresses.AddressBook()
         self._dials: dict[str, trio.Event] = {}
         self._slots: dict[str, trio.Semaphore] = {}
-        self._inbound: Counter[str] = Counter()
         self._keepalive = keepalive or KeepAlive()
         self._nursery: trio.Nursery | None = None
 
@@ -136,11 +117,15 @@ class Host:
 
     def connected(self) -> list[str]:
         """Ids of the peers with a live connection."""
-        return [peer.to_base58() for peer, conns in self._network.connections.items() if _alive(conns)]
+        return [peer.to_base58() for peer, conns in self._network.connections.items() if alive(conns)]
 
     def is_connected(self, peer: str) -> bool:
         """Whether a connection to `peer` is live."""
-        return _alive(self._network.get_connections(to_raw_peer(peer)))
+        return alive(self._network.get_connections(to_raw_peer(peer)))
+
+    def rtt(self, peer: str) -> float | None:
+        """The last ping's round trip to a connected peer in seconds; None before the first."""
+        return self._keepalive.rtt.get(peer)
 
     def learn(self, peer: str, addrs: Sequence[str]) -> None:
         """Remember where `peer` was said to be; an address that cannot be dialled is left out."""
@@ -191,17 +176,20 @@ class Host:
         if peer == self.peer_id or not known:
             raise Unreachable(f"no address of {peer} is known")
         target, last = to_raw_peer(peer), ""
+        for dead in self._network.get_connections(target):
+            self._network.remove_conn(dead)  # still closing: libp2p would take it for a connection
         for location in known:
             # libp2p dials one TCP address of those it knows and then refuses the peer for a minute.
             self.raw.get_peerstore().clear_addrs(target)
             self._network.unblock_peer(target)
+            last = f"{location}: no answer"
             try:
-                await self.raw.connect(PeerInfo(target, [addresses.multiaddr(location)]))
+                with trio.move_on_after(ADDRESS_S):
+                    await self.raw.connect(PeerInfo(target, [addresses.multiaddr(location)]))
+                    self._book.prefer(peer, location)
+                    return
             except Exception as error:
                 last = f"{location}: {error.__cause__ or error}"
-                continue
-            self._book.prefer(peer, location)
-            return
         raise Unreachable(f"cannot reach {peer} at {last}")
 
     async def disconnect(self, peer: str) -> None:
@@ -254,10 +242,16 @@ class Host:
         with trio.move_on_after(deadline):
             if not self.is_connected(peer):
                 await self.connect_peer(peer, deadline)
-            slots = self._slots.setdefault(peer, trio.Semaphore(STREAMS_PER_PEER))
+            slots = self._slots_of(peer)
             await slots.acquire()
             return await self._open(peer, protocol, slots.release)
         raise TimedOut(f"{peer} opened no {protocol} stream within {deadline:g} s")
+
+    def _slots_of(self, peer: str) -> trio.Semaphore:
+        if len(self._slots) > addresses.MAX_PEERS:
+            in_use = {name: slots for name, slots in self._slots.items() if slots.value < STREAMS_PER_PEER}
+            self._slots = in_use
+        return self._slots.setdefault(peer, trio.Semaphore(STREAMS_PER_PEER))
 
     async def _open(self, peer: str, protocol: str, release: Callable[[], None]) -> Stream:
         """Negotiate in a task of its own: cancelled half way, it would damage the connection."""
@@ -314,24 +308,6 @@ class Host:
         finally:
             await stream.reset()  # nothing happens when it was closed
 
-    def _guard(self, inner: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
-        async def guarded(raw: Any) -> None:
-            peer = raw.muxed_conn.peer_id.to_base58()
-            self._inbound[peer] += 1
-            try:
-                if self._inbound[peer] > INBOUND_PER_PEER:
-                    raise Malformed(f"{peer} opened more than {INBOUND_PER_PEER} streams")
-                await inner(raw)
-            except Exception as error:
-                log.debug("a stream from %s ended: %s %s", peer, type(error).__name__, error)
-                await _reset_quietly(raw)
-            finally:
-                self._inbound[peer] -= 1
-                if not self._inbound[peer]:
-                    del self._inbound[peer]
-
-        return guarded
-
 
 class _PendingOpen:
     """What a waiting `open` and its negotiating task share."""
@@ -341,25 +317,6 @@ class _PendingOpen:
         self.stream: Stream | None = None
         self.problem = ""
         self.abandoned = False
-
-
-def _new_raw_host(seed: bytes) -> Any:
-    keys = create_new_key_pair(seed)
-    noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
-    config = ConnectionConfig(min_connections=0, low_watermark=0, max_connections=300, high_watermark=300)
-    host = new_host(
-        key_pair=keys,
-        sec_opt={NOISE: noise},
-        muxer_opt={YAMUX: Yamux},
-        connection_config=config,
-        disable_identify_address_discovery=True,
-    )
-    network = host.get_network()
-    network.retry_config = RetryConfig(max_retries=0)
-    network.auto_connector.maybe_connect = trio.lowlevel.checkpoint  # whom to dial is decided here
-    # Its accounting loses slots on abrupt disconnects until nothing can be opened: our limits replace it.
-    network.set_resource_manager(None)
-    return host
 
 
 def _bootstrap_address(addr: str) -> str:
@@ -372,36 +329,3 @@ def _bootstrap_address(addr: str) -> str:
             "copy the address that `p2pml status` shows on the other node",
         ) from error
     return addr.strip()
-
-
-def to_raw_peer(peer: str) -> Any:
-    """libp2p's form of a peer id. Raises ValueError when `peer` is not base58 text of one."""
-    if not isinstance(peer, str) or len(peer) > 128:
-        raise ValueError("a peer id is a short text")
-    try:
-        target = ID.from_base58(peer)
-        if target.to_base58() != peer or not 34 <= len(target.to_bytes()) <= 64:
-            raise ValueError(peer)
-    except Exception as error:
-        raise ValueError(f"{peer!r} is not a peer id") from error
-    return target
-
-
-def is_peer_id(value: Any) -> bool:
-    """Whether `value` is the base58 text of a peer id."""
-    try:
-        to_raw_peer(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _alive(conns: Sequence[Any]) -> bool:
-    return any(not conn.is_closed and not conn.muxed_conn.event_shutting_down.is_set() for conn in conns)
-
-
-async def _reset_quietly(raw: Any) -> None:
-    try:
-        await uninterrupted(raw, partial(raw.reset), 10.0)
-    except Exception as error:
-        log.debug("a reset failed: %s", error)

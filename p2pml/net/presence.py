@@ -22,7 +22,8 @@ import trio
 from p2pml.net import wire
 from p2pml.net.errors import Malformed, RemoteError
 from p2pml.net.gossip import Gossip, Verdict
-from p2pml.net.host import Host, is_peer_id
+from p2pml.net.host import Host
+from p2pml.net.raw_host import is_peer_id
 
 log = logging.getLogger(__name__)
 

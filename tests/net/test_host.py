@@ -12,7 +12,7 @@ import trio
 
 from p2pml.errors import UserError
 from p2pml.net.errors import Malformed, RemoteError, TimedOut, Unreachable
-from p2pml.net.host import Host
+from p2pml.net.host import STREAMS_PER_PEER, Host
 from p2pml.net.keepalive import KeepAlive, ping
 from p2pml.net.streams import Stream
 
@@ -236,3 +236,21 @@ async def test_cancelled_reads_and_writes_leave_the_connection_whole() -> None:
                 await a.request(b.peer_id, ECHO, wait)
         assert await a.request(b.peer_id, ECHO, "still here", 10) == [a.peer_id, "still here"]
         assert len(a.raw.get_network().get_connections()) == 1
+
+
+@pytest.mark.slow
+async def test_one_peer_cannot_hold_more_streams_than_its_share() -> None:
+    async def silent(stream: Stream) -> None:
+        await stream.read_some()
+
+    async with hosts(2) as (a, b):
+        b.handle("/test/hold/1.0.0", silent)
+        b.serve(ECHO, echo)
+        await a.connect(b.addrs()[0])
+        held = [await a.open(b.peer_id, "/test/hold/1.0.0") for _ in range(STREAMS_PER_PEER)]
+        with pytest.raises(TimedOut):
+            await a.open(b.peer_id, "/test/hold/1.0.0", 0.5)
+        await held.pop().close()
+        assert await a.request(b.peer_id, ECHO, 1) == [a.peer_id, 1]
+        for stream in held:
+            await stream.reset()

@@ -1,0 +1,113 @@
+"""The libp2p host underneath: one Ed25519 identity, TCP with noise and yamux, nothing else.
+
+Security: the only security protocol offered is noise (plaintext would let anyone claim any identity), the
+only muxer is yamux. The one place that all streams pass is guarded: libp2p would otherwise let an exception
+in any handler, its own included, end the whole host.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import trio
+from libp2p import new_host
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.peer.id import ID
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.stream_muxer.yamux.yamux import Yamux
+
+from p2pml.net.cancelsafe import uninterrupted
+from p2pml.net.errors import Malformed
+
+log = logging.getLogger(__name__)
+logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs what peers do as errors of this process
+
+INBOUND_PER_PEER = 192
+"""Streams that one peer may hold open to us; more are reset."""
+_RESET_S = 10.0
+
+StreamHandler = Callable[[Any], Awaitable[None]]
+
+
+def new_raw_host(seed: bytes) -> Any:
+    """A libp2p `BasicHost` for a 32-byte Ed25519 seed, not yet listening."""
+    keys = create_new_key_pair(seed)
+    noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
+    config = ConnectionConfig(min_connections=0, low_watermark=0, max_connections=300, high_watermark=300)
+    host = new_host(
+        key_pair=keys,
+        sec_opt={NOISE: noise},
+        muxer_opt={YAMUX: Yamux},
+        connection_config=config,
+        disable_identify_address_discovery=True,
+    )
+    network = host.get_network()
+    network.retry_config = RetryConfig(max_retries=0)
+    network.auto_connector.maybe_connect = trio.lowlevel.checkpoint  # whom to dial is decided by `Host`
+    # Its accounting loses slots on abrupt disconnects until nothing can be opened: our limits replace it.
+    network.set_resource_manager(None)
+    network.set_stream_handler(guarded(host._swarm_stream_handler))
+    return host
+
+
+def guarded(inner: StreamHandler) -> StreamHandler:
+    """A handler of all streams that never raises and bounds the streams of each peer."""
+    open_now: Counter[str] = Counter()
+
+    async def handler(raw: Any) -> None:
+        peer = raw.muxed_conn.peer_id.to_base58()
+        open_now[peer] += 1
+        try:
+            if open_now[peer] > INBOUND_PER_PEER:
+                raise Malformed(f"{peer} opened more than {INBOUND_PER_PEER} streams")
+            await inner(raw)
+        except Exception as error:
+            log.debug("a stream from %s ended: %s %s", peer, type(error).__name__, error)
+            await _reset_quietly(raw)
+        finally:
+            open_now[peer] -= 1
+            if not open_now[peer]:
+                del open_now[peer]
+
+    return handler
+
+
+def to_raw_peer(peer: str) -> Any:
+    """libp2p's form of a peer id. Raises ValueError when `peer` is not base58 text of one."""
+    if not isinstance(peer, str) or len(peer) > 128:
+        raise ValueError("a peer id is a short text")
+    try:
+        target = ID.from_base58(peer)
+        if target.to_base58() != peer or not 34 <= len(target.to_bytes()) <= 64:
+            raise ValueError(peer)
+    except Exception as error:
+        raise ValueError(f"{peer!r} is not a peer id") from error
+    return target
+
+
+def is_peer_id(value: Any) -> bool:
+    """Whether `value` is the base58 text of a peer id."""
+    try:
+        to_raw_peer(value)
+    except ValueError:
+        return False
+    return True
+
+
+def alive(conns: Iterable[Any]) -> bool:
+    """Whether any of a peer's connections still carries streams."""
+    return any(not conn.is_closed and not conn.muxed_conn.event_shutting_down.is_set() for conn in conns)
+
+
+async def _reset_quietly(raw: Any) -> None:
+    try:
+        await uninterrupted(raw, raw.reset, _RESET_S)
+    except Exception as error:
+        log.debug("a reset failed: %s", error)
