@@ -151,7 +151,7 @@ class Config:
         api_port: the port of the read-only HTTP API on 127.0.0.1; 0 lets the system choose one.
         bootstrap: multiaddresses (with `/p2p/<peer id>`) of nodes to connect to at start.
         trainer: whether this node offers to train for other nodes' jobs.
-        worker_threads: threads of the training process, at least 1.
+        worker_threads: threads of the training process; 0 for a node without one.
     """
 
     name: str = ""
@@ -210,7 +210,7 @@ class Config:
             "api_port": "read-only HTTP API on 127.0.0.1 (0: any free one)",
             "bootstrap": "addresses of nodes to connect to: /ip4/…/tcp/…/p2p/…",
             "trainer": "offer to train for other nodes' jobs",
-            "worker_threads": "threads of the training process",
+            "worker_threads": "threads of the training process (0: no training on this node)",
         }
         lines = []
         for key, value in asdict(self).items():
@@ -238,8 +238,10 @@ class Config:
         for key in ("port", "api_port"):
             if not 0 <= getattr(self, key) <= 65535:
                 raise _bad(f"{source}: {key} is {getattr(self, key)}", "choose a port from 0 to 65535")
-        if not 1 <= self.worker_threads <= 1024:
-            raise _bad(f"{source}: worker_threads is {self.worker_threads}", "choose 1 or more")
+        if not 0 <= self.worker_threads <= 1024:
+            raise _bad(
+                f"{source}: worker_threads is {self.worker_threads}", "choose 1 or more, or 0 for none"
+            )
         if len(self.name) > 32 or not self.name.isprintable():
             raise _bad(
                 f"{source}: name {self.name!r} is too long or not printable", "use up to 32 characters"

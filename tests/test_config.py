@@ -31,7 +31,7 @@ def test_an_unknown_key_names_its_line_and_the_nearest_key() -> None:
         ("port = 70000", "port is 70000"),
         ("port = true", "must be a whole number"),
         ('port = "9470"', "must be a whole number"),
-        ("worker_threads = 0", "worker_threads is 0"),
+        ("worker_threads = -1", "worker_threads is -1"),
         ("bootstrap = [1]", "list of strings"),
         ('bootstrap = ["127.0.0.1:9470"]', "not a full multiaddress"),
         ('name = "' + "x" * 33 + '"', "too long"),

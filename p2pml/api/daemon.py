@@ -18,6 +18,7 @@ from p2pml.config import Config, Home
 from p2pml.errors import UserError
 from p2pml.node.lock import exclusive
 from p2pml.node.node import Node, run_node
+from p2pml.node.node_api import NodeApi
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -55,8 +56,9 @@ async def _main(home: Home, config: Config, stop_with_stdin: bool) -> None:
             if stop_with_stdin:
                 nursery.start_soon(_stop_on_eof, nursery.cancel_scope)
             node: Node = await nursery.start(run_node, home, config)
-            await nursery.start(serve, create_app(node, full=False), tcp)
-            await nursery.start(serve, create_app(node, full=True), unix)
+            api = NodeApi(node)
+            await nursery.start(serve, create_app(api, full=False), tcp)
+            await nursery.start(serve, create_app(api, full=True), unix)
             logger.info("API on http://127.0.0.1:%d and %s", tcp.getsockname()[1], home.api_socket)
             await node.shutdown_requested.wait()
             logger.info("stopping: asked through the API")

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import trio
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
+from starlette.types import Send
 
 from p2pml.api.facade import NodeFacade
 from p2pml.node.views import EventView
@@ -33,14 +35,28 @@ def router(node: NodeFacade) -> APIRouter:
         start = node.last_event_id if after is None else after
         if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit():
             start = int(last_event_id)
-        return StreamingResponse(
-            stream(node, start, job), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-        )
+        return EventResponse(stream(node, start, job))
 
     return routes
 
 
-async def stream(node: NodeFacade, after: int, job: str | None = None) -> AsyncIterator[str]:
+class EventResponse(StreamingResponse):
+    """An event stream whose generator is closed with its connection; Starlette leaves that to the
+    collector.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, frames: AsyncGenerator[str, None]) -> None:
+        super().__init__(frames, headers={"Cache-Control": "no-store"})
+        self._frames = frames
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self._frames):
+            await super().stream_response(send)
+
+
+async def stream(node: NodeFacade, after: int, job: str | None = None) -> AsyncGenerator[str, None]:
     """Frames of events with ids greater than `after`, for ever; only those of one job when it is given.
 
     A reader that asks for an id which this node never gave (it was restarted) gets everything that is kept.

@@ -137,8 +137,9 @@ def _describe(answer: dict[str, Any]) -> str:
             ("state", state + (", private" if answer["private"] else "")),
             ("peers", answer["peers"]),
             ("rates", f"{size(answer['rate_down'])}/s down, {size(answer['rate_up'])}/s up"),
-            ("files in", answer["folder"]),
+            ("files in", answer["folder"] + (" (your own)" if answer["in_place"] else "")),
             ("torrent", answer["torrent_file"]),
+            *([("problem", answer["problem"])] if answer["problem"] else []),
         ]
     )
     files = [(item["index"], size(item["size"]), item["path"]) for item in answer["files"]]
@@ -181,6 +182,8 @@ def _wait_complete(node: NodeClient, answer: dict[str, Any]) -> dict[str, Any]:
             if answer["complete"]:
                 return answer
             time.sleep(POLL_S)
+            if answer["problem"]:
+                raise UserError(answer["problem"], "`p2pml data get` again goes on where it stopped")
             answer = node.get(f"/datasets/{infohash}")
 
 
@@ -243,7 +246,6 @@ def _hashing_progress(home: Home, label: str) -> Iterator[None]:
 
 
 def _copy_out(answer: dict[str, Any], wanted: list[int] | None, to: Path) -> None:
-    folder = Path(answer["folder"])
     for item in answer["files"]:
         if wanted is not None and item["index"] not in wanted:
             continue
@@ -252,7 +254,7 @@ def _copy_out(answer: dict[str, Any], wanted: list[int] | None, to: Path) -> Non
             raise UserError(f"the data set names a file outside its folder: {item['path']!r}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / item["path"], target)
+            shutil.copyfile(item["location"], target)
         except OSError as error:
             raise UserError(
                 f"{target} cannot be written: {error.strerror or error}", "choose another --to"

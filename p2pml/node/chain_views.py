@@ -124,12 +124,6 @@ def supply_view(state: State) -> views.SupplyView:
     )
 
 
-def rating_of(state: State, public: bytes) -> int:
-    """An account's rating; 0 for who is no validator."""
-    entry = state.weights.get(public)
-    return 0 if entry is None else entry.rating
-
-
 def _receipts(receipts: Sequence[SettledReceipt]) -> list[dict[str, Any]]:
     commitments = [settled.receipt.commitment for settled in receipts]
     return [

@@ -30,7 +30,10 @@ class HeadView:
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """`worker`: starting, ready or off (then `worker_reason` says why). `slot` is the slot of this moment."""
+    """`worker`: starting, ready, busy, or off (then `worker_reason` says why).
+
+    `slot` is the slot of this moment; `behind` counts the blocks that the best peer is ahead.
+    """
 
     version: str
     name: str
@@ -44,6 +47,7 @@ class StatusView:
     head: HeadView
     slot: int
     slot_ms: int
+    behind: int
     peers: int
     trainer: bool
     worker: str
@@ -91,6 +95,7 @@ class AccountView:
     nonce: int
     next_nonce: int
     rating: int
+    proposed: int
     transactions: list[TransactionView] = field(default_factory=list)
 
 
@@ -155,22 +160,28 @@ class SubmittedView:
 
 @dataclass(frozen=True, slots=True)
 class FileView:
+    """`path` is its name in the data set, `location` where it is on this machine."""
+
     index: int
     path: str
     size: int
+    complete: bool
+    location: str
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetView:
     """`have` of `pieces` are on disk and verified, `wanted` is how many this node asks for.
 
-    `sources` are bytes received by peer id; `rate_down` and `rate_up` are bytes per second.
+    `sources` and `sent` are verified bytes received and sent by peer id; `rate_down` and `rate_up` are bytes
+    per second. `in_place`: seeded from the user's own files. `problem` is empty when all is well.
     """
 
     infohash: str
     name: str
     size: int
     private: bool
+    in_place: bool
     complete: bool
     have: int
     pieces: int
@@ -179,9 +190,11 @@ class DatasetView:
     rate_down: float
     rate_up: float
     sources: dict[str, int]
+    sent: dict[str, int]
     files: list[FileView]
     folder: str
     torrent_file: str
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

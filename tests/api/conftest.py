@@ -28,7 +28,7 @@ class FakeNode:
         head = views.HeadView(id="ab" * 32, height=3, slot=5)
         return views.StatusView(
             version="0", name="fake", pid=1, uptime_s=1.0, peer_id="12D3", addresses=[], account=ADDRESS,
-            network="test", chain_id="cd" * 32, head=head, slot=6, slot_ms=2000, peers=2, trainer=True,
+            network="test", chain_id="cd" * 32, head=head, slot=6, slot_ms=2000, behind=0, peers=2, trainer=True,
             worker="starting", worker_reason="", balance=5, rating=10, datasets=0, jobs_running=0,
         )  # fmt: skip
 
@@ -41,7 +41,7 @@ class FakeNode:
     async def account(self, address: str) -> views.AccountView:
         if address != ADDRESS:
             raise UserError(f"{address!r} is not an address", "copy it again", ExitCode.USAGE)
-        return views.AccountView(ADDRESS, 5, 0, 1, 10, [self._transaction()])
+        return views.AccountView(ADDRESS, 5, 0, 1, 10, 7, [self._transaction()])
 
     async def transaction(self, tx_id: str) -> views.TransactionView:
         if tx_id != "11" * 32:
@@ -113,8 +113,8 @@ class FakeNode:
 
     def _dataset(self) -> views.DatasetView:
         return views.DatasetView(
-            infohash="ef" * 20, name="d", size=1, private=False, complete=True, have=1, pieces=1, wanted=1,
-            peers=0, rate_down=0.0, rate_up=0.0, sources={}, files=[], folder="/", torrent_file="/d.torrent",
+            infohash="ef" * 20, name="d", size=1, private=False, in_place=True, complete=True, have=1, pieces=1, wanted=1,
+            peers=0, rate_down=0.0, rate_up=0.0, sources={}, sent={}, files=[], folder="/", torrent_file="/d.torrent",
         )  # fmt: skip
 
 

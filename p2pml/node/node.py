@@ -1,0 +1,213 @@
+"""The composition root: every part of a node, made and wired in one place and run in one nursery."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from chain import vrf
+from chain.crypto import Keypair
+from chain.genesis import Genesis
+from chain.producer import ProposerKeys
+from p2pml.config import Config, Home
+from p2pml.errors import ExitCode, UserError
+from p2pml.identity import NodeKeys
+from p2pml.net.gossip import Gossip
+from p2pml.net.host import Host
+from p2pml.net.presence import Facts, Presence
+from p2pml.node.chain_service import ChainService
+from p2pml.node.claims import Claims
+from p2pml.node.data_service import DataService
+from p2pml.node.events import Events
+from p2pml.node.genesis_file import read_genesis
+from p2pml.node.job_files import JobFiles
+from p2pml.node.job_service import JobService
+from p2pml.node.no_worker import NoWorker, reason_for_no_worker
+from p2pml.node.participant import Participant
+from p2pml.node.ports import NodeParts, Trainer
+from p2pml.node.tx_sender import TxSender
+from p2pml.storage.chain_db import ChainDb
+from p2pml.worker.process import WorkerSupervisor
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+"""How often the facts that others hear of this node are compared with what they heard last."""
+
+
+def unix_ms() -> int:
+    """This machine's clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Node:
+    """The parts of one node.
+
+    Args:
+        home: made already, with a genesis file.
+        config: what config.toml and the command line say.
+
+    Raises:
+        UserError: a damaged key, genesis or chain database, a bad bootstrap address.
+    """
+
+    def __init__(self, home: Home, config: Config) -> None:
+        self.home, self.config = home, config
+        self.started = time.monotonic()
+        self.events = Events()
+        self.shutdown_requested = trio.Event()
+        self.genesis = _load_genesis(home)
+        keys = NodeKeys.load_or_create(home)
+        self.keypair = Keypair.from_seed(keys.validator)
+        self._vrf_public = vrf.public_key(keys.vrf)
+        self.host = Host(keys.node, config.listen, config.port, config.bootstrap)
+        self.gossip = Gossip(self.host, self.genesis.chain_id)
+        self.presence = Presence(self.host, self.gossip, self.facts)
+        self.db = ChainDb(home.chain_db, self.genesis.chain_id)
+        self.chain = ChainService(
+            self.genesis,
+            self.db,
+            ProposerKeys.from_seeds(keys.validator, keys.vrf),
+            self.host,
+            self.gossip,
+            self.presence,
+            self.events,
+            unix_ms,
+        )
+        self.data = DataService(home, self.host, self.gossip, self.presence, self.events)
+        self.worker = _make_worker(config, home.logs / "worker.log")
+        self._sender = TxSender(self.chain, self.keypair)
+        parts = NodeParts(
+            host=self.host,
+            chain=self.chain,
+            data=JobFiles(self.data),
+            worker=self.worker,
+            trainers=self.trainers,
+            events=self.events,
+            keys=self.keypair,
+            folder=home.jobs,
+            name_of=self.name_of,
+        )
+        claims = Claims(self.chain, self._sender, home.root / "receipts", self.events)
+        self.participant = Participant(parts, claims, willing=config.trainer)
+        self.jobs = JobService(parts, self._sender)
+
+    @property
+    def account(self) -> bytes:
+        """The validator's account, 32 bytes."""
+        return self.keypair.public
+
+    def worker_state(self) -> tuple[str, str]:
+        """`starting`, `ready`, `busy` or `off`, and for `off` the reason."""
+        state, _, reason = self.worker.status.partition(": ")
+        return ("off", reason) if state == "unavailable" else (state, "")
+
+    def facts(self) -> Facts:
+        """What this node tells others about itself now."""
+        able = self.worker_state()[0] in ("ready", "busy")
+        return Facts(
+            account=self.account,
+            trainer=self.config.trainer and able,
+            busy=self.participant.busy,
+            rating=self.chain.rating(self.account),
+            height=self.chain.head().height,
+            name=self.config.name,
+            vrf=self._vrf_public,
+        )
+
+    def trainers(self) -> Sequence[Trainer]:
+        """The connected nodes that offer to train; ratings are the chain's, not what they say."""
+        return [
+            Trainer(peer.peer_id, peer.name, self.chain.rating(peer.account), peer.busy)
+            for peer in self.presence.trainers()
+        ]
+
+    def name_of(self, peer_id: str) -> str:
+        """What people call a peer; empty when unknown."""
+        peer = self.presence.get(peer_id)
+        return "" if peer is None else peer.name
+
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run every part until cancelled; started once the node follows the chain and takes requests."""
+        try:
+            async with trio.open_nursery() as nursery:
+                network: trio.CancelScope = await nursery.start(self._run_network)
+                try:
+                    async with trio.open_nursery() as services:
+                        await self._start_services(services)
+                        logger.info("node %s is on %s", self.host.peer_id, ", ".join(self.host.addrs()))
+                        task_status.started()
+                finally:
+                    network.cancel()
+        finally:
+            self.db.close()
+
+    async def _run_network(
+        self, *, task_status: TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Host, gossip and presence, which outlive the services: a job that ends says goodbye over them."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.host.run)
+            await nursery.start(self.gossip.run)
+            await nursery.start(self.presence.run)
+            nursery.cancel_scope.shield = True
+            task_status.started(nursery.cancel_scope)
+
+    async def _start_services(self, nursery: trio.Nursery) -> None:
+        await nursery.start(self.chain.run)
+        await nursery.start(self.data.run)
+        await nursery.start(self.participant.run)
+        await nursery.start(self.jobs.run)
+        if isinstance(self.worker, WorkerSupervisor):
+            await nursery.start(self.worker.run)
+        else:
+            logger.warning("no training on this node: %s", self.worker_state()[1])
+        nursery.start_soon(self._tell_changes)
+
+    async def _tell_changes(self) -> None:
+        """Announce at once when this node becomes able to train, or busy, rather than at the next turn."""
+        told = self.facts()
+        while True:
+            await trio.sleep(LOOK_S)
+            now = self.facts()
+            if (now.trainer, now.busy) != (told.trainer, told.busy):
+                self.presence.announce()
+                self.events.emit("node.worker", state=self.worker_state()[0], busy=now.busy)
+            told = now
+
+
+async def run_node(
+    home: Home, config: Config, *, task_status: TaskStatus[Node] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Make and run a node until cancelled; started with the node once it is up.
+
+    Raises:
+        UserError: see `Node`; a port in use.
+    """
+    node = Node(home, config)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        task_status.started(node)
+
+
+def _load_genesis(home: Home) -> Genesis:
+    if not home.genesis_file.exists():
+        raise UserError(
+            f"the home {home.root} belongs to no network yet: it has no genesis.json",
+            "join one with `p2pml daemon --genesis FILE`, or found one with `p2pml genesis create`",
+            ExitCode.BAD_CONFIG,
+        )
+    return read_genesis(home.genesis_file)
+
+
+def _make_worker(config: Config, log_file: Path) -> WorkerSupervisor | NoWorker:
+    reason = reason_for_no_worker(config)
+    return NoWorker(reason) if reason else WorkerSupervisor(log_file, config.worker_threads)

@@ -1,0 +1,243 @@
+"""A node's answers to its HTTP API: `p2pml.api.facade.NodeFacade` over the parts of a `Node`."""
+
+from __future__ import annotations
+
+import os
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from chain import address
+from chain.errors import ChainError
+from chain.transactions import Tx
+from p2pml.errors import ExitCode, UserError
+from p2pml.node import chain_views, views
+from p2pml.node.dataset_info import DatasetInfo
+from p2pml.node.job_service import UnknownJob
+from p2pml.node.node import Node
+
+HISTORY = 100
+
+
+class NodeApi:
+    """See `p2pml.api.facade.NodeFacade` for what each method promises."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    # -- this node -------------------------------------------------------------------------------------
+
+    def status(self) -> views.StatusView:
+        node, head = self._node, self._node.chain.head()
+        state, reason = node.worker_state()
+        return views.StatusView(
+            version=version("p2pml"),
+            name=node.config.name,
+            pid=os.getpid(),
+            uptime_s=round(time.monotonic() - node.started, 1),
+            peer_id=node.host.peer_id,
+            addresses=node.host.addrs(),
+            account=address.encode(node.account),
+            network=node.genesis.chain_name,
+            chain_id=node.genesis.chain_id.hex(),
+            head=views.HeadView(head.id.hex(), head.height, head.slot),
+            slot=node.chain.slot_now(),
+            slot_ms=node.genesis.params.slot_ms,
+            behind=node.chain.behind,
+            peers=len(node.host.connected()),
+            trainer=node.config.trainer,
+            worker=state,
+            worker_reason=reason,
+            balance=node.chain.balance(node.account),
+            rating=node.chain.rating(node.account),
+            datasets=len(node.data.list()),
+            jobs_running=node.jobs.running,
+        )
+
+    def not_ready_reason(self) -> str:
+        chain = self._node.chain
+        if chain.behind > 1:
+            return f"the chain is {chain.behind} blocks behind its peers"
+        return ""
+
+    def peers(self) -> list[views.PeerView]:
+        host, chain = self._node.host, self._node.chain
+        return [
+            views.PeerView(
+                peer_id=peer.peer_id,
+                name=peer.name,
+                account=address.encode(peer.account),
+                rating=chain.rating(peer.account),
+                trainer=peer.trainer,
+                busy=peer.busy,
+                height=peer.facts.height,
+                connected=host.is_connected(peer.peer_id),
+                addresses=list(peer.addrs),
+            )
+            for peer in self._node.presence.peers()
+        ]
+
+    def request_shutdown(self) -> None:
+        self._node.shutdown_requested.set()
+
+    # -- the chain -------------------------------------------------------------------------------------
+
+    async def account(self, text: str) -> views.AccountView:
+        try:
+            public = address.decode(text)
+        except ValueError as error:
+            raise UserError(
+                f"{text!r} is not an address: {error}", "copy it again", ExitCode.USAGE
+            ) from error
+        chain = self._node.chain
+        included = await chain.account_history(public, HISTORY)
+        entry = chain.account(public)
+        found = [
+            chain_views.transaction_view(item.tx, item.height, chain.chain.canonical_id(item.height))
+            for item in sorted(included, key=lambda item: (item.height, item.position))
+        ]
+        return views.AccountView(
+            address=text,
+            balance=entry.balance,
+            nonce=entry.nonce,
+            next_nonce=chain.next_nonce(public),
+            rating=chain.rating(public),
+            proposed=await chain.proposed(public),
+            transactions=found,
+        )
+
+    async def transaction(self, tx_id: str) -> views.TransactionView:
+        chain, wanted = self._node.chain, _hash(tx_id, "transaction")
+        included = await chain.tx(wanted)
+        if included is not None:
+            block_id = chain.chain.canonical_id(included.height)
+            return chain_views.transaction_view(included.tx, included.height, block_id)
+        waiting = chain.waiting_tx(wanted)
+        if waiting is None:
+            raise views.NotFound(f"there is no transaction {tx_id} in a block or waiting for one")
+        return chain_views.transaction_view(waiting)
+
+    async def blocks(self, first: int | None, count: int) -> list[views.BlockView]:
+        chain = self._node.chain
+        start = chain.head().height - count + 1 if first is None else first
+        found = await chain.blocks(max(start, 1), count)
+        return [chain_views.block_view(block, self._node.genesis) for block in found]
+
+    async def block(self, id_or_height: str) -> views.BlockView:
+        if id_or_height.isascii() and id_or_height.isdigit() and len(id_or_height) < 16:
+            found = await self._node.chain.block(int(id_or_height))
+        else:
+            found = await self._node.chain.block(_hash(id_or_height, "block"))
+        if found is None:
+            raise views.NotFound(f"there is no block {id_or_height}", "`p2pml chain head` names the newest")
+        return chain_views.block_view(found, self._node.genesis)
+
+    def validators(self) -> list[views.ValidatorView]:
+        return chain_views.validator_views(self._node.chain.state())
+
+    def supply(self) -> views.SupplyView:
+        return chain_views.supply_view(self._node.chain.state())
+
+    async def submit(self, encoded: bytes) -> views.SubmittedView:
+        try:
+            tx = Tx.decode(encoded, self._node.genesis.params.max_tx_bytes)
+            await self._node.chain.submit_tx(tx)
+        except ChainError as error:
+            raise UserError(f"the transaction is refused: {error}", "correct it and sign it again") from error
+        return views.SubmittedView(tx.id.hex())
+
+    # -- data ------------------------------------------------------------------------------------------
+
+    def datasets(self) -> list[views.DatasetView]:
+        return [dataset_view(item) for item in self._node.data.list()]
+
+    def dataset(self, name_or_hash: str) -> views.DatasetView:
+        return dataset_view(self._node.data.info(name_or_hash))
+
+    async def seed(
+        self, path: Path, name: str | None, private: bool, allowed: tuple[str, ...]
+    ) -> views.DatasetView:
+        found = await self._node.data.seed(path, name, private, allowed or None)
+        return dataset_view(found)
+
+    async def get(
+        self, name_or_hash: str, metainfo: bytes | None, wanted: tuple[int, ...] | None
+    ) -> views.DatasetView:
+        files = None if wanted is None else frozenset(wanted)
+        if metainfo is not None:
+            return dataset_view(await self._node.data.add(metainfo, files))
+        return dataset_view(await self._node.data.begin(name_or_hash, files))
+
+    # -- jobs ------------------------------------------------------------------------------------------
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return self._node.jobs.list()
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        try:
+            return self._node.jobs.show(job_id)
+        except UnknownJob as error:
+            raise views.NotFound(error.cause, error.fix) from error
+
+    async def start_job(self, spec: str, base_dir: Path, origin: str) -> views.StartedJobView:
+        after = self._node.events.last_id
+        return views.StartedJobView(await self._node.jobs.start(spec, base_dir, origin), after)
+
+    async def stop_job(self, job_id: str) -> None:
+        try:
+            self._node.jobs.stop(job_id)
+        except UnknownJob as error:
+            raise views.NotFound(error.cause, error.fix) from error
+
+    # -- events ----------------------------------------------------------------------------------------
+
+    def events_since(self, after: int) -> list[views.EventView]:
+        found = self._node.events.since(after)
+        return [views.EventView(event.id, event.kind, event.data) for event in found]
+
+    @property
+    def last_event_id(self) -> int:
+        return self._node.events.last_id
+
+    async def wait_for_events(self, after: int) -> None:
+        await self._node.events.wait(after)
+
+
+def dataset_view(info: DatasetInfo) -> views.DatasetView:
+    """A dataset as the API tells it."""
+    return views.DatasetView(
+        infohash=info.hex,
+        name=info.name,
+        size=info.size,
+        private=info.private,
+        in_place=info.in_place,
+        complete=info.complete,
+        have=info.have,
+        pieces=info.pieces,
+        wanted=info.wanted,
+        peers=info.peers,
+        rate_down=info.rate_down,
+        rate_up=info.rate_up,
+        sources=dict(info.received),
+        sent=dict(info.sent),
+        files=[
+            views.FileView(file.index, file.path, file.size, file.complete, str(file.location))
+            for file in info.files
+        ],
+        folder=str(info.folder),
+        torrent_file=str(info.torrent_file),
+        problem=info.problem,
+    )
+
+
+def _hash(text: str, what: str) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != 32 or len(text) != 64:
+        raise UserError(
+            f"{text!r} is not a {what}'s id", "give all of its 64 hexadecimal digits", ExitCode.USAGE
+        )
+    return value
