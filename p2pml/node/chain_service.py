@@ -32,15 +32,13 @@ from p2pml.net.sync import SyncPump
 from p2pml.node.chain_reads import ChainReads
 from p2pml.node.events import Events
 from p2pml.node.outbox import RECORDS, TXS, Outbox
-from p2pml.node.proposing import Proposer
+from p2pml.node.proposing import Patience, Proposer
 from p2pml.storage.chain_db import ChainDb
 
 log = logging.getLogger(__name__)
 
 BLOCKS = "blocks"
 KEEP_BLOCKS = 256
-MAX_BEHIND = 1
-"""Blocks that a peer may be ahead of us while we still propose: further behind, it would only make a fork."""
 _INBOX = 1024
 _MAX_EARLY = 64
 _REPLAY_STEP = 16
@@ -90,6 +88,7 @@ class ChainService(ChainReads):
         self._send, self._inbox = trio.open_memory_channel[_Offer](_INBOX)
         self._early: set[bytes] = set()
         self._outbox = Outbox(self, gossip)
+        self._patience = Patience(genesis.params.slot_ms / 1000)
         self._nursery: trio.Nursery | None = None
 
     # -- running ---------------------------------------------------------------------------------------
@@ -255,9 +254,10 @@ class ChainService(ChainReads):
 
     @property
     def caught_up(self) -> bool:
-        """Whether a block of ours would continue what the others have, as far as anybody says."""
+        """Whether a block of ours would continue what the others have, as far as they can be believed."""
         alone = self._presence is None or not self._presence.peers()
-        return self.behind <= MAX_BEHIND and (alone or self._sync.asked_somebody)
+        held_back = self._patience.holds_back(self.behind, trio.current_time())
+        return not held_back and (alone or self._sync.asked_somebody)
 
     def announce_proposed(self, block: Block) -> None:
         """Tell that a block of our own is on its way."""
@@ -293,10 +293,13 @@ class ChainService(ChainReads):
             log.warning("too many blocks at once: one is left to sync")
 
     async def _import_batch(self, batch: Import) -> str | None:
+        before = self.head().weight
         for block in batch.blocks:
             error = await self.offer(block, batch.peer)
             if error is not None:
                 return error
+        if self.head().weight > before:
+            self._patience.progressed(trio.current_time())
         return None
 
     def _answer(self, request: Request) -> bytes:

@@ -16,6 +16,39 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MAX_BEHIND = 1
+"""Blocks that a peer may be ahead of us while we still propose: its newest one may just be on its way."""
+BELIEVE_SLOTS = 4
+REARM_SLOTS = 64
+
+
+class Patience:
+    """Whether to hold back blocks of our own because peers claim a longer chain.
+
+    Behind, a block would only make a fork. But a claim costs nothing: without real blocks coming in, it is
+    believed for a few slots and then not again for many, or one liar could silence every validator.
+
+    Args:
+        slot_s: seconds of a slot.
+    """
+
+    def __init__(self, slot_s: float) -> None:
+        self._believe, self._rearm = BELIEVE_SLOTS * slot_s, REARM_SLOTS * slot_s
+        self._since = float("-inf")
+        self._progress = float("-inf")
+
+    def progressed(self, now: float) -> None:
+        """Sync brought the head forward."""
+        self._progress = now
+
+    def holds_back(self, behind: int, now: float) -> bool:
+        """Whether to propose nothing now, when the best claim is `behind` blocks ahead of us."""
+        if behind <= MAX_BEHIND:
+            return False
+        if now - self._since > self._rearm:
+            self._since = now
+        return now - max(self._since, self._progress) <= self._believe
+
 
 class Proposer:
     """Watches the slots for one validator.

@@ -16,6 +16,8 @@ from chain.errors import InvalidTransaction
 from chain.genesis import Founder, Genesis
 from chain.params import DEMO, TOKEN
 from chain.producer import ProposerKeys, build_block, ranks_for
+from chain.sync import Blocks, GetStatus, Status, decode_request, encode_response
+from chain.sync_messages import PROTOCOL
 from chain.transactions import JobOpen, Transfer
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
@@ -237,4 +239,35 @@ async def test_a_slot_that_was_sealed_before_is_not_sealed_again(tmp_path: Path)
         await until(lambda: node.service.head().height >= 2, 20)
         blocks = await node.service.blocks(1, 10)
         assert min(genesis.slot_at(block.sealed.timestamp_ms) for block in blocks) >= 5
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_a_late_joiner_syncs_past_peers_that_lie_babble_or_stay_silent(tmp_path: Path) -> None:
+    genesis = genesis_of(1)
+    claim = Status(genesis.chain_id, b"\xee" * 32, 10**6, 2**200)
+
+    async def lie(peer: str, message: object) -> bytes:
+        assert isinstance(message, bytes)
+        wants_head = isinstance(decode_request(message), GetStatus)
+        return encode_response(claim if wants_head else Blocks(()))
+
+    async def babble(peer: str, message: object) -> bytes:
+        return b"\xc1 what?"
+
+    async def stay_silent(peer: str, message: object) -> bytes:
+        await trio.sleep_forever()
+        return b""
+
+    async with trio.open_nursery() as nursery:
+        honest = await start(nursery, 0, genesis, tmp_path, [])
+        addresses = honest.host.addrs()
+        for i, behave in enumerate((lie, babble, stay_silent)):
+            villain = Host(bytes([200 + i]) * 32)
+            await nursery.start(villain.run)
+            villain.serve(PROTOCOL, behave)
+            addresses += villain.addrs()
+        await until(lambda: honest.service.head().height >= 3, 20)
+        late = await start(nursery, 1, genesis, tmp_path, addresses, validator=False)
+        await until(lambda: late.service.head().height >= 3, 40)
         nursery.cancel_scope.cancel()
