@@ -77,7 +77,8 @@ def index_tar(read: Read, size: int) -> tuple[Member, ...]:
             length = 0 if kind in b"123456" else _first(pending.size, everywhere.size, length)
             if kind in (b"0", b"\0", b"7"):
                 name = pending.name or everywhere.name or _name(header)
-                members.append(_member(name, at + RECORD, length, size))
+                if not (kind == b"\0" and name.endswith(b"/")):  # how the oldest format marks a folder
+                    members.append(_member(name, at + RECORD, length, size))
             pending = _Pending()
         at += RECORD + -(-length // RECORD) * RECORD
     else:
