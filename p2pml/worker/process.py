@@ -204,13 +204,18 @@ class WorkerSupervisor:
     async def _on_connection(self, request: WebSocketRequest) -> None:
         session = self._session
         given = dict(request.headers).get(b"authorization", b"")
-        if session is None or not hmac.compare_digest(given, b"Bearer " + session.token.encode()):
-            await request.reject(403)
-            return
+        ours = session is not None and hmac.compare_digest(given, b"Bearer " + session.token.encode())
         try:
+            if session is None or not ours:
+                await request.reject(403)
+                return
             await session.serve(await request.accept())
         except ConnectionClosed:
-            await trio.sleep(2)  # it is most likely ending, and its exit status says more
+            await trio.sleep(2)  # a worker that is ending says more by its exit status
+        except Exception:
+            # Nothing that comes through this socket may end the node.
+            log.exception("a connection to the worker's port failed")
+        if session is not None and ours:
             session.kill("it closed its connection")
 
     def _notify(self) -> None:

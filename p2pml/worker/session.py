@@ -3,6 +3,7 @@ ended."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from p2pml.worker.protocol import (
 )
 
 R = TypeVar("R", bound=Message)
+log = logging.getLogger(__name__)
 
 CANCEL_GRACE = 10.0
 """Seconds that a worker has to stop when its call is cancelled; then it is killed."""
@@ -65,6 +67,13 @@ class _Call:
     progress: Callable[[Progress], None] | None
     done: trio.Event = field(default_factory=trio.Event)
     result: Message | WorkerError | None = None
+
+    def tell(self, progress: Progress) -> None:
+        try:
+            if self.progress is not None:
+                self.progress(progress)
+        except Exception:
+            log.exception("a progress callback failed; its call goes on")
 
     def finish(self, result: Message | WorkerError) -> None:
         self.result = result
@@ -172,8 +181,7 @@ class Session:
         elif self._call is None or call != self._call.id:
             pass  # an answer that crossed with the end of its call
         elif isinstance(message, Progress):
-            if self._call.progress is not None:
-                self._call.progress(message)
+            self._call.tell(message)
         elif isinstance(message, Failed):
             self._call.finish(WorkerError(message.reason, message.traceback, message.refused))
         else:

@@ -101,6 +101,8 @@ async def test_cancelling_the_caller_stops_the_work_and_keeps_the_worker(tmp_pat
             await supervisor.call(request, lambda progress: scope.cancel())
         assert scope.cancelled_caught
         assert supervisor.status == "ready"
+        with pytest.raises(trio.TooSlowError), trio.fail_after(2):  # a broken callback is its owner's problem
+            await supervisor.call(request, lambda progress: progress.no_such_field)  # type: ignore[attr-defined]
         with trio.fail_after(10):
             await supervisor.call(Build(SPEC.to_json(), 1))
         assert (await supervisor.wait_ready()).pid == pid
