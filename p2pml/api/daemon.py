@@ -93,6 +93,7 @@ def _start_logging(home: Home) -> None:
     for handler in handlers:
         handler.setFormatter(style)
     logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
+    logging.getLogger("p2pml.api.http").setLevel(logging.WARNING)  # else a line for each bound socket
     logging.getLogger("p2pml").setLevel(logging.DEBUG if os.environ.get("P2PML_DEBUG") else logging.INFO)
 
 

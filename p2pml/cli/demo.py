@@ -163,10 +163,10 @@ def _share_data(network: LocalNetwork) -> None:
 def _wait_for_workers(network: LocalNetwork) -> None:
     """TensorFlow takes a while to load; meanwhile show that the chain goes on."""
     count, begin = len(network.nodes), time.monotonic()
-    last = ""
+    told, told_at = -1, begin
 
     def ready() -> bool | None:
-        nonlocal last
+        nonlocal told, told_at
         found = [node.get("/status") for node in network.nodes]
         off = next((item for item in found if item["worker"] == "off"), None)
         if off is not None:
@@ -174,9 +174,9 @@ def _wait_for_workers(network: LocalNetwork) -> None:
         warm = sum(item["worker"] != "starting" for item in found)
         heights = ", ".join(str(item["head"]["height"]) for item in found)
         text = f"{warm} of {count} workers ready; chain heights {heights}"
-        if text != last and not is_live():
+        if not is_live() and (warm != told or time.monotonic() - told_at >= 5):
+            told, told_at = warm, time.monotonic()
             say(text)
-        last = text
         update(f"{text} ({time.monotonic() - begin:.0f} s)")
         return True if warm == count else None
 

@@ -141,6 +141,7 @@ class LocalNetwork:
         preset: name of the chain's parameters.
         niceness: what nice(1) adds for every node.
         trainers: which nodes offer to train, by position; all when None.
+        workers: whether the nodes have a training process at all.
         ratings: of the nodes, by position; all equal when None.
     """
 
@@ -152,6 +153,7 @@ class LocalNetwork:
         preset: str = "demo",
         niceness: int = 0,
         trainers: Sequence[bool] | None = None,
+        workers: bool = True,
         ratings: Sequence[int] | None = None,
     ) -> None:
         self.root = root
@@ -166,6 +168,7 @@ class LocalNetwork:
                 "api_port": ports[2 * i + 1],
                 "bootstrap": [node.multiaddr for node in self.nodes[:2]],
                 "trainer": True if trainers is None else trainers[i],
+                "worker_threads": 1 if workers else 0,
             }
             identity = set_up(home, settings)
             self.nodes.append(
