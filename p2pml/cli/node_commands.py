@@ -98,9 +98,13 @@ def set_up(home: Home, given: dict[str, Any], genesis: Path | None = None) -> di
         install_genesis(home, genesis)
     if not home.config_file.exists():
         home.config_file.write_text(config.to_toml(), encoding="utf-8")
+    peer = peer_id(Keypair.from_seed(keys.node).public)
+    settled = Config.load(home)
+    reachable = "127.0.0.1" if settled.listen in ("0.0.0.0", "::") else settled.listen
     return {
         "home": str(home.root),
-        "peer_id": peer_id(Keypair.from_seed(keys.node).public),
+        "peer_id": peer,
+        "address": f"/ip{6 if ':' in reachable else 4}/{reachable}/tcp/{settled.port}/p2p/{peer}",
         "account": address.encode(Keypair.from_seed(keys.validator).public),
     }
 
