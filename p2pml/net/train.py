@@ -35,6 +35,7 @@ MAX_MESSAGE = MAX_METAINFO + 4096
 MAX_CONTENT = 512 << 20
 """Bytes of the largest model or update that is sent, 512 MiB."""
 MAX_CLIENTS = 4096
+MAX_PEERS = 512
 
 _Check = Callable[[Any], bool]
 
@@ -69,6 +70,17 @@ def _wholes(most: int) -> Any:
             isinstance(value, list | tuple)
             and len(value) <= most
             and all(type(item) is int and 0 <= item < MAX_CLIENTS for item in value)
+        )
+
+    return _wire(check)
+
+
+def _names(most: int) -> Any:
+    def check(value: Any) -> bool:
+        return (
+            isinstance(value, list | tuple)
+            and len(value) <= most
+            and all(isinstance(item, str) and len(item) <= 128 for item in value)
         )
 
     return _wire(check)
@@ -122,10 +134,17 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Requester: fetch these clients' shards, in this order; file i of the torrent is client i's."""
+    """Requester: fetch these clients' shards; file i of the torrent is client i's.
+
+    Args:
+        metainfo: of the job's private torrent.
+        clients: in this order.
+        peers: ids of the other participants, who may have what is wanted and may be given it.
+    """
 
     metainfo: bytes = _data(MAX_METAINFO)
     clients: tuple[int, ...] = _wholes(MAX_CLIENTS)
+    peers: tuple[str, ...] = _names(MAX_PEERS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,20 +223,27 @@ class Members:
             channel, self.terms, self.parts.keys, self.shapes, self.spool, self._send.send_nowait, self._shown
         )
         self._sessions[peer] = session
-        with session.scope:
-            try:
-                reason = await self._converse(session)
-            except Refused as error:
-                reason, record.retry_at = f"refused: {error}", trio.current_time() + REFUSED_RETRY_S
-            except RemoteError as error:
-                reason = str(error)
-            self._leave(session, reason)
-        with trio.CancelScope(shield=True):
-            await channel.reset()
+        try:
+            with session.scope:
+                self._leave(session, await self._until_end(session, record))
+        finally:
+            with trio.CancelScope(shield=True):
+                await channel.reset()
+
+    async def _until_end(self, session: PeerSession, record: MemberRecord) -> str:
+        """The whole conversation; returns why it ended."""
+        try:
+            return await self._converse(session)
+        except Refused as error:
+            record.retry_at = trio.current_time() + REFUSED_RETRY_S
+            return f"refused: {error}"
+        except RemoteError as error:
+            return str(error)
 
     async def _converse(self, session: PeerSession) -> str:
         await session.join()
         self.records[session.peer].account = session.account
+        self.parts.data.allow(self.metainfo, [session.peer])
         self._joined.append(session.peer)
         self._changed()
         if self._placed:
@@ -248,10 +255,10 @@ class Members:
         self.placement.update(self._joined)
         for peer in self._joined:
             session, clients = self._sessions[peer], self.placement.held_by(peer)
-            if session.holds is not None and set(clients) <= session.holds:
-                continue
-            self.parts.data.allow(self.metainfo, peer)
-            self.start(session.hold, session, self.metainfo, clients)
+            others = tuple(sorted(other for other in self._joined if other != peer))
+            if session.told != (clients, others):
+                session.told = clients, others
+                self.start(session.hold, session, self.metainfo, clients, others)
 
     def _leave(self, session: PeerSession, reason: str) -> None:
         """Take a session out of the job; its stream ends separately."""

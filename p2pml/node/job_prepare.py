@@ -95,7 +95,7 @@ async def prepare(
     weights = await _first_weights(spec, model, parts)
     await store.save_model(0, weights, b"")
     files = [(store.shard(client).name, store.shard(client)) for client in range(clients)]
-    metainfo = await parts.data.offer(f"{spec.name}-shards", files)
+    metainfo = await parts.data.offer(store.torrent_name, files)
     await trio.to_thread.run_sync(write_atomic, store.metainfo_file, metainfo)
     result = Prepared(infohash, tuple(samples), model.to_json(), tensors.digest(weights), price)
     await store.note("prepared", **result.to_entry())

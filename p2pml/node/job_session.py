@@ -100,7 +100,7 @@ class PeerSession:
         changed: called when what people see of the peer changed.
 
     Attributes:
-        holds: the clients whose shards it was asked to hold; None before.
+        told: which clients' shards it was asked to hold, and with whom to share them; None before.
         scope: cancelled to end the session.
     """
 
@@ -114,7 +114,7 @@ class PeerSession:
     account: bytes = b""
     state: str = "invited"
     ready: bool = False
-    holds: frozenset[int] | None = None
+    told: tuple[tuple[int, ...], tuple[str, ...]] | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     _task: _Assigned | None = None
     _upload: _Upload | None = None
@@ -168,11 +168,11 @@ class PeerSession:
                 case other:
                     raise Malformed(f"{type(other).__name__} is not for a requester")
 
-    async def hold(self, metainfo: bytes, clients: tuple[int, ...]) -> None:
-        """Have the peer fetch these clients' shards."""
-        self.holds = (self.holds or frozenset()) | frozenset(clients)
-        self._show("fetching")
-        await self.channel.send(Hold(metainfo, clients))
+    async def hold(self, metainfo: bytes, clients: tuple[int, ...], peers: tuple[str, ...]) -> None:
+        """Have the peer fetch these clients' shards from us and the other participants."""
+        if not self.ready:
+            self._show("fetching")
+        await self.channel.send(Hold(metainfo, clients, peers))
 
     def expect(self, round_: int, client: int, samples: int, model: GlobalModel) -> None:
         """From now on a commitment for this client is what the peer may send."""

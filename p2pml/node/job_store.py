@@ -81,6 +81,11 @@ class JobStore:
         return self.folder / "updates"
 
     @property
+    def torrent_name(self) -> str:
+        """What the torrent with the shards is called; the job's id makes it the only one of its name."""
+        return self.folder.name
+
+    @property
     def metainfo_file(self) -> Path:
         return self.folder / "shards.torrent"
 

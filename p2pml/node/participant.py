@@ -75,6 +75,8 @@ class Participant:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._claims.run)
+            for metainfo in self._parts.data.leftovers():
+                nursery.start_soon(self._forget, metainfo, KEEP_SHARDS_S)
             task_status.started()
             try:
                 await trio.sleep_forever()
@@ -140,12 +142,11 @@ class Participant:
         return "" if self._running is None else "busy with an earlier conversation about this job"
 
     async def _take_part(self, channel: Channel, terms: JobTerms) -> None:
-        leaving = self._leaving.pop(terms.job, None)
-        if leaving is not None:
-            leaving.cancel()
         running = self._running = _Running(terms.job, trio.CancelScope(), trio.Event())
         self._tell(channel, terms, "joined")
-        conversation = ParticipantJob(channel, terms, self._parts, partial(self._keep, terms))
+        conversation = ParticipantJob(
+            channel, terms, self._parts, partial(self._keep, terms), self._wanted_again
+        )
         reason, over = "replaced by a newer conversation", False
         try:
             with running.scope:
@@ -158,7 +159,7 @@ class Participant:
             self._tell(channel, terms, "left", reason)
             if conversation.metainfo and self._nursery is not None:
                 wait = 0.0 if over else KEEP_SHARDS_S
-                self._nursery.start_soon(self._forget, terms.job, conversation.metainfo, wait)
+                self._nursery.start_soon(self._forget, conversation.metainfo, wait)
 
     async def _keep(self, terms: JobTerms, receipt: Receipt) -> None:
         await self._claims.keep(receipt)
@@ -173,13 +174,18 @@ class Participant:
             earned=commitment.samples * terms.price,
         )
 
-    async def _forget(self, job: bytes, metainfo: bytes, wait: float) -> None:
-        """Delete a job's shards, unless its requester invites again meanwhile."""
+    async def _forget(self, metainfo: bytes, wait: float) -> None:
+        """Delete a job's shards, unless its requester has them held again meanwhile."""
         with trio.CancelScope() as scope:
-            self._leaving[job] = scope
+            self._leaving[metainfo] = scope
             await trio.sleep(wait)
-            del self._leaving[job]
+            del self._leaving[metainfo]
             await self._parts.data.forget(metainfo, delete=True)
+
+    def _wanted_again(self, metainfo: bytes) -> None:
+        leaving = self._leaving.pop(metainfo, None)
+        if leaving is not None:
+            leaving.cancel()
 
     def _tell(self, channel: Channel, terms: JobTerms, state: str, reason: str = "") -> None:
         log.info("job %s of %s: %s %s", terms.name, channel.peer, state, reason)

@@ -63,13 +63,16 @@ class ParticipantJob:
         terms: that were accepted.
         parts: of the node.
         keep: called with each receipt, before anything else happens to it.
+        wanted: called with the metainfo of the torrent that the job's shards are in.
     """
 
     channel: Channel
     terms: JobTerms
     parts: NodeParts
     keep: Callable[[Receipt], Awaitable[None]]
+    wanted: Callable[[bytes], None]
     metainfo: bytes = b""
+    _sources: tuple[str, ...] = ()
     _model: bytes = b""
     _incoming: bytearray | None = None
     _announced: Model | None = None
@@ -78,7 +81,6 @@ class ParticipantJob:
     _current: Task | None = None
     _working: trio.CancelScope | None = None
     _shards: dict[int, Path] = field(default_factory=dict)
-    _fetching: trio.Lock = field(default_factory=trio.Lock)
     _told_at: float = -math.inf
     _newest: Working | None = None
     _news: trio.Event = field(default_factory=trio.Event)
@@ -142,7 +144,8 @@ class ParticipantJob:
     # -- shards ----------------------------------------------------------------------------------------
 
     async def _hold(self, hold: Hold) -> None:
-        self.metainfo = hold.metainfo
+        self.wanted(hold.metainfo)
+        self.metainfo, self._sources = hold.metainfo, (self.channel.peer, *hold.peers)
         try:
             await self._fetch(hold.clients, 0)
         except TaskFailed as error:
@@ -166,7 +169,7 @@ class ParticipantJob:
             self._report(Working(round_, missing[0], "fetch", done, total))
 
         try:
-            paths = await self.parts.data.fetch(self.metainfo, missing, self.channel.peer, progress)
+            paths = await self.parts.data.fetch(self.metainfo, missing, self._sources, progress)
         except (UserError, RemoteError, OSError, ValueError) as error:
             raise TaskFailed(f"the shard of client {missing[0]} cannot be fetched: {error}") from error
         self._shards.update(zip(missing, paths, strict=True))

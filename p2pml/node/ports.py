@@ -64,37 +64,25 @@ class Trainer:
 
 
 class DataPort(Protocol):
-    """The data layer as the jobs use it: see `p2pml.node.job_files`."""
+    """The data layer as `p2pml.node.job_files.JobFiles` offers it to jobs."""
 
-    async def dataset(self, source: str, base_dir: Path) -> tuple[bytes, Path]:
-        """The infohash and local file of a dataset given as a path (it is seeded), a name or an infohash.
+    async def dataset(self, source: str, base_dir: Path) -> tuple[bytes, Path]: ...
 
-        Raises:
-            UserError: there is no such file or nobody has it.
-        """
-        ...
+    async def offer(self, name: str, files: Sequence[tuple[str, Path]]) -> bytes: ...
 
-    async def offer(self, name: str, files: Sequence[tuple[str, Path]]) -> bytes:
-        """Seed files for chosen peers only; returns the torrent's metainfo."""
-        ...
-
-    def allow(self, metainfo: bytes, peer: str) -> None:
-        """Let a peer have the files of `offer`."""
-        ...
+    def allow(self, metainfo: bytes, peers: Sequence[str]) -> None: ...
 
     async def fetch(
-        self, metainfo: bytes, wanted: Sequence[int], source: str, progress: Callable[[int, int], None]
-    ) -> list[Path]:
-        """Fetch these files of a torrent from `source` and other holders; their paths in the same order.
+        self,
+        metainfo: bytes,
+        wanted: Sequence[int],
+        sources: Sequence[str],
+        progress: Callable[[int, int], None],
+    ) -> list[Path]: ...
 
-        Args:
-            progress: told bytes here and bytes wanted, when bytes have come.
-        """
-        ...
+    def leftovers(self) -> list[bytes]: ...
 
-    async def forget(self, metainfo: bytes, delete: bool) -> None:
-        """Stop offering a torrent, and delete its files if asked."""
-        ...
+    async def forget(self, metainfo: bytes, delete: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,7 @@ class Requester:
             files = [(self._store.shard(c).name, self._store.shard(c)) for c in range(len(known.samples))]
             if not all(path.exists() for _, path in files):
                 raise _failed("the job's shards are gone from this node's disk", "start the job again")
-            await self._parts.data.offer(f"{self._spec.name}-shards", files)
+            await self._parts.data.offer(self._store.torrent_name, files)
             return known
         self._view.enter("preparing")
         clients = await client_count(self._spec, self._parts, self._view)

@@ -7,9 +7,6 @@ are each an error that names file, line and what to write instead.
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -27,87 +24,20 @@ from p2pml.errors import ExitCode, UserError
 from p2pml.formats import SpecError, optimizers
 from p2pml.formats.optimizers import Optimizer
 from p2pml.training import models, yaml_lines
+from p2pml.training.spec_values import (
+    TOKEN,
+    Real,
+    Seconds,
+    Whole,
+    checked,
+    choice,
+    not_bool,
+    only,
+    refusal,
+    tokens,
+)
 
-TOKEN = 10**8
-"""Base units per token."""
-
-
-def _choice(works: Iterable[str], later: Iterable[str] = ()) -> BeforeValidator:
-    """Accept one of `works`; tell a value of `later` apart from one that means nothing."""
-    good, future = tuple(works), tuple(later)
-
-    def check(value: object) -> object:
-        if value in good:
-            return value
-        listed = ", ".join(good)
-        if value in future:
-            raise PydanticCustomError(
-                "later", "{value} is not supported by this version; it supports: {listed}",
-                {"value": repr(value), "listed": listed},
-            )  # fmt: skip
-        near = difflib.get_close_matches(str(value), good, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {listed}"
-        raise PydanticCustomError(
-            "choice", "{value} is unknown; {hint}", {"value": repr(value), "hint": hint}
-        )
-
-    return BeforeValidator(check)
-
-
-def _only(value: object, why: str) -> Callable[[Any], Any]:
-    def check(given: Any) -> Any:
-        if given != value:
-            raise PydanticCustomError(
-                "later", "{given} is not supported by this version; only {value} is: {why}",
-                {"given": repr(given), "value": repr(value), "why": why},
-            )  # fmt: skip
-        return given
-
-    return check
-
-
-def _custom(kind: Literal["model", "optimizer"], text: str) -> PydanticCustomError:
-    return PydanticCustomError(kind, "{text}", {"text": text})
-
-
-def _checked(optimizer: Optimizer, known: Mapping[str, frozenset[str]]) -> None:
-    try:
-        optimizer.check(known)
-    except SpecError as error:
-        raise _custom("optimizer", str(error)) from error
-
-
-def _not_bool(value: object) -> object:
-    if isinstance(value, bool):
-        raise PydanticCustomError("number", "must be a number, not true or false")
-    return value
-
-
-def _seconds(value: object) -> object:
-    """`30s`, `2m`, `1h` or a plain number of seconds."""
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", value.strip())):
-        return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}[match[2]]
-    if isinstance(value, str):
-        raise PydanticCustomError(
-            "duration", "{value} is not a duration; write 30s, 2m or 1h", {"value": repr(value)}
-        )
-    return _not_bool(value)
-
-
-def _tokens(value: object) -> object:
-    """An amount of tokens with at most 8 decimals, as whole base units."""
-    try:
-        amount = Decimal(str(_not_bool(value))) * TOKEN
-    except InvalidOperation as error:
-        raise PydanticCustomError("amount", "{value} is not an amount", {"value": repr(value)}) from error
-    if not amount.is_finite() or amount != amount.to_integral_value():
-        raise PydanticCustomError("amount", "{value} has more than 8 decimals", {"value": repr(value)})
-    return int(amount)
-
-
-Whole = Annotated[int, Field(strict=True)]
-Real = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=1, le=86_400, allow_inf_nan=False)]
+__all__ = ["TOKEN", "JobSpec", "parse_spec"]
 
 
 class _Part(BaseModel):
@@ -133,7 +63,7 @@ class ModelSpec(_Part):
             try:
                 models.check_args(self.builder, self.args)
             except SpecError as error:
-                raise _custom("model", str(error)) from error
+                raise refusal("model", str(error)) from error
         return self
 
 
@@ -148,7 +78,7 @@ class PartitionSpec(_Part):
 
     kind: Annotated[
         Literal["iid", "shards", "dirichlet"],
-        _choice(("iid", "shards", "dirichlet"), ("by_file", "by_owner")),
+        choice(("iid", "shards", "dirichlet"), ("by_file", "by_owner")),
     ] = "iid"
     per_client: Annotated[Whole, Field(ge=1, le=1000)] | None = None
     alpha: Annotated[Real, Field(gt=0, le=1e6)] | None = None
@@ -177,8 +107,8 @@ class TrainSpec(_Part):
     """What each client does in a round (McMahan et al. 2017: E epochs of batch size B at learning rate
     η)."""
 
-    algorithm: Annotated[Literal["fedavg"], _choice(("fedavg",), ("sync_sgd",))] = "fedavg"
-    optimizer: Annotated[Literal["sgd", "adam"], _choice(optimizers.CLIENT)] = "sgd"
+    algorithm: Annotated[Literal["fedavg"], choice(("fedavg",), ("sync_sgd",))] = "fedavg"
+    optimizer: Annotated[Literal["sgd", "adam"], choice(optimizers.CLIENT)] = "sgd"
     lr: Real = 0.1
     momentum: Real | None = None
     batch: Annotated[Whole, Field(ge=1, le=65_536)] = 32
@@ -186,7 +116,7 @@ class TrainSpec(_Part):
 
     @model_validator(mode="after")
     def _fits(self) -> TrainSpec:
-        _checked(self.client_optimizer(), optimizers.CLIENT)
+        checked(self.client_optimizer(), optimizers.CLIENT)
         return self
 
     def client_optimizer(self) -> Optimizer:
@@ -199,7 +129,7 @@ class TrainSpec(_Part):
 class Target(_Part):
     """Stop as soon as the metric on the evaluation data is at least `value`."""
 
-    metric: Annotated[Literal["accuracy"], _choice(("accuracy",), ("loss",))] = "accuracy"
+    metric: Annotated[Literal["accuracy"], choice(("accuracy",), ("loss",))] = "accuracy"
     value: Annotated[Real, Field(gt=0, le=1)]
 
 
@@ -218,10 +148,10 @@ class PeersSpec(_Part):
 
     min: Annotated[Whole, Field(ge=1, le=256)] = 1
     max: Annotated[Whole, Field(ge=1, le=256)] = 8
-    sample: Annotated[Real, AfterValidator(_only(1.0, "every client takes part in every round"))] = 1.0
+    sample: Annotated[Real, AfterValidator(only(1.0, "every client takes part in every round"))] = 1.0
     min_rating: Annotated[Whole, Field(ge=0)] = 0
     backup: Annotated[
-        Whole, AfterValidator(_only(0, "a replica holder takes over when a trainer is gone"))
+        Whole, AfterValidator(only(0, "a replica holder takes over when a trainer is gone"))
     ] = 0
     quorum: Annotated[Real, Field(gt=0, le=1)] = 1.0
     deadline: Literal["auto"] | Seconds = "auto"
@@ -239,7 +169,7 @@ class ServerOptimizer(_Part):
     """TFF's server optimizer on the mean delta; `sgd` with lr 1.0 is plain FedAvg (Reddi et al. 2020 for
     the others)."""
 
-    name: Annotated[str, _choice(optimizers.SERVER)] = "sgd"
+    name: Annotated[str, choice(optimizers.SERVER)] = "sgd"
     lr: Real = 1.0
     momentum: Real | None = None
     beta_1: Real | None = None
@@ -249,7 +179,7 @@ class ServerOptimizer(_Part):
 
     @model_validator(mode="after")
     def _fits(self) -> ServerOptimizer:
-        _checked(self.optimizer(), optimizers.SERVER)
+        checked(self.optimizer(), optimizers.SERVER)
         return self
 
     def optimizer(self) -> Optimizer:
@@ -259,23 +189,23 @@ class ServerOptimizer(_Part):
 
 
 class AggregateSpec(_Part):
-    rule: Annotated[Literal["mean"], _choice(("mean",), ("median", "trimmed_mean", "robust", "dp"))] = "mean"
+    rule: Annotated[Literal["mean"], choice(("mean",), ("median", "trimmed_mean", "robust", "dp"))] = "mean"
     server_optimizer: ServerOptimizer = ServerOptimizer()
 
 
 class TransportSpec(_Part):
-    broadcast: Annotated[Literal["stream"], _choice(("stream",), ("swarm",))] = "stream"
-    upload: Annotated[Literal["float32"], _choice(("float32",), ("float16", "int8"))] = "float32"
+    broadcast: Annotated[Literal["stream"], choice(("stream",), ("swarm",))] = "stream"
+    upload: Annotated[Literal["float32"], choice(("float32",), ("float16", "int8"))] = "float32"
 
 
 class AuditSpec(_Part):
-    mode: Annotated[Literal["trusted"], _choice(("trusted",), ("replay",))] = "trusted"
+    mode: Annotated[Literal["trusted"], choice(("trusted",), ("replay",))] = "trusted"
 
 
 class RewardSpec(_Part):
     """`budget`: tokens, at most 8 decimals; kept here as base units. What is not earned comes back."""
 
-    budget: Annotated[int, BeforeValidator(_tokens), Field(ge=0, lt=2**63)]
+    budget: Annotated[int, BeforeValidator(tokens), Field(ge=0, lt=2**63)]
 
 
 class CheckpointSpec(_Part):
@@ -294,7 +224,7 @@ class OutputSpec(_Part):
 class JobSpec(_Part):
     """One training job. See `examples/` for specs that run."""
 
-    version: Annotated[Literal[1], BeforeValidator(_not_bool)] = 1
+    version: Annotated[Literal[1], BeforeValidator(not_bool)] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 1
     model: ModelSpec

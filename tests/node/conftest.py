@@ -1,4 +1,4 @@
-"""A small network for tests of jobs: real hosts on loopback, a ledger without consensus, a worker in NumPy."""
+"""A small network for tests of jobs: real hosts, a ledger without consensus, a worker in NumPy."""
 
 from __future__ import annotations
 
@@ -53,8 +53,11 @@ class InstantChain:
         self.draft = Draft(genesis_state(self.genesis))
         self.included: list[Tx] = []
         self.records: list[RoundRecord] = []
-        self.frozen = False
         self._begun = trio.current_time()
+
+    def skip_to(self, slot: int) -> None:
+        """Let time pass on the chain alone."""
+        self._begun -= max(0.0, (slot - self.slot_now()) * SLOT_S)
 
     def slot_now(self) -> int:
         slot = 1 + int((trio.current_time() - self._begun) / SLOT_S)
@@ -206,11 +209,15 @@ class CopyData:
         self.world.setdefault(metainfo, set())
         return metainfo
 
-    def allow(self, metainfo: bytes, peer: str) -> None:
-        self.world[metainfo].add(peer)
+    def allow(self, metainfo: bytes, peers: Sequence[str]) -> None:
+        self.world[metainfo].update(peers)
 
     async def fetch(
-        self, metainfo: bytes, wanted: Sequence[int], source: str, progress: Callable[[int, int], None]
+        self,
+        metainfo: bytes,
+        wanted: Sequence[int],
+        sources: Sequence[str],
+        progress: Callable[[int, int], None],
     ) -> list[Path]:
         await trio.lowlevel.checkpoint()
         if self.peer not in self.world[metainfo]:
@@ -225,6 +232,9 @@ class CopyData:
             progress(done, len(wanted))
         self.fetched.append(tuple(wanted))
         return paths
+
+    def leftovers(self) -> list[bytes]:
+        return []
 
     async def forget(self, metainfo: bytes, delete: bool) -> None:
         await trio.lowlevel.checkpoint()
@@ -270,6 +280,7 @@ class World:
     nodes: list[Node]
     torrents: dict[bytes, set[str]]
     nursery: trio.Nursery
+    running: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     @property
     def requester(self) -> Node:
@@ -296,18 +307,17 @@ class World:
             while not condition():  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
-    def start_jobs(self) -> trio.CancelScope:
-        """Run the requester's job service anew over the same folder, as after a restart."""
+    async def restart_jobs(self) -> None:
+        """Break the requester's jobs off, and begin anew with what is on its disk."""
+        self.running.cancel()
+        await trio.sleep(0.1)
         node = self.requester
         node.jobs = JobService(node.parts, TxSender(self.chain, node.parts.keys))
-        scope = trio.CancelScope()
+        await self.nursery.start(self.run_jobs)
 
-        async def run() -> None:
-            with scope:
-                await node.jobs.run()
-
-        self.nursery.start_soon(run)
-        return scope
+    async def run_jobs(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.CancelScope() as self.running:
+            await self.requester.jobs.run(task_status=task_status)
 
 
 def write_data(folder: Path, rows: int = 400) -> Path:
@@ -379,7 +389,9 @@ async def build_world(root: Path, trainers: int) -> AsyncIterator[World]:
         for host in hosts[1:]:
             hosts[0].learn(host.peer_id, host.addrs())
         write_data(root)
-        yield World(root, chain, nodes, torrents, nursery)
+        world = World(root, chain, nodes, torrents, nursery)
+        await nursery.start(world.run_jobs)
+        yield world
         nursery.cancel_scope.cancel()
 
 
@@ -387,7 +399,8 @@ async def _run(node: Node, index: int, *, task_status: Any) -> None:
     with node.scope:
         async with trio.open_nursery() as nursery:
             await nursery.start(node.host.run)
-            await nursery.start(node.jobs.run if index == 0 else node.participant.run)
+            if index:
+                await nursery.start(node.participant.run)
             task_status.started()
 
 

@@ -1,0 +1,185 @@
+"""The data layer as jobs use it: one dataset to read, one private torrent with a file per logical client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import trio
+
+from p2pml.errors import ExitCode, UserError
+from p2pml.net.raw_host import is_peer_id
+from p2pml.node.data_service import DataService
+from p2pml.node.dataset_info import DatasetInfo
+from p2pml.node.views import NotFound
+from torrent.errors import RemoteError
+from torrent.metainfo import Metainfo
+
+FETCH_STALL_S = 60.0
+SEARCH_S = 20.0
+LOOK_S = 0.5
+SUFFIX = "-shards"
+"""How the torrents of jobs are called, so that what a stop left behind is known for what it is."""
+_READABLE = (".npz", ".tar")
+
+
+class JobFiles:
+    """Implements `p2pml.node.ports.DataPort` on the node's data service.
+
+    Args:
+        data: running while this is used.
+    """
+
+    def __init__(self, data: DataService) -> None:
+        self._data = data
+        self._allowed: dict[bytes, frozenset[str]] = {}
+
+    async def dataset(self, source: str, base_dir: Path) -> tuple[bytes, Path]:
+        """The infohash and local file of a dataset: a path is seeded, a name or an infohash fetched.
+
+        Raises:
+            UserError: there is no such file, nobody has it, or it holds nothing that can be read.
+        """
+        path, kind = await trio.to_thread.run_sync(_locate, base_dir, source)
+        if kind == "file":
+            info = await self._data.seed(path)
+            return info.infohash, path
+        if kind:
+            raise UserError(
+                f"the data {source} is not a file", "name an .npz file or a tar with one", ExitCode.BAD_CONFIG
+            )
+        metainfo = await self._data.resolve(source, SEARCH_S)
+        index = _readable_file(metainfo)
+        await self._data.fetch(metainfo.info_hash, frozenset({index}), FETCH_STALL_S, SEARCH_S)
+        return metainfo.info_hash, self._data.path_of(metainfo.info_hash, index)
+
+    async def offer(self, name: str, files: Sequence[tuple[str, Path]]) -> bytes:
+        """Seed files for chosen peers only; returns the torrent's metainfo.
+
+        Raises:
+            UserError: a file cannot be read.
+        """
+        info = await self._data.seed_files(name + SUFFIX, files, ())
+        return self._data.metainfo(info.infohash).raw
+
+    def allow(self, metainfo: bytes, peers: Sequence[str]) -> None:
+        """Let these peers, too, have the files of `offer`."""
+        infohash = Metainfo.parse(metainfo).info_hash
+        known = self._allowed.get(infohash, frozenset())
+        if not known.issuperset(peers):
+            self._allowed[infohash] = known | frozenset(peers)
+            self._data.allow(infohash, self._allowed[infohash])
+
+    async def fetch(
+        self,
+        metainfo: bytes,
+        wanted: Sequence[int],
+        sources: Sequence[str],
+        progress: Callable[[int, int], None],
+    ) -> list[Path]:
+        """Fetch these files of a torrent from whoever of `sources` has them; their paths in the same order.
+
+        Args:
+            wanted: numbers of files, pad files not counted.
+            progress: told pieces here and pieces wanted, whenever some have come.
+
+        Raises:
+            UserError: not a torrent, no such file, no room, or nothing came for a minute.
+        """
+        try:
+            parsed = Metainfo.parse(metainfo)
+            files = _files(parsed)
+            indices = [files[number] for number in wanted]
+        except (RemoteError, IndexError) as error:
+            raise UserError(f"the job's torrent cannot be used: {error}") from error
+        self._check_ours(parsed)
+        peers = [peer for peer in sources if is_peer_id(peer)]
+        info = await self._data.add(metainfo, frozenset(indices), peers, peers)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, info.infohash, progress)
+            failure = await self._wait(info.infohash)
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        progress(info.wanted, info.wanted)
+        return [self._data.path_of(info.infohash, index) for index in indices]
+
+    def leftovers(self) -> list[bytes]:
+        """The torrents of others' jobs that are on this node's disk."""
+        found = [info for info in self._data.list() if _fetched_for_a_job(info)]
+        return [self._data.metainfo(info.infohash).raw for info in found]
+
+    def _check_ours(self, metainfo: Metainfo) -> None:
+        """Refuse a torrent that is no job's: it will be deleted after the job.
+
+        Raises:
+            UserError: it is public, or a dataset that this node has for other reasons.
+        """
+        if not metainfo.private or not metainfo.name.endswith(SUFFIX):
+            raise UserError(f"{metainfo.name} is not a job's torrent")
+        try:
+            known = self._data.info(metainfo.info_hash)
+        except NotFound:
+            return
+        if not _fetched_for_a_job(known):
+            raise UserError(f"{metainfo.name} is this node's own data set")
+
+    async def forget(self, metainfo: bytes, delete: bool) -> None:
+        """Stop offering a torrent, and delete what was fetched of it if asked."""
+        infohash = Metainfo.parse(metainfo).info_hash
+        self._allowed.pop(infohash, None)
+        with suppress(NotFound):
+            await self._data.remove(infohash, delete)
+
+    async def _wait(self, infohash: bytes) -> UserError | None:
+        """Wait for the wanted files; the error comes as a value, or the nursery would wrap it in a group."""
+        try:
+            await self._data.wait(infohash, FETCH_STALL_S)
+        except UserError as error:
+            return error
+        return None
+
+    async def _watch(self, infohash: bytes, progress: Callable[[int, int], None]) -> None:
+        told = -1
+        while True:
+            info = self._data.info(infohash)
+            if info.have != told:
+                told = info.have
+                progress(min(info.have, info.wanted), info.wanted)
+            await trio.sleep(LOOK_S)
+
+
+def _fetched_for_a_job(info: DatasetInfo) -> bool:
+    return info.private and not info.in_place and info.name.endswith(SUFFIX)
+
+
+def _locate(base_dir: Path, source: str) -> tuple[Path, str]:
+    """The path that a spec may mean, and what is there: `file`, `other`, or nothing."""
+    path = base_dir / Path(source).expanduser()
+    return path, "file" if path.is_file() else "other" if path.exists() else ""
+
+
+def _files(metainfo: Metainfo) -> list[int]:
+    """The numbers of a torrent's real files."""
+    return [index for index, file in enumerate(metainfo.files) if not file.pad]
+
+
+def _readable_file(metainfo: Metainfo) -> int:
+    """The one file of a dataset that training can read.
+
+    Raises:
+        UserError: none, or several.
+    """
+    files = _files(metainfo)
+    if len(files) == 1:
+        return files[0]
+    chosen = [index for index in files if metainfo.files[index].path[-1].endswith(_READABLE)]
+    if len(chosen) != 1:
+        names = ", ".join("/".join(metainfo.files[index].path) for index in (chosen or files)[:10])
+        raise UserError(
+            f"the data set {metainfo.name} has {len(chosen)} files that can be read: {names}",
+            "use a data set with one .npz file or one tar",
+            ExitCode.BAD_CONFIG,
+        )
+    return chosen[0]

@@ -1,0 +1,96 @@
+"""The kinds of values in a job spec: choices, durations, amounts; each says in words what it refuses."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from p2pml.formats import SpecError
+from p2pml.formats.optimizers import Optimizer
+
+TOKEN = 10**8
+"""Base units per token."""
+
+
+def choice(works: Iterable[str], later: Iterable[str] = ()) -> BeforeValidator:
+    """Accept one of `works`; tell a value of `later` apart from one that means nothing."""
+    good, future = tuple(works), tuple(later)
+
+    def check(value: object) -> object:
+        if value in good:
+            return value
+        listed = ", ".join(good)
+        if value in future:
+            raise PydanticCustomError(
+                "later", "{value} is not supported by this version; it supports: {listed}",
+                {"value": repr(value), "listed": listed},
+            )  # fmt: skip
+        near = difflib.get_close_matches(str(value), good, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {listed}"
+        raise PydanticCustomError(
+            "choice", "{value} is unknown; {hint}", {"value": repr(value), "hint": hint}
+        )
+
+    return BeforeValidator(check)
+
+
+def only(value: object, why: str) -> Callable[[Any], Any]:
+    def check(given: Any) -> Any:
+        if given != value:
+            raise PydanticCustomError(
+                "later", "{given} is not supported by this version; only {value} is: {why}",
+                {"given": repr(given), "value": repr(value), "why": why},
+            )  # fmt: skip
+        return given
+
+    return check
+
+
+def refusal(kind: Literal["model", "optimizer"], text: str) -> PydanticCustomError:
+    return PydanticCustomError(kind, "{text}", {"text": text})
+
+
+def checked(optimizer: Optimizer, known: Mapping[str, frozenset[str]]) -> None:
+    try:
+        optimizer.check(known)
+    except SpecError as error:
+        raise refusal("optimizer", str(error)) from error
+
+
+def not_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "must be a number, not true or false")
+    return value
+
+
+def seconds(value: object) -> object:
+    """`30s`, `2m`, `1h` or a plain number of seconds."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", value.strip())):
+        return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}[match[2]]
+    if isinstance(value, str):
+        raise PydanticCustomError(
+            "duration", "{value} is not a duration; write 30s, 2m or 1h", {"value": repr(value)}
+        )
+    return not_bool(value)
+
+
+def tokens(value: object) -> object:
+    """An amount of tokens with at most 8 decimals, as whole base units."""
+    try:
+        amount = Decimal(str(not_bool(value))) * TOKEN
+    except InvalidOperation as error:
+        raise PydanticCustomError("amount", "{value} is not an amount", {"value": repr(value)}) from error
+    if not amount.is_finite() or amount != amount.to_integral_value():
+        raise PydanticCustomError("amount", "{value} has more than 8 decimals", {"value": repr(value)})
+    return int(amount)
+
+
+Whole = Annotated[int, Field(strict=True)]
+Real = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
+Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=1, le=86_400, allow_inf_nan=False)]
