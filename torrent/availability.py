@@ -9,23 +9,31 @@ from __future__ import annotations
 
 import random
 
-from torrent.bitfield import lowest
 
-
-def random_bit(mask: int, length: int, rng: random.Random) -> int:
-    """A set bit of a non-zero mask below ``2**length``: the first one at or after a random place,
-    cyclically.
-    """
-    start = rng.randrange(length)
-    above = mask >> start
-    return start + lowest(above) if above else lowest(mask)
+def random_bit(mask: int, rng: random.Random) -> int:
+    """A set bit of a non-zero mask, each as likely as another."""
+    rank = rng.randrange(mask.bit_count())
+    offset = 0
+    width = mask.bit_length()
+    # halve the mask towards the bit of that rank: the halves add up to about two passes over its words
+    while width > 1:
+        half = width // 2
+        low = mask & ((1 << half) - 1)
+        below = low.bit_count()
+        if rank < below:
+            mask, width = low, half
+        else:
+            rank -= below
+            mask >>= half
+            offset += half
+            width -= half
+    return offset
 
 
 class Availability:
     """Copies of each of ``count`` pieces among the connected peers."""
 
     def __init__(self, count: int) -> None:
-        self._count = count
         self._levels = [(1 << count) - 1]
 
     @property
@@ -67,5 +75,5 @@ class Availability:
         """
         for bucket in self._levels:
             if found := bucket & candidates:
-                return random_bit(found, self._count, rng)
+                return random_bit(found, rng)
         return None

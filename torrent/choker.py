@@ -133,10 +133,12 @@ class Choker:
             return set()
         if self._optimistic not in rest or now >= self._next_optimistic:
             self._next_optimistic = now + self._config.optimistic_round
+            # whoever had the last turn waits for the others
+            drawn = [peer for peer in rest if peer != self._optimistic] or rest
             weights = [
-                NEWCOMER_WEIGHT if now - self._peers[peer].joined < NEWCOMER_AGE else 1 for peer in rest
+                NEWCOMER_WEIGHT if now - self._peers[peer].joined < NEWCOMER_AGE else 1 for peer in drawn
             ]
-            self._optimistic = self._rng.choices(rest, weights)[0]
+            self._optimistic = self._rng.choices(drawn, weights)[0]
         return {self._optimistic} if self._optimistic is not None else set()
 
     def _fill(self, now: float) -> list[Verdict]:

@@ -118,6 +118,7 @@ class Downloader:
         session.call_off(blocks)
         for block in blocks:
             self.picker.release(session.peer, block)
+        self.picker.part(session.peer)
         return bool(blocks)
 
     def _review(self, session: Session) -> None:

@@ -39,14 +39,13 @@ class Picker:
         self._geometry = geometry
         self._config = config
         self._rng = rng
-        self._count = geometry.piece_count
         self._peers: dict[str, int] = {}
         self._suspect: set[int] = set()
         self._open: dict[int, Partial] = {}
         self._asked: dict[int, Partial] = {}
         self._verifying: dict[int, Partial] = {}
         self._started = 0
-        self.availability = Availability(self._count)
+        self.availability = Availability(geometry.piece_count)
         self.have = have
         self.wanted = wanted
         self.held_bytes = 0
@@ -64,6 +63,7 @@ class Picker:
         self.availability.add(new)
 
     def leave(self, peer: str) -> None:
+        self.part(peer)
         self.availability.remove(self._peers.pop(peer))
 
     def pieces_of(self, peer: str) -> int:
@@ -129,7 +129,7 @@ class Picker:
         if not candidates or (self.held_bytes and self.held_bytes >= self._config.piece_buffer):
             return None
         if self.have.bit_count() < self._config.random_first:
-            return random_bit(candidates, self._count, self._rng)
+            return random_bit(candidates, self._rng)
         return self.availability.rarest(candidates, self._rng)
 
     def _start(self, index: int, peer: str) -> Partial:
@@ -177,6 +177,12 @@ class Picker:
             return
         piece.release(peer, block.begin)
         self._file(piece)
+
+    def part(self, peer: str) -> None:
+        """``peer`` gives nothing at present: what it alone may give starts anew with somebody else."""
+        for piece in [*self._open.values(), *self._asked.values()]:
+            if piece.solo == peer:
+                self._drop(piece)
 
     def verified(self, index: int) -> Partial | None:
         """The piece is present. Returns what it was made of, ``None`` when it did not come through here."""

@@ -1,0 +1,93 @@
+"""Requests in flight: depth by rate, time-outs."""
+
+from __future__ import annotations
+
+from torrent.config import SwarmConfig
+from torrent.geometry import BLOCK, Block
+from torrent.pipeline import Pipeline
+from torrent.rate import Rate
+
+CONFIG = SwarmConfig()
+
+
+def steady(pipeline: Pipeline, seconds: int, blocks: int, start: float = 0.0) -> float:
+    """A peer that answers ``blocks`` per second, in order, as long as it is asked that much."""
+    now = start
+    number = int(start * 1000)
+    for _ in range(seconds):
+        for part in range(blocks):
+            now += 1 / blocks
+            while pipeline.room > 0:
+                number += 1
+                pipeline.ask(Block(number, part, BLOCK), now)
+            pipeline.arrived(next(iter(pipeline.outstanding)), now)
+        pipeline.tick(now)
+    return now
+
+
+def test_depth_covers_three_seconds_of_rate() -> None:
+    pipeline = Pipeline(CONFIG, 0.0)
+    steady(pipeline, 60, 20)
+    assert 50 <= pipeline.depth <= 70
+
+
+def test_depth_is_bounded_at_both_ends() -> None:
+    fast, slow = Pipeline(CONFIG, 0.0), Pipeline(CONFIG, 0.0)
+    steady(fast, 20, 400)
+    steady(slow, 60, 1)
+    assert fast.depth == CONFIG.max_depth
+    assert slow.depth == CONFIG.min_depth
+
+
+def test_slow_start_doubles_each_round_trip() -> None:
+    pipeline = Pipeline(CONFIG, 0.0)
+    for trip in range(4):
+        for n in range(pipeline.room):
+            pipeline.ask(Block(trip, n, BLOCK), trip * 0.1)
+        for block in list(pipeline.outstanding):
+            pipeline.arrived(block, trip * 0.1 + 0.1)
+    assert pipeline.depth == CONFIG.min_depth * 2**4
+
+
+def test_stalled_after_the_time_out_and_one_request_at_a_time_then() -> None:
+    pipeline = Pipeline(CONFIG, 0.0)
+    assert not pipeline.stalled(1000.0)
+    pipeline.ask(Block(0, 0, BLOCK), 100.0)
+    assert not pipeline.stalled(119.9)
+    assert pipeline.stalled(120.0)
+    pipeline.snub()
+    pipeline.drain()
+    pipeline.ask(Block(0, 0, BLOCK), 120.0)
+    assert pipeline.room == 0
+    assert pipeline.arrived(Block(0, 0, BLOCK), 121.0)
+    assert not pipeline.snubbed
+    assert pipeline.depth == CONFIG.min_depth
+
+
+def test_a_slow_peer_that_keeps_answering_is_not_stalled() -> None:
+    pipeline = Pipeline(CONFIG, 0.0)
+    for n in range(8):
+        pipeline.ask(Block(0, n, BLOCK), 0.0)
+    for n in range(8):
+        assert not pipeline.stalled(15.0 * n + 14.0)
+        pipeline.arrived(Block(0, n, BLOCK), 15.0 * n + 15.0)
+
+
+def test_a_request_that_was_passed_over_is_given_up() -> None:
+    pipeline = Pipeline(CONFIG, 0.0)
+    pipeline.ask(Block(0, 0, BLOCK), 0.0)
+    pipeline.ask(Block(1, 0, BLOCK), 1.0)
+    assert pipeline.skipped(100.0) == []
+    pipeline.arrived(Block(1, 0, BLOCK), 2.0)
+    assert pipeline.skipped(19.0) == []
+    assert pipeline.skipped(20.0) == [Block(0, 0, BLOCK)]
+    assert not pipeline.outstanding
+
+
+def test_the_rate_meter() -> None:
+    rate = Rate(0.0)
+    for second in range(1, 31):
+        rate.add(1000, float(second))
+    assert 900 < rate.value(30.0) < 1150
+    assert rate.value(60.0) < 5
+    assert rate.total == 30_000
