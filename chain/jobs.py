@@ -111,8 +111,7 @@ def claim(draft: Draft, payload: JobClaim) -> None:
     if not payload.receipts:
         raise InvalidTransaction("nothing to claim")
     for settled in payload.receipts:
-        recorded = bool(settled.path) or _is_only_leaf(draft, job, settled)
-        job = _pay_recorded(draft, job, settled) if recorded else _pay_left_out(draft, job, settled)
+        job = _pay_recorded(draft, job, settled) if settled.path else _pay_left_out(draft, job, settled)
     draft.put_job(job)
 
 
@@ -139,14 +138,6 @@ def _job(draft: Draft, job_id: bytes) -> Job:
 def _challenged(draft: Draft, job: Job, slot: int) -> Job:
     end = slot + draft.genesis.params.job_challenge_slots
     return replace(job, status=JobStatus.CHALLENGE, challenge_end=end)
-
-
-def _is_only_leaf(draft: Draft, job: Job, settled: SettledReceipt) -> bool:
-    """A tree of one leaf has an empty path, which in a claim otherwise means "left out"."""
-    entry = draft.round(job.id, settled.receipt.commitment.round)
-    if entry is None or entry.record is None or entry.record.receipts_count != 1:
-        return False
-    return merkle.root([settled.receipt.encode()]) == entry.record.receipts_root
 
 
 def _pay_recorded(draft: Draft, job: Job, settled: SettledReceipt) -> Job:

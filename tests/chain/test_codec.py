@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chain import codec
@@ -105,6 +105,7 @@ def test_readers_are_strict() -> None:
 
 
 @pytest.mark.parametrize("decode", DECODERS)
+@settings(max_examples=50)
 @given(data=st.binary(max_size=300) | items.map(pack))
 def test_decoders_raise_only_invalid_error(decode: Callable[[bytes], object], data: bytes) -> None:
     with suppress(InvalidError):

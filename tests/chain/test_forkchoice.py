@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from chain import vrf
+from chain.crypto import H
 from chain.errors import FutureBlock, InvalidBlock, StaleBlock, UnknownBlock, UnknownParent
 from chain.forkchoice import Accepted, Chain, HeadChanged
 from chain.params import TOKEN
@@ -127,6 +129,20 @@ def test_equal_slots_tie_by_output_not_by_arrival(world: Any) -> None:
         world.give(block, second)
     assert first.head == second.head
     assert first.sealed_by(one.sealed.proposer, one.sealed.timestamp_ms) == 2
+
+
+def test_equal_weight_and_rank_tie_by_the_hash_of_the_output(world: Any) -> None:
+    rivals = [world.build(slot=slot) for slot in range(1, 13)]
+    assert len({block.sealed.leaf0.vrf_proof for block in rivals}) == 12
+
+    def output_hash(block: Block) -> bytes:
+        return H("tie", vrf.output(block.sealed.leaf0.vrf_proof) or b"")
+
+    for block in rivals:
+        world.give(block)
+    winner = min(rivals, key=output_hash)
+    assert world.chain.head.id == winner.block_id
+    assert winner != min(rivals, key=lambda block: block.block_id)
 
 
 def test_orphans_wait_for_their_parents(world: Any) -> None:

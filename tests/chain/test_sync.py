@@ -122,6 +122,7 @@ def grown(world: Any, count: int) -> Any:
     return world
 
 
+@pytest.mark.slow
 def test_newcomer_catches_up_in_batches(make_world: Any) -> None:
     world = grown(make_world(), 150)
     pump = Pump(Chain(world.genesis))
@@ -133,6 +134,7 @@ def test_newcomer_catches_up_in_batches(make_world: Any) -> None:
     assert pump.distrusted == {}
 
 
+@pytest.mark.slow
 def test_heavier_fork_longer_than_a_batch(make_world: Any) -> None:
     """Our own branch and theirs part at height 3; theirs is 80 blocks long."""
     world = grown(make_world(), 3)

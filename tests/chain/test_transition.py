@@ -376,6 +376,8 @@ def test_state_root_does_not_depend_on_the_path(world: Any, make_world: Any) -> 
     assert state.root() == world.state.root()
     assert state.accounts() == world.state.accounts()
     assert state.supply_ok()
+    assert state.supply().balances == sum(account.balance for account in state.accounts().values())
+    assert state.account(world.users[0].public).nonce == 24
     assert world.chain.state(world.chain.canonical_id(3)).account(world.users[0].public).nonce == 1
 
 
