@@ -1,0 +1,355 @@
+"""One torrent on disk: verified pieces in, blocks out, and a record of both that survives SIGKILL.
+
+Layout of a torrent's folder:
+
+    metainfo.torrent   the metainfo as it was given
+    state.json         wanted files, where files seeded in place live, stamps of finished files, counters
+    have               which pieces are on disk and verified (`have_journal`)
+    content/           the wanted files; absent for a torrent that is seeded in place
+    parts/<index>      the bytes of an unwanted file that share a piece with a wanted one
+
+A piece is hashed, written, synced, then journaled; so a crash costs at most the pieces in flight. At the next
+start only what is not journaled but holds data is hashed again, and files that changed since they were done.
+
+The functions here block: run them in a thread. Reads may run beside a write; writes of one torrent wait for
+each other.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from p2pml.errors import UserError
+from p2pml.storage.disk_errors import DiskFull, disk_errors
+from p2pml.storage.have_journal import HaveJournal
+from p2pml.storage.journal import write_atomic
+from p2pml.storage.payload import Payload, PayloadFile
+from p2pml.storage.torrent_files import check_wanted, payload_files
+from p2pml.storage.torrent_state import TorrentState
+from torrent.errors import RemoteError
+from torrent.metainfo import Metainfo
+
+FREE_RESERVE = 64 * 1024 * 1024
+"""Bytes that stay free: a node that fills the disk to the last block takes its chain database with it."""
+METAINFO_NAME = "metainfo.torrent"
+_STATE_NAME = "state.json"
+
+Progress = Callable[[int, int], None]
+"""Called with (pieces done, pieces in all) from the working thread."""
+
+
+class PieceStore:
+    """The pieces of one torrent on disk; made by `create` or `open`.
+
+    Attributes:
+        metainfo: what the torrent is.
+        state: kept in `state.json`; call `save` after changing it.
+    """
+
+    def __init__(self, folder: Path, metainfo: Metainfo, state: TorrentState) -> None:
+        self.folder = folder
+        self.metainfo = metainfo
+        self.state = state
+        files = payload_files(metainfo)
+        self._payload = Payload(folder, files, state.references, self._placed_at_start(files))
+        self._payload.stamps = state.stamps
+        self._journal = HaveJournal(folder / "have", self.metainfo.piece_count)
+        self._lock = threading.RLock()
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        metainfo: Metainfo,
+        state: TorrentState,
+        have: Iterable[int] = (),
+        free_bytes: Callable[[Path], int] | None = None,
+    ) -> PieceStore:
+        """Make the folder of a new torrent.
+
+        Args:
+            folder: must not exist or be what an earlier `create` left unfinished.
+            have: pieces that are known to be good, of a torrent that is seeded in place.
+            free_bytes: tells the free space of a folder's disk; the real one by default.
+
+        Raises:
+            UserError: the disk is too full, or the folder cannot be made.
+        """
+        with disk_errors(folder, metainfo.name):
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            write_atomic(folder / _STATE_NAME, state.to_json())
+            store = cls(folder, metainfo, state)
+        store.check_space(free_bytes or free_space)
+        with disk_errors(folder, metainfo.name):
+            store._journal.add(have)
+            if not state.references:
+                store._place(store._wanted_files())
+            write_atomic(folder / METAINFO_NAME, metainfo.raw)  # last: a folder without it is not a torrent
+        return store
+
+    @classmethod
+    def open(cls, folder: Path) -> PieceStore:
+        """Open the folder of a torrent; `recover` has to follow before it is used.
+
+        Raises:
+            UserError: its files are damaged.
+        """
+        try:
+            metainfo = Metainfo.parse((folder / METAINFO_NAME).read_bytes())
+            state = TorrentState.from_json((folder / _STATE_NAME).read_bytes())
+            return cls(folder, metainfo, state)
+        except (OSError, ValueError, RemoteError) as error:
+            raise _damaged(folder, error) from error
+
+    @property
+    def have(self) -> frozenset[int]:
+        """Pieces that are on disk and verified."""
+        return self._journal.have
+
+    @property
+    def have_count(self) -> int:
+        """How many pieces are here."""
+        return len(self._journal)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it is seeded from the user's own files."""
+        return bool(self.state.references)
+
+    @property
+    def files(self) -> tuple[PayloadFile, ...]:
+        return self._payload.files
+
+    def read(self, index: int, begin: int, length: int) -> bytes:
+        """A block of a piece that is here.
+
+        Raises:
+            UserError: the file is gone, unreadable or was changed.
+        """
+        return self._payload.read(index * self.metainfo.piece_length + begin, length)
+
+    def write(self, index: int, data: bytes | bytearray) -> bool:
+        """Verify a piece and keep it; False when its hash is wrong, then nothing was written.
+
+        Raises:
+            UserError: the disk is full or cannot be written; nothing is lost.
+        """
+        return self.write_many([(index, data)])[0]
+
+    def write_many(self, pieces: Sequence[tuple[int, bytes | bytearray]]) -> list[bool]:
+        """Verify pieces, given as (index, bytes), and keep the good ones, synced together.
+
+        Returns:
+            For each whether its hash was right.
+
+        Raises:
+            UserError: the disk is full or cannot be written; none of them counts, nothing older is lost.
+        """
+        verdicts = [self.metainfo.verify_piece(index, data) for index, data in pieces]
+        good = [piece for piece, right in zip(pieces, verdicts, strict=True) if right]
+        if good:
+            with self._lock, disk_errors(self.folder, self.metainfo.name):
+                size = self.metainfo.piece_length
+                self._payload.write((index * size, data) for index, data in good)
+                self._stamp_finished({index for index, _ in good})
+                self._journal.add(index for index, _ in good)
+        return verdicts
+
+    def recover(self, progress: Progress | None = None) -> frozenset[int]:
+        """After `open`: drop what changed, verify what holds data but is not journaled; returns what is here.
+
+        Raises:
+            UserError: the disk cannot be read or written.
+        """
+        with self._lock, disk_errors(self.folder, self.metainfo.name):
+            kept = self._journal.have - self._doubtful()
+            suspects = sorted(self._holding_data() - kept)
+            good = kept | set(self._verify(suspects, progress))
+            if good != self._journal.have:
+                self._journal.replace(good)
+                self._stamp_all()
+        return self._journal.have
+
+    def recheck(self, progress: Progress | None = None) -> frozenset[int]:
+        """Hash everything that holds data anew; the pieces that are here. Finished files are stamped anew."""
+        with self._lock, disk_errors(self.folder, self.metainfo.name):
+            self.state.stamps.clear()
+            self._journal.replace(self._verify(sorted(self._holding_data()), progress))
+            self._stamp_all()
+        return self._journal.have
+
+    def set_wanted(
+        self, wanted: frozenset[int] | None, free_bytes: Callable[[Path], int] | None = None
+    ) -> None:
+        """Choose the files to fetch; None for all. What is on disk stays there.
+
+        Raises:
+            UserError: an index that is no file, or too little space.
+        """
+        check_wanted(self.metainfo, wanted)
+        if self.in_place:
+            return
+        before, self.state.wanted = self.state.wanted, wanted
+        try:
+            self.check_space(free_bytes or free_space)
+        except UserError:
+            self.state.wanted = before
+            raise
+        with self._lock, disk_errors(self.folder, self.metainfo.name):
+            self._place(self._wanted_files())
+            self.save()
+
+    def wanted_pieces(self) -> frozenset[int]:
+        """The pieces that the wanted files need."""
+        if self.in_place or self.state.wanted is None:
+            return frozenset(range(self.metainfo.piece_count))
+        return self.metainfo.pieces_of(self.state.wanted)
+
+    def is_complete(self, index: int | None = None) -> bool:
+        """Whether a file, or every wanted file, is wholly here."""
+        needed = self.wanted_pieces() if index is None else self.metainfo.file_pieces(index)
+        return all(piece in self._journal for piece in needed)
+
+    def path_of(self, index: int) -> Path:
+        """Where a file is on disk; it need not be complete."""
+        return self._payload.location(index)
+
+    def save(self) -> None:
+        """Write `state.json`.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        with self._lock:
+            write_atomic(self.folder / _STATE_NAME, self.state.to_json())
+
+    def close(self) -> None:
+        self._journal.close()
+
+    def missing_space(self) -> int:
+        """Bytes of disk that the wanted files will still take."""
+        return sum(
+            max(0, self.files[index].length - self._payload.allocated(index))
+            for index in self._wanted_files()
+            if not self.in_place
+        )
+
+    def check_space(self, free_bytes: Callable[[Path], int]) -> None:
+        """Raises UserError when the disk has too little room for what is still to come."""
+        missing = self.missing_space()
+        if missing == 0:
+            return
+        free = free_bytes(self.folder)
+        if missing + FREE_RESERVE > free:
+            raise DiskFull(
+                f"{self.metainfo.name} needs {_mib(missing)} more on the disk of {self.folder}, "
+                f"{_mib(free)} are free and {_mib(FREE_RESERVE)} must stay free",
+                "make room there, fetch fewer files, or move the node's home to a larger disk",
+            )
+
+    def _wanted_files(self) -> list[int]:
+        wanted = range(len(self.files)) if self.state.wanted is None else sorted(self.state.wanted)
+        return [index for index in wanted if not self.files[index].pad]
+
+    def _place(self, indexes: Iterable[int]) -> None:
+        for index in indexes:
+            self._payload.place(index)
+
+    def _placed_at_start(self, files: tuple[PayloadFile, ...]) -> frozenset[int]:
+        """Wanted files and those that an earlier choice left in `content/`."""
+        content = self.folder / "content"
+        return frozenset(
+            index
+            for index, file in enumerate(files)
+            if not file.pad and os.path.lexists(content.joinpath(*file.path))
+        )
+
+    def _files_of(self, piece: int) -> list[int]:
+        start = piece * self.metainfo.piece_length
+        overlap = self._payload.overlapping(start, self.metainfo.piece_size(piece))
+        return [index for index, _, _ in overlap if not self.files[index].pad]
+
+    def _doubtful(self) -> set[int]:
+        """Pieces whose files are gone, have another length, or changed since they were finished."""
+        pieces: set[int] = set()
+        for index, file in enumerate(self.files):
+            if file.pad or not file.length:
+                continue
+            now, then = self._payload.stamp(index), self.state.stamps.get(index)
+            if now is None or now.size != file.length or (then is not None and now != then):
+                pieces.update(self.metainfo.file_pieces(index))
+                self.state.stamps.pop(index, None)
+        return pieces
+
+    def _holding_data(self) -> set[int]:
+        """Pieces of which some byte may be on disk."""
+        size = self.metainfo.piece_length
+        return {
+            piece
+            for index in range(len(self.files))
+            for low, high in self._payload.filled(index)
+            for piece in range(low // size, -(-high // size))
+        }
+
+    def _verify(self, pieces: list[int], progress: Progress | None) -> list[int]:
+        """Those of `pieces` whose bytes on disk have the right hash; hashing frees the interpreter's lock."""
+        good = []
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "recheck") as threads:
+            for done, right in enumerate(threads.map(self._is_right, pieces), start=1):
+                if right:
+                    good.append(pieces[done - 1])
+                if progress is not None:
+                    progress(done, len(pieces))
+        return good
+
+    def _is_right(self, piece: int) -> bool:
+        try:
+            data = self._payload.read(piece * self.metainfo.piece_length, self.metainfo.piece_size(piece))
+        except UserError:
+            return False  # a file that is missing or short: the piece is simply not here
+        return self.metainfo.verify_piece(piece, data)
+
+    def _stamp_finished(self, pieces: set[int]) -> None:
+        """Stamp the files that become complete with `pieces`."""
+        touched = {index for piece in pieces for index in self._files_of(piece)}
+        self._stamp(
+            index
+            for index in touched
+            if all(piece in pieces or piece in self._journal for piece in self.metainfo.file_pieces(index))
+        )
+
+    def _stamp_all(self) -> None:
+        self._stamp(
+            index for index, file in enumerate(self.files) if not file.pad and self.is_complete(index)
+        )
+
+    def _stamp(self, indexes: Iterable[int]) -> None:
+        changed = False
+        for index in indexes:
+            now = self._payload.stamp(index)
+            if now is not None and now != self.state.stamps.get(index):
+                self.state.stamps[index] = now
+                changed = True
+        if changed:
+            self.save()
+
+
+def free_space(folder: Path) -> int:
+    """Bytes that this user may still write on the disk of a folder."""
+    info = os.statvfs(folder)
+    return info.f_bavail * info.f_frsize
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    return UserError(
+        f"the stored data set in {folder} is damaged: {error}",
+        "remove that folder and fetch the data set again",
+    )

@@ -1,0 +1,65 @@
+"""What a node keeps about one torrent beside its pieces: `state.json`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from p2pml.storage.payload import Stamp
+
+
+@dataclass(slots=True)
+class TorrentState:
+    """What `state.json` keeps.
+
+    Args:
+        wanted: indexes of the files to fetch; None for all of them.
+        references: files seeded in place, by index; then nothing is ever fetched.
+        allowed: the only peers that may fetch it; None for everybody.
+        providers: peers to ask first, base58 ids.
+        stamps: finished files as they were left.
+        received, sent: payload bytes by peer id.
+    """
+
+    wanted: frozenset[int] | None = None
+    references: dict[int, Path] = field(default_factory=dict)
+    allowed: frozenset[str] | None = None
+    providers: tuple[str, ...] = ()
+    stamps: dict[int, Stamp] = field(default_factory=dict)
+    received: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """UTF-8 JSON, keys sorted."""
+        table: dict[str, Any] = {
+            "version": 1,
+            "wanted": None if self.wanted is None else sorted(self.wanted),
+            "references": {str(index): str(path) for index, path in self.references.items()},
+            "allowed": None if self.allowed is None else sorted(self.allowed),
+            "providers": list(self.providers),
+            "stamps": {str(index): [stamp.size, stamp.mtime_ns] for index, stamp in self.stamps.items()},
+            "received": dict(self.received),
+            "sent": dict(self.sent),
+        }
+        return json.dumps(table, sort_keys=True, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> TorrentState:
+        """Raises ValueError when it is not what `to_json` wrote."""
+        try:
+            table = json.loads(data)
+            if table["version"] != 1:
+                raise ValueError(f"version {table['version']!r}")
+            return cls(
+                None if table["wanted"] is None else frozenset(map(int, table["wanted"])),
+                {int(index): Path(path) for index, path in table["references"].items()},
+                None if table["allowed"] is None else frozenset(map(str, table["allowed"])),
+                tuple(map(str, table["providers"])),
+                {int(index): Stamp(*map(int, stamp)) for index, stamp in table["stamps"].items()},
+                {str(peer): int(count) for peer, count in table["received"].items()},
+                {str(peer): int(count) for peer, count in table["sent"].items()},
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a torrent's state: {error}") from error
