@@ -1,0 +1,46 @@
+"""What the pump of a swarm works with: the machine above it, the disk beside it, and who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from p2pml.errors import UserError
+from torrent import events
+
+
+class Machine(Protocol):
+    """What a pump needs of `torrent.swarm.Swarm`."""
+
+    def receive(self, event: events.Event, now: float) -> list[events.Effect]: ...
+
+    def tick(self, now: float) -> list[events.Effect]: ...
+
+    def deadline(self) -> float | None: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    def stats(self, now: float) -> events.SwarmStats: ...
+
+
+class Disk(Protocol):
+    """What a pump needs of the torrent's store. Both raise `UserError` for local failures."""
+
+    async def read(self, index: int, begin: int, length: int) -> bytes: ...
+
+    async def write(self, pieces: Sequence[tuple[int, bytes | bytearray]]) -> Sequence[bool]:
+        """Keep the pieces whose hash is right, synced; tells for each whether it was."""
+        ...
+
+
+class Watcher(Protocol):
+    """Told by a pump what its owner may want to know. Must be quick and not raise."""
+
+    def piece_kept(self, index: int) -> None: ...
+
+    def completed(self) -> None: ...
+
+    def local_problem(self, error: UserError) -> None:
+        """The disk failed us; requests stop for a while when it was a write."""
+        ...
