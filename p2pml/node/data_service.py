@@ -1,0 +1,348 @@
+"""The node's datasets: seed what is on this machine, fetch what others have, keep both over restarts.
+
+Each dataset is one `TorrentSession`. What is seeded stays where it is; what is fetched lies under
+`pieces/<info-hash>/content/`, and is offered on to others while it comes in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from p2pml.config import Home
+from p2pml.errors import UserError
+from p2pml.net.discovery import Found
+from p2pml.net.gossip import Gossip
+from p2pml.net.host import Host
+from p2pml.net.presence import Presence
+from p2pml.node.dataset_finder import Finder
+from p2pml.node.dataset_info import DatasetInfo
+from p2pml.node.dataset_keys import Key, stalled
+from p2pml.node.events import Events
+from p2pml.node.hashing import hash_source
+from p2pml.node.torrent_session import TorrentSession
+from p2pml.node.torrent_sessions import TorrentSessions
+from p2pml.storage.payload import Stamp
+from p2pml.storage.seeding import Seeded, Source, listed, scan
+from p2pml.storage.torrent_files import check_wanted
+from p2pml.storage.torrent_state import TorrentState
+from torrent.errors import RemoteError
+from torrent.metainfo import Metainfo
+
+log = logging.getLogger(__name__)
+
+SEARCH_S = 10.0
+STALL_S = 60.0
+
+
+class DataService:
+    """Seeds, finds, fetches and keeps datasets.
+
+    Args:
+        home: `pieces/` in it belongs to this service.
+        host: streams and questions go over it; it must run while this runs.
+        gossip: carries announcements; likewise.
+        presence: names the live peers to ask.
+        events: `data.hash`, `data.added`, `data.search`, `data.progress`, `data.complete`, `data.error`,
+            `data.removed`.
+        quota: most bytes that fetched datasets may take together; None for no bound but the disk's.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        host: Host,
+        gossip: Gossip,
+        presence: Presence,
+        events: Events,
+        quota: int | None = None,
+    ) -> None:
+        self._events = events
+        self._sessions = TorrentSessions(home, host, gossip, events, quota)
+        self._finder = Finder(self._sessions.discovery, host, presence, events)
+
+    async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Take up every stored dataset, then serve until cancelled; a damaged one is told and left out."""
+        await self._sessions.run(task_status=task_status)
+
+    # -- offering ------------------------------------------------------------------------------------
+
+    async def seed(
+        self,
+        path: Path,
+        name: str | None = None,
+        private: bool = False,
+        allowed: Iterable[str] | None = None,
+    ) -> DatasetInfo:
+        """Hash a file, a tar or a folder and offer it from where it is; the `.torrent` file is kept at home.
+
+        Args:
+            name: what others call it; default: the file's name.
+            private: only `allowed` peers may know of it; also when `allowed` is given.
+            allowed: peer ids; `allow` changes them later.
+
+        Raises:
+            UserError: it cannot be read, holds nothing, changes meanwhile or has an impossible name.
+        """
+        source = await self._sessions.in_thread(scan, path, name)
+        return await self._offer(source, _allow_list(private, allowed))
+
+    async def seed_files(
+        self, name: str, files: Sequence[tuple[str, Path]], allowed: Iterable[str]
+    ) -> DatasetInfo:
+        """Offer files from where they are as one private torrent in which each file starts on a piece.
+
+        Args:
+            name: the torrent's name.
+            files: (relative name with `/`, place); their order gives their numbers, see `DatasetInfo.files`.
+            allowed: the peer ids that may fetch it.
+
+        Raises:
+            UserError: as `seed`.
+        """
+        source = await self._sessions.in_thread(listed, name, files)
+        return await self._offer(source, frozenset(allowed))
+
+    def allow(self, key: Key, allowed: Iterable[str]) -> None:
+        """Replace the peers that may know of a private dataset; streams of others end.
+
+        Raises:
+            UserError: it is not here, or it is public.
+        """
+        session = self._sessions.of(key)
+        if session.store.state.allowed is None:
+            raise UserError(f"{session.name} is public", "seed it again with --private")
+        session.allow(frozenset(allowed))
+
+    async def _offer(self, source: Source, allowed: frozenset[str] | None) -> DatasetInfo:
+        seeded = await hash_source(source, allowed is not None, self._events)
+        async with self._sessions.changing:
+            return await self._install_seed(seeded, allowed)
+
+    async def _install_seed(self, seeded: Seeded, allowed: frozenset[str] | None) -> DatasetInfo:
+        infohash = seeded.metainfo.info_hash
+        await self._drop_outdated(seeded)
+        old = self._sessions.get(infohash)
+        if old is not None and old.complete and (old.problem is None or not old.store.in_place):
+            if allowed is not None:
+                old.allow((old.store.state.allowed or frozenset()) | allowed)
+            return old.info()
+        if old is not None:  # half fetched, or seeded from a place that is gone: what is here now is better
+            await self._sessions.end(old, delete_files=True)
+        state = TorrentState(references=seeded.places, stamps=dict(seeded.stamps), allowed=allowed)
+        have = range(seeded.metainfo.piece_count)
+        return (await self._sessions.install(seeded.metainfo, state, have)).info()
+
+    async def _drop_outdated(self, seeded: Seeded) -> None:
+        """End datasets seeded from files that have changed into what is seeded now."""
+        places = set(seeded.places.values())
+        for session in self._sessions:
+            state = session.store.state
+            if session.infohash == seeded.metainfo.info_hash or places.isdisjoint(state.references.values()):
+                continue
+            if await self._sessions.in_thread(_has_changed, state):
+                await self._sessions.end(session, delete_files=False)
+
+    # -- fetching ------------------------------------------------------------------------------------
+
+    async def add(
+        self,
+        metainfo: bytes,
+        wanted: frozenset[int] | None = None,
+        peers: Iterable[str] = (),
+        allowed: Iterable[str] | None = None,
+    ) -> DatasetInfo:
+        """Begin to fetch a dataset whose `.torrent` file is at hand; returns at once.
+
+        Args:
+            metainfo: the file's bytes.
+            wanted: numbers of the files to fetch; None for all. Known already, these are fetched as well.
+            peers: who may hold pieces, asked first.
+            allowed: of a private dataset, the only peers to exchange it with; default: `peers`.
+
+        Raises:
+            UserError: not a `.torrent` file, no such file number, or too little room.
+        """
+        try:
+            parsed = Metainfo.parse(metainfo)
+        except RemoteError as error:
+            raise UserError(
+                f"this is not a usable .torrent file: {error}", "get it again from whoever made it"
+            ) from error
+        check_wanted(parsed, wanted)
+        peers = tuple(dict.fromkeys(peers))
+        limit = _allow_list(parsed.private, peers if allowed is None else allowed)
+        async with self._sessions.changing:
+            known = self._sessions.get(parsed.info_hash)
+            if known is None:
+                self._sessions.check_quota(parsed, wanted)
+                state = TorrentState(
+                    wanted=wanted, allowed=limit if parsed.private else None, providers=peers
+                )
+                return (await self._sessions.install(parsed, state)).info()
+            if allowed is not None and known.store.state.allowed is not None:
+                known.allow(known.store.state.allowed | (limit or frozenset()))
+            await self._want_more(known, wanted)
+            known.offer(peers)
+            known.retry()
+            return known.info()
+
+    async def fetch(
+        self,
+        key: Key,
+        wanted: frozenset[int] | None = None,
+        timeout: float = STALL_S,
+        search: float = SEARCH_S,
+    ) -> DatasetInfo:
+        """Find a dataset, fetch it and wait until every wanted file is here.
+
+        Args:
+            wanted: numbers of files; None for all.
+            timeout: seconds without any progress after which it gives up; what is here stays.
+            search: seconds to look for somebody who knows it.
+
+        Raises:
+            UserError: nobody knows it, the name is not unique, no progress, or the disk is full.
+        """
+        info = await self.begin(key, wanted, search)
+        return await self.wait(info.infohash, timeout)
+
+    async def begin(
+        self, key: Key, wanted: frozenset[int] | None = None, search: float = SEARCH_S
+    ) -> DatasetInfo:
+        """As `fetch`, but return as soon as the dataset's metainfo is known.
+
+        Raises:
+            UserError: nobody knows it, or the name is not unique.
+        """
+        known = self._sessions.lookup(key)
+        if known is not None:
+            async with self._sessions.changing:
+                await self._want_more(known, wanted)
+            known.retry()
+            return known.info()
+        metainfo, providers = await self._finder.locate(key, search)
+        return await self.add(metainfo.raw, wanted, providers)
+
+    async def wait(self, key: Key, timeout: float = STALL_S) -> DatasetInfo:
+        """Wait until every wanted file of a dataset is here.
+
+        Args:
+            timeout: seconds without any progress after which it gives up.
+
+        Raises:
+            UserError: (code 5) no progress; or what the disk complains of; or it was removed.
+        """
+        session = self._sessions.of(key)
+        while not session.complete:
+            if session.problem is not None:
+                raise session.problem
+            if session.stopped.is_set():
+                raise UserError(f"{session.name} was removed while it was fetched", "fetch it again")
+            if not await session.wait_change(timeout):
+                raise stalled(session.info(), timeout)
+        return session.info()
+
+    async def set_wanted(self, key: Key, files: frozenset[int] | None) -> DatasetInfo:
+        """From now on fetch exactly these files, all with None; what is on disk stays.
+
+        Raises:
+            UserError: no such dataset or file number, or too little room.
+        """
+        session = self._sessions.of(key)
+        async with self._sessions.changing:
+            self._sessions.check_quota(session.store.metainfo, files)
+            await session.set_wanted(files)
+        return session.info()
+
+    async def _want_more(self, session: TorrentSession, wanted: frozenset[int] | None) -> None:
+        check_wanted(session.store.metainfo, wanted)
+        now = session.store.state.wanted
+        if now is not None:
+            more = None if wanted is None else now | wanted
+            if more != now:
+                self._sessions.check_quota(session.store.metainfo, more)
+                await session.set_wanted(more)
+
+    async def resolve(self, key: Key, search: float = SEARCH_S) -> Metainfo:
+        """The metainfo of a dataset, from this node or from others; nothing is fetched.
+
+        Raises:
+            UserError: nobody knows it, or the name is not unique.
+        """
+        known = self._sessions.lookup(key)
+        return known.store.metainfo if known is not None else (await self._finder.locate(key, search))[0]
+
+    # -- looking -------------------------------------------------------------------------------------
+
+    def list(self) -> Sequence[DatasetInfo]:
+        """Every dataset of this node, by name."""
+        return sorted((session.info() for session in self._sessions), key=lambda info: info.name)
+
+    def info(self, key: Key) -> DatasetInfo:
+        """One dataset of this node.
+
+        Raises:
+            NotFound: it is not here.
+            UserError: the name is not unique.
+        """
+        return self._sessions.of(key).info()
+
+    def announced(self) -> Sequence[Found]:
+        """The public datasets that other peers offer."""
+        return self._sessions.discovery.listings()
+
+    def metainfo(self, key: Key) -> Metainfo:
+        """The metainfo of a dataset of this node. Raises UserError as `info`."""
+        return self._sessions.of(key).store.metainfo
+
+    def path_of(self, key: Key, file_index: int = 0) -> Path:
+        """Where a file of a dataset is; wholly there.
+
+        Raises:
+            UserError: no such dataset or file, or the file is not complete.
+        """
+        session = self._sessions.of(key)
+        check_wanted(session.store.metainfo, frozenset({file_index}))
+        if not session.store.is_complete(file_index):
+            raise UserError(
+                f"file {file_index} of {session.name} is not complete",
+                f"`p2pml data get {session.name}` first",
+            )
+        return session.store.path_of(file_index)
+
+    async def verify(self, key: Key) -> int:
+        """Hash a dataset's files anew; returns how many pieces were damaged. They are fetched again."""
+        return await self._sessions.of(key).verify()
+
+    async def remove(self, key: Key, delete_files: bool = False) -> None:
+        """Forget a dataset. A file that was seeded in place is never touched.
+
+        Args:
+            delete_files: delete what was fetched, too.
+
+        Raises:
+            UserError: it is not here, or cannot be deleted.
+        """
+        async with self._sessions.changing:
+            await self._sessions.end(self._sessions.of(key), delete_files)
+
+
+def _allow_list(private: bool, allowed: Iterable[str] | None) -> frozenset[str] | None:
+    if allowed is not None:
+        return frozenset(allowed)
+    return frozenset() if private else None
+
+
+def _has_changed(state: TorrentState) -> bool:
+    for index, place in state.references.items():
+        try:
+            if Stamp.of(place) != state.stamps.get(index):
+                return True
+        except OSError:
+            return True
+    return False

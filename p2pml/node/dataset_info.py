@@ -1,0 +1,114 @@
+"""What the data service tells about a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pml.storage.piece_store import METAINFO_NAME, PieceStore
+from torrent.events import SwarmStats
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """One file: its number, its path in the torrent with `/`, bytes, whether it is wholly here, and where."""
+
+    index: int
+    path: str
+    size: int
+    complete: bool
+    location: Path
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """A dataset of this node at one moment.
+
+    Args:
+        infohash: 20 bytes.
+        name: the torrent's name.
+        size: bytes of all files, padding left out.
+        private: known only to the peers that its owner allows.
+        in_place: seeded from the user's own files, which are never copied, moved or written.
+        complete: every wanted file is here.
+        have, wanted, pieces: pieces here, pieces of the wanted files, pieces in all.
+        peers: peers that are connected for this dataset.
+        rate_down, rate_up: payload bytes per second.
+        received, sent: verified payload bytes by peer id, over all runs of this node.
+        files: without pad files.
+        folder: what the files' paths are relative to, for a dataset that was fetched or is a folder.
+        torrent_file: the `.torrent` file.
+        problem: what a person has to know; empty when all is well.
+    """
+
+    infohash: bytes
+    name: str
+    size: int
+    private: bool
+    in_place: bool
+    complete: bool
+    have: int
+    wanted: int
+    pieces: int
+    peers: int
+    rate_down: float
+    rate_up: float
+    received: dict[str, int]
+    sent: dict[str, int]
+    files: tuple[FileInfo, ...]
+    folder: Path
+    torrent_file: Path
+    problem: str = ""
+
+    @property
+    def hex(self) -> str:
+        """The info-hash as people write it."""
+        return self.infohash.hex()
+
+
+def describe(
+    store: PieceStore,
+    stats: SwarmStats | None,
+    received: dict[str, int],
+    sent: dict[str, int],
+    problem: str = "",
+) -> DatasetInfo:
+    """The facts about a stored dataset; `stats` is None while its swarm does not run."""
+    metainfo = store.metainfo
+    files = tuple(
+        FileInfo(index, "/".join(file.path), file.length, store.is_complete(index), store.path_of(index))
+        for index, file in enumerate(metainfo.files)
+        if not file.pad
+    )
+    return DatasetInfo(
+        infohash=metainfo.info_hash,
+        name=metainfo.name,
+        size=metainfo.content_length,
+        private=store.state.allowed is not None,
+        in_place=store.in_place,
+        complete=store.is_complete(),
+        have=store.have_count,
+        wanted=len(store.wanted_pieces()),
+        pieces=metainfo.piece_count,
+        peers=0 if stats is None else len(stats.peers),
+        rate_down=0.0 if stats is None else stats.down_rate,
+        rate_up=0.0 if stats is None else stats.up_rate,
+        received=received,
+        sent=sent,
+        files=files,
+        folder=_folder(store, files),
+        torrent_file=store.folder / METAINFO_NAME,
+        problem=problem,
+    )
+
+
+def _folder(store: PieceStore, files: tuple[FileInfo, ...]) -> Path:
+    """The folder below which every file lies at its path; the store's own when there is none."""
+    roots = {
+        Path(*file.location.parts[: len(file.location.parts) - len(file.path.split("/"))]) for file in files
+    }
+    if len(roots) == 1:
+        (root,) = roots
+        if all(root.joinpath(*file.path.split("/")) == file.location for file in files):
+            return root
+    return store.folder

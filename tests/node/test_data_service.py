@@ -1,0 +1,314 @@
+"""Datasets between real hosts on loopback: seed, fetch from several sources, resume, refuse."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trio
+
+from p2pml.config import Home
+from p2pml.errors import ExitCode, UserError
+from p2pml.net.gossip import Gossip
+from p2pml.net.host import Host
+from p2pml.net.presence import Facts, Presence, Timing
+from p2pml.node.data_service import DataService
+from p2pml.node.events import Events
+from p2pml.storage.seeding import make_torrent, scan
+from torrent.metainfo import Metainfo
+
+pytestmark = pytest.mark.slow
+
+CHAIN_ID = b"\x07" * 32
+
+
+@dataclass
+class Node:
+    host: Host
+    data: DataService
+    home: Home
+    events: Events
+    scope: trio.CancelScope
+
+    @property
+    def id(self) -> str:
+        return self.host.peer_id
+
+    def kinds(self) -> set[str]:
+        return {event.kind for event in self.events.since(0)}
+
+
+async def _run_node(
+    root: Path,
+    number: int,
+    bootstrap: list[str],
+    task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    seed = hashlib.sha256(f"data-service-test {number}".encode()).digest()
+    host = Host(seed, bootstrap=bootstrap)
+    home, events = Home(root / f"node{number}"), Events()
+    home.create()
+    gossip = Gossip(host, CHAIN_ID, heartbeat=0.3)
+    presence = Presence(host, gossip, lambda: Facts(bytes(32)), Timing(announce=1.0, look=0.1))
+    data = DataService(home, host, gossip, presence, events)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(host.run)
+            await nursery.start(gossip.run)
+            await nursery.start(presence.run)
+            await nursery.start(data.run)
+            task_status.started(Node(host, data, home, events, scope))
+
+
+@asynccontextmanager
+async def nodes_up(root: Path, count: int) -> AsyncIterator[list[Node]]:
+    """Nodes that know the first one; ready when all are connected to it."""
+    async with trio.open_nursery() as nursery:
+        nodes: list[Node] = []
+        for number in range(count):
+            bootstrap = nodes[0].host.addrs()[:1] if nodes else []
+            nodes.append(await nursery.start(_run_node, root, number, bootstrap))
+        if count > 1:
+            await until(lambda: all(node.host.connected() for node in nodes), "the nodes connect")
+        yield nodes
+        nursery.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    with trio.move_on_after(seconds) as scope:
+        while not condition():  # noqa: ASYNC110 - what it waits for lies in several nodes
+            await trio.sleep(0.02)
+    assert not scope.cancelled_caught, f"waited {seconds} s in vain until {what}"
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+async def test_fetched_by_name_it_can_be_read_by_path_and_the_origin_is_not_copied(tmp_path: Path) -> None:
+    path = tmp_path / "digits.tar"
+    with tarfile.open(path, "w") as tar:
+        member = tmp_path / "x.bin"
+        member.write_bytes(noise(300_000))
+        tar.add(member, "x.bin")
+    async with nodes_up(tmp_path, 2) as (seeder, leecher):
+        seeded = await seeder.data.seed(path, name="digits")
+        assert seeded.complete
+        assert seeded.in_place
+        assert seeded.torrent_file.read_bytes() == seeder.data.metainfo("digits").raw
+        assert seeder.data.path_of("digits") == path
+        info = await leecher.data.fetch("digits", timeout=20)
+        assert info.complete
+        assert info.infohash == seeded.infohash
+        assert info.received == {seeder.id: path.stat().st_size}
+        assert leecher.data.path_of("digits").read_bytes() == path.read_bytes()
+        await until(lambda: seeder.data.info("digits").sent == {leecher.id: info.size}, "uploads are counted")
+        assert {"data.search", "data.added", "data.complete"} <= leecher.kinds()
+        assert {"data.hash", "data.added"} <= seeder.kinds()
+        assert not (seeded.torrent_file.parent / "content").exists()
+
+
+async def test_bytes_from_two_seeders_are_counted_for_each_and_a_reader_feeds_on(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "set"
+    path.write_bytes(noise(6_000_000))
+    copy = tmp_path / "copy" / "set"
+    copy.parent.mkdir()
+    shutil.copyfile(path, copy)
+    async with nodes_up(tmp_path, 4) as (first, second, third, fourth):
+        seeded = await first.data.seed(path)
+        assert (await second.data.seed(copy)).infohash == seeded.infohash
+        info = await third.data.fetch(seeded.infohash, timeout=20)
+        assert set(info.received) == {first.id, second.id}
+        assert all(count > 0 for count in info.received.values())
+        assert sum(info.received.values()) == info.size == 6_000_000
+        await first.data.remove("set")
+        await second.data.remove("set", delete_files=True)
+        assert path.exists()
+        assert copy.exists()
+        again = await fourth.data.fetch(seeded.hex, timeout=20)
+        assert again.received == {third.id: 6_000_000}
+        assert fourth.data.path_of("set").read_bytes() == path.read_bytes()
+
+
+async def test_two_readers_at_once_exchange_what_they_have(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    path.write_bytes(noise(12_000_000))
+    async with nodes_up(tmp_path, 3) as (seeder, left, right):
+        await seeder.data.seed(path)
+        results: dict[str, dict[str, int]] = {}
+
+        async def fetch(node: Node) -> None:
+            results[node.id] = (await node.data.fetch("set", timeout=20)).received
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fetch, left)
+            nursery.start_soon(fetch, right)
+        assert right.id in results[left.id] or left.id in results[right.id]
+        for node in (left, right):
+            assert sum(results[node.id].values()) == 12_000_000
+            assert node.data.path_of("set").read_bytes() == path.read_bytes()
+
+
+async def test_a_job_torrent_reaches_only_the_allowed_and_only_the_wanted_file(tmp_path: Path) -> None:
+    files = []
+    for index in range(3):
+        shard = tmp_path / f"shard{index}"
+        shard.write_bytes(noise(50_000 + index, index))
+        files.append((f"shard{index}.bin", shard))
+    async with nodes_up(tmp_path, 4) as (requester, trainer, replica, stranger):
+        allowed = [trainer.id, replica.id]
+        job = await requester.data.seed_files("job", files, allowed)
+        assert job.private
+        raw = requester.data.metainfo("job").raw
+        numbers = [file.index for file in job.files]
+        wanted = frozenset({numbers[1]})
+        await trainer.data.add(raw, wanted, [requester.id], allowed=[*allowed, requester.id])
+        info = await trainer.data.wait("job", timeout=20)
+        assert [file.complete for file in info.files] == [False, True, False]
+        assert trainer.data.path_of("job", numbers[1]).read_bytes() == noise(50_001, 1)
+        with pytest.raises(UserError, match="not complete"):
+            trainer.data.path_of("job", numbers[0])
+        stored = [path.name for path in (info.torrent_file.parent / "content").rglob("*") if path.is_file()]
+        assert stored == ["shard1.bin"]
+        # Another file later, and a second participant that gets a shard from the first one.
+        await trainer.data.set_wanted("job", frozenset({numbers[1], numbers[2]}))
+        await trainer.data.wait("job", timeout=20)
+        await requester.data.remove("job")
+        await replica.data.add(raw, wanted, [trainer.id], allowed=[*allowed, requester.id])
+        assert set((await replica.data.wait("job", timeout=20)).received) == {trainer.id}
+        # A stranger that got hold of the .torrent file gets nothing, and the job does not exist for it.
+        await stranger.data.add(raw, None, [trainer.id, replica.id])
+        with pytest.raises(UserError, match="nothing of job arrived") as caught:
+            await stranger.data.wait("job", timeout=1.5)
+        assert caught.value.code is ExitCode.NETWORK
+        assert caught.value.fix
+        assert stranger.data.info("job").have == 0
+        await stranger.data.remove("job", delete_files=True)
+        with pytest.raises(UserError, match="knows a data set"):
+            await stranger.data.resolve("job", search=1.0)
+        assert not stranger.data.announced()
+
+
+async def test_a_new_name_on_the_allow_list_may_fetch(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(noise(40_000))
+    async with nodes_up(tmp_path, 2) as (owner, friend):
+        await owner.data.seed(path, private=True)
+        with pytest.raises(UserError, match="knows a data set 'secret'"):
+            await friend.data.fetch("secret", search=0.5)
+        owner.data.allow("secret", [friend.id])
+        info = await friend.data.fetch("secret", timeout=20)
+        assert info.complete
+        assert info.private
+
+
+async def test_a_source_with_corrupt_data_is_found_out_and_refused(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    path.write_bytes(noise(2_000_000))
+    async with nodes_up(tmp_path, 3) as (honest, liar, leecher):
+        seeded = await honest.data.seed(path)
+        await liar.data.fetch("set", timeout=20)
+        await honest.data.remove("set")
+        # Its disk rots after the piece was noted, behind the stamps' back.
+        session = liar.data._sessions.of("set")
+        session.store.state.stamps.clear()
+        held = liar.data.path_of("set")
+        held.write_bytes(bytes(2_000_000))
+        with pytest.raises(UserError, match="nothing of set arrived"):
+            await leecher.data.fetch("set", timeout=3)
+        assert leecher.data.info("set").have == 0
+        assert liar.id not in leecher.data.info("set").received
+        await honest.data.seed(path)
+        info = await leecher.data.fetch("set", timeout=20)
+        assert info.received == {honest.id: 2_000_000}
+        assert leecher.data.path_of("set").read_bytes() == path.read_bytes()
+        assert info.infohash == seeded.infohash
+
+
+async def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    path.write_bytes(noise(400_000))
+    shard = tmp_path / "shard"
+    shard.write_bytes(noise(30_000, 9))
+    async with nodes_up(tmp_path, 2) as (seeder, leecher):
+        await seeder.data.seed(path)
+        await seeder.data.seed_files("job", [("a", shard)], [leecher.id])
+        await leecher.data.fetch("set", timeout=20)
+        received = leecher.data.info("set").received
+    async with nodes_up(tmp_path, 2) as (seeder, leecher):
+        assert [info.name for info in seeder.data.list()] == ["job", "set"]
+        assert seeder.data.info("job").private
+        info = leecher.data.info("set")
+        assert info.complete
+        assert info.received == received
+        assert (await leecher.data.fetch("job", timeout=20)).complete
+
+
+async def test_one_who_begins_before_anybody_has_it_gets_it_when_it_comes(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    path.write_bytes(noise(100_000))
+    async with nodes_up(tmp_path, 2) as (seeder, leecher):
+        raw = (await _torrent_of(path, tmp_path)).raw
+        await leecher.data.add(raw)
+        await trio.sleep(0.3)
+        assert leecher.data.info("set").have == 0
+        await seeder.data.seed(path)
+        assert (await leecher.data.wait("set", timeout=20)).complete
+
+
+async def test_a_name_of_two_different_datasets_is_not_guessed(tmp_path: Path) -> None:
+    async with nodes_up(tmp_path, 3) as (first, second, asker):
+        for number, node in enumerate((first, second)):
+            path = tmp_path / str(number) / "set"
+            path.parent.mkdir()
+            path.write_bytes(noise(20_000, number))
+            await node.data.seed(path)
+        await until(lambda: len(asker.data.announced()) == 2, "both are announced")
+        with pytest.raises(UserError, match="2 different data sets are called 'set'") as caught:
+            await asker.data.fetch("set")
+        assert "info-hash" in caught.value.fix
+        infohash = first.data.info("set").infohash
+        assert (await asker.data.fetch(infohash, timeout=20)).complete
+
+
+async def test_what_a_user_can_do_wrong_is_told_with_a_fix(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    path.write_bytes(noise(20_000))
+    async with nodes_up(tmp_path, 1) as (node,):
+        await node.data.seed(path)
+        wrong = {
+            "there is no file": lambda: node.data.seed(tmp_path / "nothing"),
+            "not a usable .torrent file": lambda: node.data.add(b"d4:infod6:lengthi-1eee"),
+            "nobody to ask": lambda: node.data.fetch("unknown", search=0.1),
+            "no file number 7": lambda: node.data.set_wanted("set", frozenset({7})),
+            "no data set 'other' here": lambda: node.data.remove("other"),
+        }
+        for words, call in wrong.items():
+            with pytest.raises(UserError, match=words) as caught:
+                await call()
+            assert caught.value.fix, words
+        assert [info.name for info in node.data.list()] == ["set"]
+
+
+async def test_a_changed_file_seeded_anew_replaces_the_old_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    path.write_bytes(noise(20_000))
+    async with nodes_up(tmp_path, 1) as (node,):
+        old = await node.data.seed(path)
+        assert (await node.data.seed(path)).infohash == old.infohash
+        path.write_bytes(noise(30_000))
+        new = await node.data.seed(path)
+        assert [info.infohash for info in node.data.list()] == [new.infohash]
+
+
+async def _torrent_of(path: Path, tmp_path: Path) -> Metainfo:
+    return (await trio.to_thread.run_sync(lambda: make_torrent(scan(path)))).metainfo
