@@ -100,24 +100,29 @@ class LocalNode:
             assert self.process is not None
             self.process.send_signal(signal.SIGTERM)
 
-    def wait_stopped(self, timeout_s: float) -> None:
-        """Wait for the daemon's end, then make sure that nothing of its process group is left."""
+    def wait_stopped(self, timeout_s: float) -> int | None:
+        """Wait for the daemon's end, then make sure that nothing of its process group is left.
+
+        Returns:
+            Its exit code, negative for a signal; None when it was not started.
+        """
         if self.process is None:
-            return
+            return None
         try:
             self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.process.kill()
-        self._reap()
+        return self._reap()
 
-    def _reap(self) -> None:
+    def _reap(self) -> int:
         assert self.process is not None
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)  # what the daemon left behind, if anything
         if self.process.stdin is not None:
             self.process.stdin.close()
-        self.process.wait()
+        code = self.process.wait()
         self.process = None
+        return code
 
     def get(self, path: str, **query: Any) -> Any:
         """One GET from its API."""

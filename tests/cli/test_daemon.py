@@ -237,10 +237,8 @@ def test_power_cut_restart_and_stop_in_a_home_with_a_long_path(tmp_path: Path) -
         assert node.get("/blocks/1")["id"] == kept
         stopped = p2pml("stop", home=node.home.root)
         assert stopped.code == 0, stopped.err
-        assert node.process is not None
-        assert node.process.wait(10) == 0
+        assert node.wait_stopped(10) == 0
         assert not Home(node.home.root).api_socket.exists()
-        node.process = None
         assert p2pml("stop", home=node.home.root).code == 3
 
 
@@ -253,6 +251,5 @@ def test_a_daemon_ends_with_whoever_started_it(tmp_path: Path) -> None:
         assert node.process.stdin is not None
         node.process.stdin.close()
         begin = time.monotonic()
-        assert node.process.wait(20) == 0
+        assert node.wait_stopped(20) == 0
         assert time.monotonic() - begin < 15
-        node.process = None

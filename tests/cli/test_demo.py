@@ -34,15 +34,15 @@ def start_demo(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines of processes that work in `folder`."""
+    """Command lines of the demo's processes, workers included: all inherit its TMPDIR."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    mark = f"TMPDIR={folder}".encode()
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if mark in (path / "environ").read_bytes().split(b"\0"):
+                found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         except OSError:
             continue
-        if str(folder) in command:
-            found.append(command)
     return found
 
 
@@ -87,7 +87,9 @@ def test_an_interrupted_demo_leaves_no_process_behind(tmp_path: Path, number: si
     for line in demo.stderr:
         if "loading TensorFlow" in line:
             break
-    assert processes_of(tmp_path), "the probe sees the daemons while they run"
+    seen = " ".join(processes_of(tmp_path))
+    assert "p2pml daemon" in seen, "the probe sees the daemons while they run"
+    assert "p2pml.worker" in seen
     demo.send_signal(number)
     _, err = demo.communicate(timeout=60)
     if number is signal.SIGKILL:
