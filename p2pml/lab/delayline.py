@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 
-from p2pml.lab.links import Link
+from p2pml.scenario.links import Link
 
 
 class DelayLine:

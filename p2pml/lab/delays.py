@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from p2pml.lab.errors import LabError
-from p2pml.lab.links import Link
 from p2pml.lab.pump import link_fields
 from p2pml.lab.signals import deferred
+from p2pml.scenario.links import Link
 
 _ANSWER_S = 10.0
 _END_S = 5.0

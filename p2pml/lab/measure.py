@@ -1,6 +1,7 @@
 """Measure the path between two hosts, with nothing but the standard library.
 
-On one host `python -m p2pml.lab.measure serve ADDRESS PORT`; on another, each printing one JSON object:
+On one host `python -m p2pml.lab.measure serve ADDRESS PORT`, which prints `serving` when it does; on another,
+each printing one JSON object:
 
     python -m p2pml.lab.measure throughput ADDRESS PORT SECONDS
     python -m p2pml.lab.measure rtt ADDRESS PORT COUNT
@@ -178,7 +179,9 @@ def main(argv: list[str]) -> None:
     """Serve, or measure and print JSON."""
     match argv:
         case ["serve", address, port]:
-            Server(address, int(port)).run()
+            server = Server(address, int(port))
+            print("serving", flush=True)
+            server.run()
         case ["throughput", address, port, seconds]:
             print(json.dumps(throughput(address, int(port), float(seconds))))
         case ["rtt", address, port, count]:

@@ -17,8 +17,8 @@ from typing import Literal
 from p2pml.lab import netns, rules
 from p2pml.lab.delays import Delays
 from p2pml.lab.errors import LabError
-from p2pml.lab.links import UNSHAPED, Link
 from p2pml.lab.pump import QUEUE
+from p2pml.scenario.links import UNSHAPED, Link
 
 Shaping = Literal["auto", "netem", "nfqueue"]
 DEVICE = "eth0"

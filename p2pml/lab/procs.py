@@ -35,6 +35,8 @@ def belongs(pid: int, run: str, host: str | None = None) -> bool:
 
 def find(run: str, host: str | None = None) -> list[int]:
     """The processes of a run, or of one of its hosts; never this process itself."""
+    if not os.path.isdir("/proc"):  # not Linux: only the handles of programs know them
+        return []
     pids = [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
     return [pid for pid in pids if pid != os.getpid() and belongs(pid, run, host)]
 

@@ -38,6 +38,10 @@ class Run:
     folder: Path
     lock: int
 
+    def abandon(self) -> None:
+        """Let go of the run but keep its folder, by which a cleanup finds what could not be removed."""
+        os.close(self.lock)
+
     def close(self) -> None:
         """Remove the run's folder and let go of it."""
         with _locked(self.folder.parent):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from p2pml.lab.links import Link
+from p2pml.scenario.links import Link
 
 CHAIN = "P2PML-LAB"
 _NETEM_PACKETS = 200_000

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from p2pml.lab.hosts.session import open_lab
-from p2pml.lab.links import Link
+from p2pml.scenario.links import Link
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ import pytest
 
 from p2pml.lab.hosts.base import Backend
 from p2pml.lab.hosts.session import open_lab
-from p2pml.lab.links import Link
+from p2pml.scenario.links import Link
 
 pytestmark = pytest.mark.slow
 
 _MEASURE = [sys.executable, "-m", "p2pml.lab.measure"]
 _PORT = "7000"
+_Serve = Callable[[Backend, str], None]
 _RATE_WITHIN = 0.05
 _RTT_WITHIN_MS = 5.0
 _LOSS_WITHIN = 0.003
@@ -38,12 +39,11 @@ _LOSSES = [
 class _Pair:
     """Two hosts, `b` measuring the path to `a`."""
 
-    def __init__(self, lab: Backend) -> None:
+    def __init__(self, lab: Backend, serve: _Serve) -> None:
         self._lab = lab
         self._count = 0
         lab.start(["a", "b"])
-        lab.run("a", [*_MEASURE, "serve", lab.address("a"), _PORT], {}, lab.folder("a") / "serve.log")
-        time.sleep(0.5)
+        serve(lab, "a")
 
     def link(self, link: Link) -> None:
         for name in ("a", "b"):
@@ -64,9 +64,9 @@ def _row(lab: Backend, link: Link, **got: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["namespaces", "containers"])
-def test_links_are_what_was_asked_for(usable: str, runs: Path) -> None:
+def test_links_are_what_was_asked_for(usable: str, runs: Path, serve: _Serve) -> None:
     with open_lab(usable, runs=runs, seed=1) as lab:
-        pair = _Pair(lab)
+        pair = _Pair(lab, serve)
         for link in _RATES:
             pair.link(link)
             rtt = pair.measure("rtt", 30)
@@ -88,9 +88,9 @@ def test_links_are_what_was_asked_for(usable: str, runs: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["namespaces"])
-def test_an_unshaped_path_is_neither_slow_nor_lossy(usable: str, runs: Path) -> None:
+def test_an_unshaped_path_is_neither_slow_nor_lossy(usable: str, runs: Path, serve: _Serve) -> None:
     with open_lab(usable, runs=runs) as lab:
-        pair = _Pair(lab)
+        pair = _Pair(lab, serve)
         pair.link(Link(rate=10_000_000, delay_ms=30, loss=0.5))
         pair.link(Link())
         rtt, counted = pair.measure("rtt", 20), pair.measure("loss", 5_000, 5_000)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pml.lab.delayline import DelayLine
-from p2pml.lab.links import Link
+from p2pml.scenario.links import Link
 
 
 def _line(link: Link, seed: int = 1) -> DelayLine:

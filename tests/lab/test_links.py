@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2pml.lab import rules
-from p2pml.lab.links import Link, parse_rate
+from p2pml.scenario.links import Link, parse_rate
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,14 @@ def test_a_killed_owners_run_is_dead(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_an_abandoned_run_is_dead(tmp_path: Path) -> None:
+    run = registry.open_run(tmp_path / "runs")
+    run.abandon()
+    (dead,) = registry.dead_runs(tmp_path / "runs")
+    assert dead.id == run.id
+    dead.close()
+
+
 def test_what_is_no_run_is_left_alone(tmp_path: Path) -> None:
     stranger = tmp_path / "runs" / "somebody-elses"
     stranger.mkdir(parents=True)

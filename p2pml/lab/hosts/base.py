@@ -12,7 +12,7 @@ from typing import Protocol
 
 from p2pml.lab import procs
 from p2pml.lab.errors import LabError
-from p2pml.lab.links import Link
+from p2pml.scenario.links import Link
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
@@ -77,8 +77,8 @@ class Backend(Protocol):
             log: file that its output is appended to; for containers within the work folder.
 
         Raises:
-            LabError: no such host, it is down, or the program cannot be started; a program that a container does
-                not have ends with 127 instead.
+            LabError: no such host, it is down, or the program cannot be started; a program that a container
+                does not have ends with 127 instead.
         """
 
     def address(self, name: str) -> str:

@@ -15,9 +15,9 @@ from p2pml.lab.errors import LabError
 from p2pml.lab.hosts import skeleton
 from p2pml.lab.hosts.base import Roster
 from p2pml.lab.hosts.execution import ContainerHandle, execute
-from p2pml.lab.links import Link
 from p2pml.lab.network import DEVICE, Network, Port, Shaping, tool
 from p2pml.lab.signals import deferred
+from p2pml.scenario.links import Link
 
 # Ignored SIGCHLD makes the kernel clear away the orphans that come to process 1.
 _INIT = ["/bin/sh", "-c", "trap '' CHLD; exec sleep infinity"]

@@ -18,9 +18,9 @@ from p2pml.lab import cleanup, netns, procs
 from p2pml.lab.errors import LabError
 from p2pml.lab.hosts.base import Roster
 from p2pml.lab.hosts.local import LocalHandle, spawn
-from p2pml.lab.links import Link
 from p2pml.lab.network import DEVICE, Network, Port, Shaping
 from p2pml.lab.signals import deferred
+from p2pml.scenario.links import Link
 
 T = TypeVar("T")
 SUBNET = ipaddress.ip_network("198.18.0.0/16")

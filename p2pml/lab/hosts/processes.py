@@ -11,7 +11,7 @@ from p2pml.lab import cleanup, procs
 from p2pml.lab.errors import UnsupportedError
 from p2pml.lab.hosts.base import Roster
 from p2pml.lab.hosts.local import LocalHandle, spawn
-from p2pml.lab.links import Link
+from p2pml.scenario.links import Link
 
 
 class Processes:

@@ -51,8 +51,10 @@ def open_lab(
                 try:
                     if backend is not None:
                         backend.stop()
-                finally:
-                    run.close()
+                except BaseException:
+                    run.abandon()
+                    raise
+                run.close()
 
 
 def _make(kind: str, run: registry.Run, work: Path, shaping: Shaping, seed: int) -> Backend:

@@ -1,0 +1,225 @@
+"""A validator on virtual time: the unchanged `chain` core, blocks and transactions flooded among neighbours.
+
+Everything that decides is the core's: fork choice, draw, transition, mempool, sync, gossip verdicts. Only the wires are simulated.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from chain import gossip
+from chain.errors import ChainError, FutureBlock, InvalidError, UnknownParent
+from chain.forkchoice import Chain, HeadChanged
+from chain.genesis import Genesis
+from chain.gossip import Verdict
+from chain.mempool import Mempool
+from chain.producer import ProposerKeys, build_block, ranks_for
+from chain.sync import (
+    Answered,
+    Ask,
+    Effect,
+    HeadIs,
+    Imported,
+    Missing,
+    PeerJoined,
+    Sync,
+    answer,
+    decode_request,
+    encode_response,
+)
+from chain.sync_events import Import
+from chain.transactions import Tx
+from chain.types import Block
+from p2pml.sim.world import Send
+
+BLOCK, TX, ASK, ANSWER = b"B", b"T", b"Q", b"A"
+
+
+class ChainNode:
+    """One validator, or a follower without keys.
+
+    Args:
+        genesis: the chain.
+        keys: what it proposes with; None only follows.
+        neighbours: whom it is connected to.
+        rng: for the sync machine's choices.
+    """
+
+    def __init__(
+        self, genesis: Genesis, keys: ProposerKeys | None, neighbours: Sequence[str], rng: random.Random
+    ) -> None:
+        self.genesis = genesis
+        self.keys = keys
+        self.neighbours = tuple(neighbours)
+        self.chain = Chain(genesis)
+        self.pool = Mempool()
+        self.reorgs: list[int] = []
+        self.proposed: dict[int, bytes] = {}
+        self._rng = rng
+        self._sync = Sync(genesis.chain_id, rng)
+        self._planned_slot = 0
+        self._due: float | None = None
+        self._early: list[tuple[float, Block, str]] = []
+        self._asked: dict[int, str] = {}
+
+    # -- the actor's doors -------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Send]:
+        """Begin, or begin again on the chain that the disk kept."""
+        self._sync = Sync(self.genesis.chain_id, self._rng)
+        self._early, self._asked, self._due = [], {}, None
+        sends = self._carry_out(self._sync.receive(self._head_event(), now), now)
+        for peer in self.neighbours:
+            sends += self._carry_out(self._sync.receive(PeerJoined(peer), now), now)
+        self._plan(now)
+        return sends
+
+    def receive(self, source: str, payload: bytes, now: float) -> list[Send]:
+        """A message from a neighbour."""
+        kind, body = payload[:1], payload[1:]
+        if kind == BLOCK:
+            return self._on_block(source, body, now)
+        if kind == TX:
+            return self._on_tx(source, body, now)
+        if kind == ASK:
+            return self._on_ask(source, body)
+        number = int.from_bytes(body[:4], "big")
+        return self._carry_out(self._sync.receive(Answered(source, number, body[4:]), now), now)
+
+    def tick(self, now: float) -> list[Send]:
+        """A slot, a rank's turn, an early block's time or a sync time-out has come."""
+        sends: list[Send] = []
+        for item in [item for item in self._early if item[0] <= now]:
+            self._early.remove(item)
+            sends += self._on_block(item[2], item[1].encoded, now)
+        if self._due is not None and self._due <= now:
+            sends += self._propose(now)
+        self._plan(now)
+        return sends + self._carry_out(self._sync.tick(now), now)
+
+    def deadline(self) -> float | None:
+        """The next of all its timers."""
+        times = [self._slot_time(self._planned_slot + 1), *(item[0] for item in self._early)]
+        if self._due is not None:
+            times.append(self._due)
+        sync = self._sync.deadline()
+        return min([*times, sync] if sync is not None else times)
+
+    def digest(self) -> bytes:
+        """Its head."""
+        return self.chain.head.id
+
+    # -- transactions and blocks ---------------------------------------------------------------------------
+
+    def submit(self, tx: Tx, now: float) -> list[Send]:
+        """Take a transaction of its own user."""
+        return self._on_tx("", tx.encoded, now)
+
+    def _on_tx(self, source: str, body: bytes, now: float) -> list[Send]:
+        checked = gossip.validate_tx(body, self.pool, self.chain.state(), self.genesis.slot_at(self._ms(now)))
+        return self._flood(TX + body, source) if checked.verdict is Verdict.ACCEPT else []
+
+    def _on_block(self, source: str, body: bytes, now: float) -> list[Send]:
+        checked = gossip.validate_block(body, self.chain, self._ms(now))
+        if checked.item is None:
+            return []
+        sends = self._flood(BLOCK + body, source) if checked.verdict is Verdict.ACCEPT else []
+        return sends + self._take(checked.item, source, now)
+
+    def _take(self, block: Block, source: str, now: float) -> list[Send]:
+        try:
+            outcomes = self.chain.on_block(block, self._ms(now))
+        except FutureBlock as early:
+            self._early.append(((early.ready_at_ms - self.genesis.time_ms) / 1000, block, source))
+            return []
+        except UnknownParent as unknown:
+            return self._carry_out(self._sync.receive(Missing(source, unknown.parent), now), now)
+        except InvalidError:
+            return []
+        return self._head_moved(outcomes, now)
+
+    def _head_moved(self, outcomes: Sequence[object], now: float) -> list[Send]:
+        sends: list[Send] = []
+        for change in outcomes:
+            if isinstance(change, HeadChanged):
+                self.reorgs.append(len(change.reverted))
+                slot = self.genesis.slot_at(self._ms(now))
+                self.pool.on_head(change.applied, change.reverted, self.chain.state(), slot)
+                sends += self._carry_out(self._sync.receive(self._head_event(), now), now)
+        return sends
+
+    def _plan(self, now: float) -> None:
+        slot = self.genesis.slot_at(self._ms(now))
+        if slot <= self._planned_slot:
+            return
+        self._planned_slot, self._due = slot, None
+        if self.keys is None or slot <= self.chain.head.slot:
+            return
+        for rank in ranks_for(slot, self.keys.keypair, self.chain.state()):
+            self._due = self._slot_time(slot) + rank * self.genesis.params.rank_step_ms / 1000
+            self._rank = rank
+
+    def _propose(self, now: float) -> list[Send]:
+        slot, self._due = self._planned_slot, None
+        if self.keys is None or self.chain.head.slot >= slot or slot in self.proposed:
+            return []
+        state = self.chain.state()
+        try:
+            block = build_block(
+                self.chain,
+                slot,
+                self._rank,
+                self.keys,
+                self.pool.select(state, slot),
+                self.pool.select_records(state, slot),
+            )
+        except ChainError:
+            return []  # the head moved to another epoch's draw since the slot was planned
+        self.proposed[slot] = block.block_id
+        return self._flood(BLOCK + block.encoded, "") + self._take(block, "", now)
+
+    def _flood(self, payload: bytes, source: str) -> list[Send]:
+        return [Send(peer, payload) for peer in self.neighbours if peer != source]
+
+    # -- sync ----------------------------------------------------------------------------------------------
+
+    def _on_ask(self, source: str, body: bytes) -> list[Send]:
+        try:
+            request = decode_request(body[4:])
+        except InvalidError:
+            return []
+        response = answer(request, self.chain, lambda height: None, lambda block_id: None)
+        return [Send(source, ANSWER + body[:4] + encode_response(response))]
+
+    def _carry_out(self, effects: Sequence[Effect], now: float) -> list[Send]:
+        sends: list[Send] = []
+        for effect in effects:
+            if isinstance(effect, Ask):
+                sends.append(Send(effect.peer, ASK + effect.request_id.to_bytes(4, "big") + effect.data))
+            elif isinstance(effect, Import):
+                sends += self._import(effect, now)
+        return sends
+
+    def _import(self, batch: Import, now: float) -> list[Send]:
+        sends: list[Send] = []
+        error: str | None = None
+        for block in batch.blocks:
+            try:
+                sends += self._head_moved(self.chain.on_block(block, self._ms(now)), now)
+            except (FutureBlock, UnknownParent):
+                break
+            except InvalidError as wrong:
+                error = str(wrong)
+                break
+        return sends + self._carry_out(self._sync.receive(Imported(batch.batch_id, error), now), now)
+
+    def _head_event(self) -> HeadIs:
+        head = self.chain.head
+        return HeadIs(head.height, head.weight, self.chain.locator())
+
+    def _ms(self, now: float) -> int:
+        return self.genesis.time_ms + int(now * 1000 + 0.5)
+
+    def _slot_time(self, slot: int) -> float:
+        return slot * self.genesis.params.slot_ms / 1000

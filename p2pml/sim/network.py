@@ -1,0 +1,71 @@
+"""What a message suffers between two nodes: latency, jitter, loss, the sender's and receiver's rate, partitions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from p2pml.scenario.links import UNSHAPED, Link
+
+
+@dataclass
+class Network:
+    """Every node's access link, and who can reach whom.
+
+    A message leaves when the sender's line is free, arrives after the receiver's delay (its own jitter included) and takes
+    the receiver's line for its size; it is lost with the receiver's `loss`. Messages of one pair keep their order, as on a
+    TCP connection; a lost one is, as there, late by a retransmission time-out rather than gone, when `reliable`.
+
+    Args:
+        rng: the only source of chance.
+        reliable: whether loss delays (streams) or drops (datagrams, gossip under churn).
+    """
+
+    rng: random.Random
+    reliable: bool = True
+    links: dict[str, Link] = field(default_factory=dict)
+    _groups: dict[str, int] = field(default_factory=dict)
+    _up_free: dict[str, float] = field(default_factory=dict)
+    _down_free: dict[str, float] = field(default_factory=dict)
+    _last: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    RETRANSMIT_S = 0.2
+
+    def partition(self, groups: Iterable[Iterable[str]]) -> None:
+        """Only nodes of the same group reach each other; a node in no group reaches nobody."""
+        self._groups = {name: number for number, group in enumerate(groups) for name in group}
+
+    def heal(self) -> None:
+        """Everybody reaches everybody again."""
+        self._groups = {}
+
+    def reaches(self, source: str, target: str) -> bool:
+        """Whether a message sent now would get through the partitions."""
+        if not self._groups:
+            return True
+        return self._groups.get(source, -1) == self._groups.get(target, -2)
+
+    def arrival(self, source: str, target: str, size: int, now: float) -> float | None:
+        """When `size` bytes sent at `now` (seconds) have arrived; None when they never do."""
+        if not self.reaches(source, target):
+            return None
+        sender, receiver = self.links.get(source, UNSHAPED), self.links.get(target, UNSHAPED)
+        lost = receiver.loss > 0 and self.rng.random() < receiver.loss
+        if lost and not self.reliable:
+            return None
+        leaves = self._occupy(self._up_free, source, sender.rate, size, now)
+        jitter = self.rng.uniform(-receiver.jitter_ms, receiver.jitter_ms) if receiver.jitter_ms else 0.0
+        there = leaves + (receiver.delay_ms + jitter) / 1000 + (self.RETRANSMIT_S if lost else 0.0)
+        arrives = self._occupy(self._down_free, target, receiver.rate, size, there)
+        pair = (source, target)
+        arrives = max(arrives, self._last.get(pair, 0.0))
+        self._last[pair] = arrives
+        return arrives
+
+    @staticmethod
+    def _occupy(free: dict[str, float], name: str, rate: int | None, size: int, start: float) -> float:
+        if rate is None:
+            return start
+        free[name] = max(start, free.get(name, 0.0)) + size * 8 / rate
+        return free[name]
