@@ -97,11 +97,12 @@ class _Batch:
 
 @dataclass(slots=True)
 class _Download:
-    """The one running download: what the peer claimed when it began, and the last block imported."""
+    """The one running download: what the peer claimed when it began, and the last block it gave."""
 
     peer: str
     claim: Status
     last: bytes | None = None
+    height: int = 0
 
 
 @dataclass(slots=True)
@@ -208,7 +209,10 @@ class Sync:
             self._finish(turn)
         elif len(blocks) > request.max_blocks or not _linked(request.locator, blocks):
             self._distrust(name, "its blocks do not follow each other", turn)
+        elif blocks[-1].height <= self._download.height:
+            self._finish(turn)  # the same blocks over and over: it has no more, whatever it claims
         else:
+            self._download.height = blocks[-1].height
             self._import(name, tuple(blocks), True, turn)
 
     def _imported(self, event: Imported, turn: _Turn) -> None:

@@ -258,6 +258,12 @@ def broken_links(world: Any) -> Server:
     return claims(world, lambda: (chain[1].encode(), chain[0].encode()[:], chain[2].encode()))
 
 
+def repeats_itself(world: Any) -> Server:
+    """Valid blocks, always the same."""
+    chain = list(reversed(list(world.chain.ancestors(world.chain.head.id))))
+    return claims(world, lambda: tuple(block.encode() for block in chain[:5]))
+
+
 def blocks_from_nowhere(world: Any) -> Server:
     return claims(world, lambda: (world.chain.block(world.chain.head.id).encode(),))
 
@@ -280,6 +286,7 @@ def undecodable_block(world: Any) -> Server:
         (other_chain, True),
         (wrong_answer, True),
         (broken_links, True),
+        (repeats_itself, False),
         (blocks_from_nowhere, True),
         (invalid_block, True),
         (undecodable_block, True),
