@@ -88,6 +88,11 @@ def tokens(units: int) -> str:
     return ("-" if units < 0 else "") + f"{whole:,}" + (f".{fraction}" if fraction else "")
 
 
+def about(units: int) -> str:
+    """Base units as tokens with two decimals, for displays that change while one looks."""
+    return f"{units / UNITS_PER_TOKEN:,.2f}"
+
+
 def parse_tokens(text: str) -> int:
     """A number of tokens as base units.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from p2pml.cli.client import ApiEvent, NodeClient
-from p2pml.cli.output import is_live, say, short, sparkline, tokens
+from p2pml.cli.output import about, is_live, say, short, sparkline
 from p2pml.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class TrainView:
         if self.seconds:
             parts.append(f"{self.seconds[-1]:.1f} s")
         if self.escrow is not None:
-            parts.append(f"escrow {tokens(self.escrow)}")
+            parts.append(f"escrow {about(self.escrow)}")
         return f"{self.label}: " + ", ".join(parts)
 
     def _on_peer(self, data: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ class TrainView:
             parts.append(f"ETA {self.rounds - self.round} rounds, {int(left) // 60}m{int(left) % 60:02d}")
         if self.budget:
             escrow = self.budget if self.escrow is None else self.escrow
-            parts.append(f"escrow {tokens(escrow)}/{tokens(self.budget)}")
+            parts.append(f"escrow {about(escrow)}/{about(self.budget)}")
         return " | ".join(parts)
 
     def render(self) -> RenderableType:
@@ -133,11 +133,15 @@ class TrainView:
         for peer, data in self.peers.items():
             table.add_row(
                 Text(str(data.get("name") or short(peer, 14))),
-                Text(str(data.get("state", ""))),
+                Text(" ".join(filter(None, (str(data.get("state", "")), _reason(data))))),
                 str(data.get("samples", 0)),
-                tokens(int(data.get("earned", 0))),
+                about(int(data.get("earned", 0))),
             )
         return Group(Text(self.headline()), Text(self.summary()), table)
+
+
+def _reason(data: dict[str, Any]) -> str:
+    return f"({data['reason']})" if data.get("reason") else ""
 
 
 def follow_job(

@@ -27,14 +27,14 @@ def test_lines_and_state_of_a_job() -> None:
     )
     lines = [view.apply(event) for event in story]
     assert lines[1] == "digits abababab…: waiting for 2 more peers (1 of 3 joined)"
-    assert lines[4] == "digits abababab…: round 1/2, accuracy 0.500, loss 1.200, 4.0 s, escrow 6"
+    assert lines[4] == "digits abababab…: round 1/2, accuracy 0.500, loss 1.200, 4.0 s, escrow 6.00"
     assert lines[6] is None
     assert view.is_over()
     assert view.accuracies == [0.5, 0.9]
     assert view.peers["12D3a"]["name"] == "node2"
     assert view.peers["12D3a"]["earned"] == 10**8
     assert "acc 0.900 ▁█" in view.summary()
-    assert "escrow 6/10" in view.summary()
+    assert "escrow 6.00/10.00" in view.summary()
 
 
 def test_the_live_table_draws(capsys: Any) -> None:
