@@ -106,6 +106,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     assert caught.value.code is ExitCode.AUTH
 
 
+@pytest.mark.slow
 def test_the_peer_id_is_libp2ps() -> None:
     from libp2p.crypto.ed25519 import create_new_key_pair
     from libp2p.peer.id import ID

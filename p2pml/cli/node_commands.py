@@ -165,10 +165,15 @@ def stop(home: HomeOption = None) -> None:
 def status(
     home: HomeOption = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="go on, once a second")] = False,
+    wait: Annotated[
+        float, typer.Option("--wait", min=0, help="seconds to wait for the daemon and its worker to be up")
+    ] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """What the node is doing: chain, peers, worker, data, jobs."""
-    with NodeClient(Home.locate(home)) as node:
+    place = Home.locate(home)
+    _wait_until_up(place, time.monotonic() + wait)
+    with NodeClient(place) as node:
         if not watch:
             answer, peers = node.get("/status"), node.get("/peers")
             if as_json:
@@ -177,6 +182,19 @@ def status(
                 emit(describe(answer, peers))
             return
         _watch(node, as_json)
+
+
+def _wait_until_up(home: Home, deadline: float) -> None:
+    """Return when the daemon answers and its worker no longer starts, or at the deadline."""
+    while time.monotonic() < deadline:
+        try:
+            with NodeClient(home) as node:
+                if node.get("/status")["worker"] != "starting":
+                    return
+        except UserError as error:
+            if error.code is not ExitCode.DAEMON_DOWN:
+                raise
+        time.sleep(0.2)
 
 
 def _watch(node: NodeClient, as_json: bool) -> None:

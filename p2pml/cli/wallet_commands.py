@@ -223,6 +223,10 @@ def _history_row(item: dict[str, Any], own: str) -> tuple[object, ...]:
         outgoing = item["sender"] == own
         amount = ("-" if outgoing else "+") + tokens(payload["amount"])
         other = payload["to"] if outgoing else item["sender"]
+    elif "receipts" in payload:
+        earned = sum(receipt["amount"] for receipt in payload["receipts"] if receipt["trainer"] == own)
+        amount = "+" + tokens(earned) if earned else ""
+        other = "" if item["sender"] == own else item["sender"]
     elif "budget" in payload:
         amount = "-" + tokens(payload["budget"])
     return (item["height"], item["type"], amount, tokens(item["fee"]), short(other, 16), item["id"][:16])

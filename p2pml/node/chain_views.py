@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from chain import address
@@ -22,9 +22,12 @@ from chain.transactions import (
 from chain.types import Block
 from p2pml.node import views
 
+PriceOf = Callable[[bytes], int]
+"""The price of a job in base units per sample, by its 32-byte id; 0 for an unknown one."""
+
 
 def transaction_view(
-    tx: Tx, height: int | None = None, block_id: bytes | None = None
+    tx: Tx, price_of: PriceOf, height: int | None = None, block_id: bytes | None = None
 ) -> views.TransactionView:
     """A transaction; with the block that holds it, if one does."""
     return views.TransactionView(
@@ -34,14 +37,17 @@ def transaction_view(
         nonce=tx.nonce,
         fee=tx.fee,
         valid_until_slot=tx.valid_until_slot,
-        payload=payload_view(tx.payload),
+        payload=payload_view(tx.payload, price_of),
         height=height,
         block=None if block_id is None else block_id.hex(),
     )
 
 
-def payload_view(payload: Payload) -> dict[str, Any]:
-    """What a transaction does, as JSON; receipts without their signatures and paths."""
+def payload_view(payload: Payload, price_of: PriceOf) -> dict[str, Any]:
+    """What a transaction does, as JSON; receipts without their signatures and paths.
+
+    A receipt's `amount` is its samples at the job's price; the escrow pays it as far as it reaches.
+    """
     match payload:
         case Transfer():
             return {"to": address.encode(payload.to), "amount": payload.amount, "memo": payload.memo}
@@ -67,15 +73,15 @@ def payload_view(payload: Payload) -> dict[str, Any]:
             return {
                 "job": payload.job.hex(),
                 "final": payload.final,
-                "receipts": _receipts(payload.receipts),
+                "receipts": _receipts(payload.receipts, price_of(payload.job)),
             }
         case JobClaim():
-            return {"job": payload.job.hex(), "receipts": _receipts(payload.receipts)}
+            return {"job": payload.job.hex(), "receipts": _receipts(payload.receipts, price_of(payload.job))}
         case JobCancel():
             return {"job": payload.job.hex()}
 
 
-def block_view(block: Block, genesis: Genesis) -> views.BlockView:
+def block_view(block: Block, genesis: Genesis, price_of: PriceOf) -> views.BlockView:
     """A block with everything in it."""
     sealed = block.sealed
     names = {founder.public: founder.name for founder in genesis.validators}
@@ -90,7 +96,7 @@ def block_view(block: Block, genesis: Genesis) -> views.BlockView:
         rank=sealed.rank,
         target=f"{sealed.header.target:064x}",
         state_root=sealed.leaf0.parent_state_root.hex(),
-        transactions=[transaction_view(tx, block.height, block.block_id) for tx in block.body.txs],
+        transactions=[transaction_view(tx, price_of, block.height, block.block_id) for tx in block.body.txs],
         rounds=[_round(record) for record in block.body.records],
     )
 
@@ -124,7 +130,7 @@ def supply_view(state: State) -> views.SupplyView:
     )
 
 
-def _receipts(receipts: Sequence[SettledReceipt]) -> list[dict[str, Any]]:
+def _receipts(receipts: Sequence[SettledReceipt], price: int) -> list[dict[str, Any]]:
     commitments = [settled.receipt.commitment for settled in receipts]
     return [
         {
@@ -132,6 +138,7 @@ def _receipts(receipts: Sequence[SettledReceipt]) -> list[dict[str, Any]]:
             "client": item.client,
             "trainer": address.encode(item.trainer),
             "samples": item.samples,
+            "amount": item.samples * price,
         }
         for item in commitments
     ]

@@ -94,7 +94,9 @@ class NodeApi:
         included = await chain.account_history(public, HISTORY)
         entry = chain.account(public)
         found = [
-            chain_views.transaction_view(item.tx, item.height, chain.chain.canonical_id(item.height))
+            chain_views.transaction_view(
+                item.tx, self._price_of, item.height, chain.chain.canonical_id(item.height)
+            )
             for item in sorted(included, key=lambda item: (item.height, item.position))
         ]
         return views.AccountView(
@@ -112,17 +114,17 @@ class NodeApi:
         included = await chain.tx(wanted)
         if included is not None:
             block_id = chain.chain.canonical_id(included.height)
-            return chain_views.transaction_view(included.tx, included.height, block_id)
+            return chain_views.transaction_view(included.tx, self._price_of, included.height, block_id)
         waiting = chain.waiting_tx(wanted)
         if waiting is None:
             raise views.NotFound(f"there is no transaction {tx_id} in a block or waiting for one")
-        return chain_views.transaction_view(waiting)
+        return chain_views.transaction_view(waiting, self._price_of)
 
     async def blocks(self, first: int | None, count: int) -> list[views.BlockView]:
         chain = self._node.chain
         start = chain.head().height - count + 1 if first is None else first
         found = await chain.blocks(max(start, 1), count)
-        return [chain_views.block_view(block, self._node.genesis) for block in found]
+        return [chain_views.block_view(block, self._node.genesis, self._price_of) for block in found]
 
     async def block(self, id_or_height: str) -> views.BlockView:
         if id_or_height.isascii() and id_or_height.isdigit() and len(id_or_height) < 16:
@@ -131,13 +133,17 @@ class NodeApi:
             found = await self._node.chain.block(_hash(id_or_height, "block"))
         if found is None:
             raise views.NotFound(f"there is no block {id_or_height}", "`p2pml chain head` names the newest")
-        return chain_views.block_view(found, self._node.genesis)
+        return chain_views.block_view(found, self._node.genesis, self._price_of)
 
     def validators(self) -> list[views.ValidatorView]:
         return chain_views.validator_views(self._node.chain.state())
 
     def supply(self) -> views.SupplyView:
         return chain_views.supply_view(self._node.chain.state())
+
+    def _price_of(self, job_id: bytes) -> int:
+        job = self._node.chain.job(job_id)
+        return 0 if job is None else job.price
 
     async def submit(self, encoded: bytes) -> views.SubmittedView:
         try:

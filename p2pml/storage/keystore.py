@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chain.crypto import Keypair
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from chain import address
+from chain.crypto import Keypair
 from p2pml.errors import ExitCode, UserError
 
 FORMAT_VERSION = 1
@@ -51,12 +51,12 @@ class Keystore:
 
     Args:
         folder: made when the first wallet is, with mode 0700.
-        cost: scrypt's N for new wallets.
+        cost: scrypt's N for new wallets; `SCRYPT_COST` when None.
     """
 
-    def __init__(self, folder: Path, cost: int = SCRYPT_COST) -> None:
+    def __init__(self, folder: Path, cost: int | None = None) -> None:
         self._folder = folder
-        self._cost = cost
+        self._cost = cost or SCRYPT_COST
 
     def create(self, name: str, passphrase: str, seed: bytes | None = None) -> Wallet:
         """Make a wallet from a seed (32 bytes, default random) and write it whole or not at all.

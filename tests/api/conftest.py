@@ -27,10 +27,28 @@ class FakeNode:
     def status(self) -> views.StatusView:
         head = views.HeadView(id="ab" * 32, height=3, slot=5)
         return views.StatusView(
-            version="0", name="fake", pid=1, uptime_s=1.0, peer_id="12D3", addresses=[], account=ADDRESS,
-            network="test", chain_id="cd" * 32, head=head, slot=6, slot_ms=2000, behind=0, peers=2, trainer=True,
-            worker="starting", worker_reason="", balance=5, rating=10, datasets=0, jobs_running=0,
-        )  # fmt: skip
+            version="0",
+            name="fake",
+            pid=1,
+            uptime_s=1.0,
+            peer_id="12D3",
+            addresses=[],
+            account=ADDRESS,
+            network="test",
+            chain_id="cd" * 32,
+            head=head,
+            slot=6,
+            slot_ms=2000,
+            behind=0,
+            peers=2,
+            trainer=True,
+            worker="starting",
+            worker_reason="",
+            balance=5,
+            rating=10,
+            datasets=0,
+            jobs_running=0,
+        )
 
     def not_ready_reason(self) -> str:
         return self.reason
@@ -113,9 +131,24 @@ class FakeNode:
 
     def _dataset(self) -> views.DatasetView:
         return views.DatasetView(
-            infohash="ef" * 20, name="d", size=1, private=False, in_place=True, complete=True, have=1, pieces=1, wanted=1,
-            peers=0, rate_down=0.0, rate_up=0.0, sources={}, sent={}, files=[], folder="/", torrent_file="/d.torrent",
-        )  # fmt: skip
+            infohash="ef" * 20,
+            name="d",
+            size=1,
+            private=False,
+            in_place=True,
+            complete=True,
+            have=1,
+            pieces=1,
+            wanted=1,
+            peers=0,
+            rate_down=0.0,
+            rate_up=0.0,
+            sources={},
+            sent={},
+            files=[],
+            folder="/",
+            torrent_file="/d.torrent",
+        )
 
 
 @pytest.fixture
