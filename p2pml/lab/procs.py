@@ -12,6 +12,7 @@ RUN_LABEL = "P2PML_LAB_RUN"
 HOST_LABEL = "P2PML_LAB_HOST"
 _POLL_S = 0.02
 _GONE_S = 10.0
+_LOOKS = 2
 
 
 def labels(run: str, host: str) -> dict[str, str]:
@@ -51,16 +52,21 @@ def send(signum: int, run: str, host: str | None = None) -> int:
 
 
 def kill_all(run: str, host: str | None = None) -> int:
-    """Kill every process of a run or host, again until none is left, since one may fork meanwhile; returns
-    how many.
+    """Kill every process of a run or host and return how many.
+
+    It looks until none was there twice in a row: one may fork meanwhile, and one that is just being executed
+    has no environment for a moment.
 
     Raises:
         TimeoutError: some do not go within 10 s.
     """
     killed: set[int] = set()
     give_up = time.monotonic() + _GONE_S
-    while pids := find(run, host):
-        if time.monotonic() > give_up:
+    misses = 0
+    while misses < _LOOKS:
+        pids = find(run, host)
+        misses = 0 if pids else misses + 1
+        if pids and time.monotonic() > give_up:
             raise TimeoutError(f"processes {pids} of lab run {run} do not end")
         killed.update(pids)
         for pid in pids:
