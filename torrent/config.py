@@ -9,12 +9,13 @@ from dataclasses import dataclass
 class SwarmConfig:
     """Times in seconds, sizes in bytes."""
 
-    min_depth: int = 8
+    min_depth: int = 4
     """Requests kept in flight to a slow peer, and to any peer at first."""
     max_depth: int = 250
     """Most requests in flight to one peer: what ordinary clients queue without being asked."""
-    queue_time: float = 3.0
-    """Requests in flight cover this many seconds of the peer's rate."""
+    queue_time: float = 1.0
+    """Requests in flight cover this many seconds of the peer's rate. More only makes peers ask a seed for the
+    same pieces before they hear that another one has them."""
     request_timeout: float = 20.0
     """A peer that sends no requested block for this long is snubbed and its requests go elsewhere."""
     handshake_timeout: float = 20.0
@@ -28,8 +29,14 @@ class SwarmConfig:
     """Most requests a peer may queue with us; beyond is a flood."""
     max_block: int = 131_072
     """Largest block that we serve."""
-    send_buffer: int = 1 << 20
-    """No more blocks are read for a peer while this much is being read or unsent."""
+    send_time: float = 0.5
+    """No more blocks are read for a peer while more than this many seconds of its rate are being read or
+    unsent,
+    """
+    send_buffer: int = 131_072
+    """but at least so many bytes may be,"""
+    max_send_buffer: int = 4 << 20
+    """and at most so many."""
     max_unsent: int = 16 << 20
     """A peer that leaves this much unread is disconnected."""
     piece_buffer: int = 256 << 20

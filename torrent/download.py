@@ -96,7 +96,8 @@ class Downloader:
             session.ask(block, now)
 
     def fill_all(self, now: float) -> None:
-        for session in self._sessions.values():
+        # what a snubbing peer has just lost must not go back to it while another could send it
+        for session in sorted(self._sessions.values(), key=lambda session: session.pipeline.snubbed):
             self.fill(session, now)
 
     def tick(self, session: Session, now: float) -> bool:

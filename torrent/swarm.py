@@ -258,9 +258,9 @@ class Swarm:
                 needed = self._down.block(session, message, now)
                 self._choker.gave(session.peer, needed, now)
             case Request(block):
-                self._up.request(session, block)
+                self._up.request(session, block, now)
             case Cancel(block):
-                self._up.cancel(session, block)
+                self._up.cancel(session, block, now)
             case Have(index):
                 self._down.learn(session, 1 << index, now)
             case BitfieldMessage(data):
@@ -277,7 +277,7 @@ class Swarm:
 
     def _sent(self, event: BytesSent, now: float) -> None:
         if (session := self._sessions.get(event.peer)) is not None:
-            self._up.sent(session, event.count)
+            self._up.sent(session, event.count, now)
 
     # --- the store
 
@@ -288,7 +288,7 @@ class Swarm:
 
     def _unreadable(self, event: BlockReadFailed, now: float) -> None:
         if (session := self._sessions.get(event.peer)) is not None:
-            self._up.unreadable(session, Block(event.index, event.begin, event.length))
+            self._up.unreadable(session, Block(event.index, event.begin, event.length), now)
 
     def _verified(self, event: PieceVerified, now: float) -> None:
         fresh = not self._present(event.index)

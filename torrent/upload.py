@@ -32,7 +32,7 @@ class Uploader:
         self._emit = emit
         self.served: dict[str, int] = {}
 
-    def request(self, session: Session, block: Block) -> None:
+    def request(self, session: Session, block: Block, now: float) -> None:
         """Raises ``ProtocolError`` when the peer floods."""
         # a request that crossed our choke, or one for a piece that was lost on disk, is nobody's fault
         if session.am_choking or not self._present(block.piece):
@@ -40,12 +40,12 @@ class Uploader:
         if len(session.queue) >= self._config.max_requests:
             raise ProtocolError("too many requests queued")
         session.queue[block] = None
-        self.pump(session)
+        self.pump(session, now)
 
-    def cancel(self, session: Session, block: Block) -> None:
+    def cancel(self, session: Session, block: Block, now: float) -> None:
         session.queue.pop(block, None)
         self._unread(session, block)
-        self.pump(session)
+        self.pump(session, now)
 
     def read(self, session: Session, block: Block, data: bytes, now: float) -> None:
         """The store has read a block."""
@@ -54,20 +54,25 @@ class Uploader:
         session.give(block, data)
         self._choker.took(session.peer, len(data), now)
         self.served[session.peer] = self.served.get(session.peer, 0) + len(data)
-        self.pump(session)
+        self.pump(session, now)
 
-    def unreadable(self, session: Session, block: Block) -> None:
+    def unreadable(self, session: Session, block: Block, now: float) -> None:
         """The store could not read a block: the peer's own time-out will send it elsewhere."""
         self._unread(session, block)
-        self.pump(session)
+        self.pump(session, now)
 
-    def sent(self, session: Session, count: int) -> None:
+    def sent(self, session: Session, count: int, now: float) -> None:
         session.unsent = max(0, session.unsent - count)
-        self.pump(session)
+        self.pump(session, now)
 
-    def pump(self, session: Session) -> None:
+    def pump(self, session: Session, now: float) -> None:
         """Read as far ahead as the peer takes what we send."""
-        while session.queue and session.unsent + session.reading_bytes < self._config.send_buffer:
+        if not session.queue:
+            return
+        config = self._config
+        ahead = self._choker.rates(session.peer, now)[1] * config.send_time
+        limit = max(config.send_buffer, min(ahead, config.max_send_buffer))
+        while session.queue and session.unsent + session.reading_bytes < limit:
             block = next(iter(session.queue))
             del session.queue[block]
             if block not in session.reading:
