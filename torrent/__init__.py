@@ -1,6 +1,6 @@
 """The data-layer core: BitTorrent as pure functions and state machines, no IO, no clock.
 
-Rooms, bottom up: ``errors``, ``bencode``, ``geometry``, ``bitfield``, ``metainfo``, ``hashing``,
-``messages``, ``tar``; ``partial``, ``picker``, ``blame``, ``choker``, ``rate``; ``peer``, ``download``,
-``upload``; ``events``, ``swarm``.
+Rooms, bottom up: ``errors``, ``bencode``, ``geometry``, ``bitfield``, ``paths``, ``hashing``,
+``metainfo``, ``tar``; ``messages``, ``rate``, ``config``; ``availability``, ``partial``, ``picker``,
+``blame``, ``choker``, ``pipeline``; ``peer``, ``download``, ``upload``; ``events``, ``swarm``.
 """

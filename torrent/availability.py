@@ -70,9 +70,7 @@ class Availability:
         return next(level for level, bucket in enumerate(self._levels) if bucket >> index & 1)
 
     def rarest(self, candidates: int, rng: random.Random) -> int | None:
-        """One of the least available pieces of ``candidates``, random among equals; ``None`` when there
-        is none.
-        """
+        """One of the least available pieces of ``candidates``, random among equals; ``None`` for none."""
         for bucket in self._levels:
             if found := bucket & candidates:
                 return random_bit(found, rng)

@@ -20,9 +20,7 @@ Span = tuple[int, int]
 
 MAX_DEPTH = 100
 MAX_TOKENS = 1_000_000
-"""More tokens than any sane metainfo has (100,000 files take about 800,000): bounds the time a hostile
-file can take.
-"""
+"""More than any sane metainfo has (100,000 files take 800,000): bounds the time a hostile file takes."""
 
 # 19 digits hold every 63-bit number; longer ones are refused before they are converted (int() is quadratic).
 _INTEGER = re.compile(rb"i(?:0|-?[1-9][0-9]{0,18})e")
@@ -30,9 +28,7 @@ _LENGTH = re.compile(rb"(0|[1-9][0-9]{0,9}):")
 
 
 class _Frame:
-    """An open list or dictionary; ``key`` is the last key read, ``wants_key`` alternates inside a
-    dictionary.
-    """
+    """An open list or dictionary; ``key``: the last key read, ``wants_key``: alternates in a dictionary."""
 
     __slots__ = ("is_dict", "key", "wants_key")
 
@@ -72,9 +68,7 @@ class _Scanner:
             raise BencodeError(f"{len(self._data) - pos} bytes after the end of the value")
 
     def _note(self, start: int, pos: int) -> None:
-        """A value ended at depth one or less: remember its span when it belongs to the outermost
-        dictionary.
-        """
+        """A value ended: remember its span when it belongs to the outermost dictionary."""
         if self._stack and (key := self._stack[0].key) is not None:
             self.spans[key] = (start, pos)
 

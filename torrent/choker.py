@@ -118,9 +118,7 @@ class Choker:
         return (standing.snubbed, -standing.gave.value(now))
 
     def _seed_key(self, standing: _Standing, now: float) -> tuple[float, ...]:
-        """Unchoked with quota left, fastest first; then those that wait, longest first; then the
-        satisfied.
-        """
+        """Those with quota left, fastest first; those that wait, longest first; the satisfied."""
         if not standing.unchoked:
             return (1, standing.turn)
         if standing.quota < self._config.seed_quota:

@@ -30,13 +30,11 @@ class SwarmConfig:
     max_block: int = 131_072
     """Largest block that we serve."""
     send_time: float = 0.5
-    """No more blocks are read for a peer while more than this many seconds of its rate are being read or
-    unsent,
-    """
+    """No more blocks are read for a peer while this many seconds of its rate are being read or unsent."""
     send_buffer: int = 131_072
-    """but at least so many bytes may be,"""
+    """Lower bound of that, in bytes."""
     max_send_buffer: int = 4 << 20
-    """and at most so many."""
+    """Upper bound of that, in bytes."""
     max_unsent: int = 16 << 20
     """A peer that leaves this much unread is disconnected."""
     piece_buffer: int = 256 << 20

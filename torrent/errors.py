@@ -1,6 +1,4 @@
-"""Blame is a type: what a peer or a foreign file can cause is a ``RemoteError``, our own mistakes never
-are.
-"""
+"""Blame is a type: what a peer or a foreign file causes is a ``RemoteError``, our own mistakes never."""
 
 from __future__ import annotations
 

@@ -26,9 +26,7 @@ Buffer = bytes | bytearray
 
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
-    """A stream to ``peer`` (any stable name, here a libp2p PeerId) is open. At most one at a time per
-    peer.
-    """
+    """A stream to ``peer`` (a stable name: the libp2p PeerId) is open; at most one at a time per peer."""
 
     peer: str
 
@@ -101,9 +99,7 @@ class PieceLost:
 
 @dataclass(frozen=True, slots=True)
 class SetWanted:
-    """From now on fetch the pieces of these files only; ``None``: all files. Indexes into
-    ``Metainfo.files``.
-    """
+    """From now on fetch these files only (indexes into ``Metainfo.files``); ``None``: all of them."""
 
     files: frozenset[int] | None
 

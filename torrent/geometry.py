@@ -21,9 +21,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """Total length and piece length in bytes; everything else follows. Raises ``LocalError`` when not
-    positive.
-    """
+    """Total length and piece length in bytes, both positive (``LocalError``); all else follows."""
 
     total_length: int
     piece_length: int

@@ -200,9 +200,7 @@ def decode_frame(frame: memoryview) -> Message:
 
 
 class Decoder:
-    """Cuts a peer's byte stream into messages: the handshake first, then frames of at most ``MAX_FRAME``
-    bytes.
-    """
+    """Cuts a peer's byte stream into messages: the handshake, then frames of at most ``MAX_FRAME`` bytes."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()

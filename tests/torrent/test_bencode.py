@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torrent import bencode
@@ -122,6 +122,7 @@ def test_fuzz_a_changed_byte(value: bencode.Value, place: int, byte: int) -> Non
     assert bencode.encode(changed) == bytes(data)
 
 
+@settings(max_examples=30)
 @given(values)
 def test_every_prefix_is_refused(value: bencode.Value) -> None:
     data = bencode.encode(value)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torrent import bencode, metainfo
@@ -307,6 +307,7 @@ shapes = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(
     st.dictionaries(st.sampled_from(["length", "files", "name", "pieces", "private", "piece_length"]), shapes)
 )

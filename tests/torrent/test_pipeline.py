@@ -25,8 +25,8 @@ def steady(pipeline: Pipeline, seconds: int, blocks: int, start: float = 0.0) ->
     return now
 
 
-def test_depth_covers_three_seconds_of_rate() -> None:
-    pipeline = Pipeline(CONFIG, 0.0)
+def test_depth_covers_the_queue_time_of_rate() -> None:
+    pipeline = Pipeline(SwarmConfig(queue_time=3.0), 0.0)
     steady(pipeline, 60, 20)
     assert 50 <= pipeline.depth <= 70
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -80,6 +81,7 @@ def test_fuzz_whole_and_byte_at_a_time(
     assert alive[0] == alive[1]
 
 
+@pytest.mark.slow
 @SHARED
 @given(st.data())
 def test_fuzz_events_in_any_order(content: Make, data: st.DataObject) -> None:
