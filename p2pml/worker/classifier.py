@@ -43,7 +43,7 @@ class Classifier:
         self._loss = tf.keras.losses.SparseCategoricalCrossentropy(
             from_logits=spec.from_logits, reduction=tf.keras.losses.Reduction.SUM
         )
-        self._evaluate = tf.function(self._evaluate_chunk, reduce_retracing=True)
+        self._evaluate = _compiled(self._evaluate_chunk)
 
     def set_weights(self, arrays: Sequence[Array]) -> None:
         """Assign all trainable weights."""
@@ -72,13 +72,14 @@ class Classifier:
     def _evaluate_chunk(
         self, x: tf.Tensor, y: tf.Tensor, scale: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, batch: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        loss, correct = tf.constant(0.0), tf.constant(0.0)
-        for step in tf.range(begin, end):
+        def one(step: tf.Tensor, loss: tf.Tensor, correct: tf.Tensor) -> tuple[tf.Tensor, ...]:
             labels = y[step * batch : (step + 1) * batch]
             outputs = self._model(tf.cast(x[step * batch : (step + 1) * batch], tf.float32) * scale)
             hits = tf.argmax(outputs, axis=1, output_type=tf.int64) == labels
             loss += self._loss(labels, outputs)
-            correct += tf.reduce_sum(tf.cast(hits, tf.float32))
+            return step + 1, loss, correct + tf.reduce_sum(tf.cast(hits, tf.float32))
+
+        _, loss, correct = _repeat(one, begin, end, tf.constant(0.0), tf.constant(0.0))
         return loss, correct
 
     @property
@@ -99,7 +100,7 @@ class LocalTraining:
         self._optimizer = optimizers.client(optimizer)
         first = optimizers.initial_state(self._optimizer, list(classifier.spec.weight_shapes))
         self._state = tf.nest.map_structure(lambda leaf: tf.Variable(leaf, trainable=False), first)
-        self._chunk = tf.function(self._train_chunk, reduce_retracing=True)
+        self._chunk = _compiled(self._train_chunk)
 
     def reset(self, optimizer: Optimizer) -> None:
         """Start the optimizer afresh, with this one's numbers."""
@@ -135,11 +136,12 @@ class LocalTraining:
         end: tf.Tensor,
         batch: tf.Tensor,
     ) -> tf.Tensor:
-        total = tf.constant(0.0)
-        for step in tf.range(begin, end):
+        def one(step: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:
             picked = rows[step * batch : (step + 1) * batch]
             samples = tf.cast(tf.gather(x, picked), tf.float32) * scale
-            total += self._step(samples, tf.gather(y, picked))
+            return step + 1, total + self._step(samples, tf.gather(y, picked))
+
+        _, total = _repeat(one, begin, end, tf.constant(0.0))
         return total
 
     def _step(self, samples: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -168,6 +170,20 @@ def _in_chunks(total: int, run: Callable[[int, int], float], watch: Watch) -> No
         watch(done, total, loss)
         fast = time.monotonic() - begin < CHUNK_SECONDS / 2
         size = min(2 * size, MAX_CHUNK) if fast else max(1, size // 2)
+
+
+def _compiled(chunk: Callable[..., Any]) -> Any:
+    """A chunk as one graph. Without AutoGraph, whose generated sources stay in the temporary folder when the
+    process is killed, which is how a worker ends.
+    """
+    return tf.function(chunk, reduce_retracing=True, autograph=False)
+
+
+def _repeat(
+    one: Callable[..., tuple[tf.Tensor, ...]], begin: tf.Tensor, end: tf.Tensor, *sums: tf.Tensor
+) -> Any:
+    """`one(step, *sums)` for each step from `begin` up to `end`, one after the other."""
+    return tf.while_loop(lambda step, *_: step < end, one, (begin, *sums), parallel_iterations=1)
 
 
 def _on_device(shard: Shard) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
