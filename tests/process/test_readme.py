@@ -19,7 +19,8 @@ MNIST = Path(os.environ.get("P2PML_MNIST", ROOT.parent / "shared" / "data" / "mn
 
 # What the walk-through must have brought about, in the same shell, before it stops its nodes.
 CHECKS = """
-DEEP=$(p2pml chain head --json --home net/n0 | python3 -c 'import json,sys; print(json.load(sys.stdin)["height"] - 3)')
+HEIGHT='import json,sys; print(json.load(sys.stdin)["height"] - 3)'
+DEEP=$(p2pml chain head --json --home net/n0 | python3 -c "$HEIGHT")
 for i in 0 1 2 3 4 5; do p2pml chain show $DEEP --json --home net/n$i > block$i.json; done
 p2pml job ls --json --home net/n0 > jobs.json
 p2pml data info mnist.tar --json --home net/n5 > sources.json
