@@ -513,6 +513,7 @@ def test_choking_drops_the_queue(wire: Make, content: Make) -> None:
     assert Unchoke() in w.heard("b")
     assert Choke() in w.heard("a")
     assert w.do(BlockRead("a", 0, 0, w.content.block(Block(0, 0, BLOCK)))) == []
+    assert w.do(BytesSent("a", 10 * BLOCK)) == []
 
 
 def test_every_peer_hears_of_a_new_piece(wire: Make, content: Make) -> None:
