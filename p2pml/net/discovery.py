@@ -147,22 +147,48 @@ class Discovery:
                     nursery.start_soon(self._ask, peer, name_or_hash, results, scope)
         return [merge.found() for merge in results.values()]
 
-    async def metainfo(self, infohash: bytes, peers: Sequence[str]) -> bytes | None:
-        """The `.torrent` file of an info-hash from the first of `peers` that gives the right one."""
+    async def metainfo(self, infohash: bytes, peers: Sequence[str]) -> tuple[Metainfo, str] | None:
+        """The metainfo of an info-hash and the first of `peers` that gave the right one."""
         for peer in peers:
-            try:
-                answer = await self._host.request(
-                    peer,
-                    PROTOCOL,
-                    ["metainfo", infohash],
-                    METAINFO_DEADLINE_S,
-                    MAX_METAINFO_BYTES + 1024,
-                )
-                if isinstance(answer, bytes) and Metainfo.parse(answer).info_hash == infohash:
-                    return answer
-                log.debug("%s gave no metainfo of %s", peer, infohash.hex())
-            except (RemoteError, torrent_errors.RemoteError) as error:
-                log.debug("no metainfo from %s: %s", peer, error)
+            found = await self._metainfo_from(peer, infohash)
+            if found is not None:
+                return found, peer
+        return None
+
+    async def vouched(self, infohash: bytes, peers: Iterable[str] | None = None) -> tuple[str, ...]:
+        """Providers of a private dataset, named by peers that have its metainfo, which a stranger has not.
+
+        Anybody may claim to be a provider and would be let in; only who was let in by the owner can vouch.
+
+        Args:
+            peers: who is asked; the connected ones by default.
+        """
+        found: dict[str, None] = {}
+
+        async def ask(peer: str) -> None:
+            results: dict[bytes, _Merge] = {}
+            if await self._metainfo_from(peer, infohash) is not None:
+                await self._ask(peer, infohash, results, trio.CancelScope())
+            for merge in results.values():
+                found.update(merge.providers)
+
+        async with trio.open_nursery() as nursery:
+            for peer in list(self._host.connected() if peers is None else peers)[:ASK_PEERS]:
+                nursery.start_soon(ask, peer)
+        return tuple(found)
+
+    async def _metainfo_from(self, peer: str, infohash: bytes) -> Metainfo | None:
+        question = ["metainfo", infohash]
+        limit = MAX_METAINFO_BYTES + 1024
+        try:
+            answer = await self._host.request(peer, PROTOCOL, question, METAINFO_DEADLINE_S, limit)
+            if isinstance(answer, bytes):
+                metainfo = Metainfo.parse(answer)
+                if metainfo.info_hash == infohash:
+                    return metainfo
+            log.debug("%s gave no metainfo of %s", peer, infohash.hex())
+        except (RemoteError, torrent_errors.RemoteError) as error:
+            log.debug("no metainfo from %s: %s", peer, error)
         return None
 
     async def _ask(
@@ -195,18 +221,19 @@ class Discovery:
     def _found_for(self, peer: str, query: str | bytes) -> list[list[Any]]:
         now = trio.current_time()
         results: dict[bytes, _Merge] = {}
-        hidden: set[bytes] = set()
+        private: set[bytes] = set()
         for held in self._holdings():
             if query not in (held.listing.name, held.listing.infohash):
                 continue
+            if held.allowed is not None:
+                private.add(held.listing.infohash)
             if not held.visible_to(peer):
-                hidden.add(held.listing.infohash)
                 continue
             own = [self._host.peer_id] if held.pieces else []
             results[held.listing.infohash] = _Merge(held.listing)
             results[held.listing.infohash].add([*own, *held.sources], [])
         for listing, providers in self._table.lookup(query, now):
-            if listing.infohash not in hidden:
+            if listing.infohash not in private:  # whoever announces that one was not let in
                 results.setdefault(listing.infohash, _Merge(listing)).add(providers, [])
         return [self._row(merge, peer) for merge in list(results.values())[:MAX_FOUND]]
 

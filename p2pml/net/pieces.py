@@ -197,7 +197,7 @@ class SwarmPump:
         """Make a new stream the peer's link, unless another one is to be kept."""
         old = self._links.get(link.peer)
         full = old is None and len(self._links) >= MAX_LINKS
-        if full or self._dialer.is_banned(link.peer) or not self.admits(link.peer):
+        if full or not self.admits(link.peer):
             link.end()
             return
         if old is not None:

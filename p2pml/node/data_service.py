@@ -161,7 +161,7 @@ class DataService:
         Args:
             metainfo: the file's bytes.
             wanted: numbers of the files to fetch; None for all. Known already, these are fetched as well.
-            peers: who may hold pieces, asked first.
+            peers: who may hold pieces, asked first. For a private dataset they are looked for when not given.
             allowed: of a private dataset, the only peers to exchange it with; default: `peers`.
 
         Raises:
@@ -175,6 +175,8 @@ class DataService:
             ) from error
         check_wanted(parsed, wanted)
         peers = tuple(dict.fromkeys(peers))
+        if parsed.private and not peers and allowed is None and self._sessions.get(parsed.info_hash) is None:
+            peers = await self._finder.private_sources(parsed)
         limit = _allow_list(parsed.private, peers if allowed is None else allowed)
         async with self._sessions.changing:
             known = self._sessions.get(parsed.info_hash)
@@ -184,6 +186,7 @@ class DataService:
                     wanted=wanted, allowed=limit if parsed.private else None, providers=peers
                 )
                 return (await self._sessions.install(parsed, state)).info()
+            known = await self._sessions.revive(known)
             if allowed is not None and known.store.state.allowed is not None:
                 known.allow(known.store.state.allowed | (limit or frozenset()))
             await self._want_more(known, wanted)
@@ -222,6 +225,7 @@ class DataService:
         known = self._sessions.lookup(key)
         if known is not None:
             async with self._sessions.changing:
+                known = await self._sessions.revive(known)
                 await self._want_more(known, wanted)
             known.retry()
             return known.info()

@@ -43,12 +43,30 @@ class Finder:
                 raise ambiguous(key, found)
             for item in found:
                 informants = list(dict.fromkeys([*item.informants, *item.providers]))
-                raw = await self._discovery.metainfo(item.listing.infohash, informants)
-                if raw is not None:
-                    return Metainfo.parse(raw), item.providers
+                answer = await self._discovery.metainfo(item.listing.infohash, informants)
+                if answer is None:
+                    continue
+                metainfo, informant = answer
+                if metainfo.private:
+                    return metainfo, await self._discovery.vouched(metainfo.info_hash, [informant])
+                return metainfo, item.providers
             if trio.current_time() >= until:
                 raise self._nobody_knows(key)
             await trio.sleep(_PAUSE_S)
+
+    async def private_sources(self, metainfo: Metainfo) -> tuple[str, ...]:
+        """The peers to fetch a private dataset from, as those say who may know of it.
+
+        Raises:
+            NotFound: no connected peer has it, or none lets this node know.
+        """
+        sources = await self._discovery.vouched(metainfo.info_hash)
+        if not sources:
+            raise NotFound(
+                f"no connected peer offers the private data set {metainfo.name} to this node",
+                "ask its owner to allow this node's peer id, which `p2pml status` shows",
+            )
+        return sources
 
     def _nobody_knows(self, key: Key) -> UserError:
         count = len(self._host.connected())

@@ -61,8 +61,9 @@ class TorrentSession:
         self._threads = threads
         self._scope = trio.CancelScope()
         self._changed = trio.Event()
+        self._search_now = trio.Event()
         self._pump: SwarmPump | None = None
-        self._before: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        self._before = (Counter(store.state.received), Counter(store.state.sent))
         self._complete = store.is_complete()
         self._unsaved = False
 
@@ -105,16 +106,20 @@ class TorrentSession:
     async def _recover(self) -> None:
         await self._in_thread(self.store.recover)
         self._refresh()
+        if self.store.in_place and not self._complete:
+            left = f"{self.store.have_count} of {self.store.metainfo.piece_count} pieces are left"
+            self.local_problem(
+                UserError(f"the files of {self.name} are gone or were changed: {left}", "seed them again")
+            )
 
     async def _work(self) -> None:
-        self._before = (Counter(self.store.state.received), Counter(self.store.state.sent))
         pump = SwarmPump(self._host, self.infohash, self._new_swarm(), self, self, self.store.state.allowed)
         pump.offer(self.store.state.providers)
         if self.store.state.allowed:
             pump.offer(self.store.state.allowed)
+        self._pump = pump
         async with trio.open_nursery() as nursery:
             await nursery.start(pump.run)
-            self._pump = pump
             self._exchange.add(pump)
             self._discovery.announce()
             nursery.start_soon(self._search)
@@ -129,6 +134,7 @@ class TorrentSession:
         if self._pump is not None:
             self._exchange.remove(self._pump)
         self._count()
+        self._before = (Counter(self.store.state.received), Counter(self.store.state.sent))
         self._pump = None
         try:
             await self._in_thread(self.store.save)
@@ -151,7 +157,9 @@ class TorrentSession:
                     known = [*pump.connected(), *self.store.state.providers]
                     for found in await self._discovery.find(self.infohash, known, ask_others=not private):
                         pump.offer(found.providers)
-            await trio.sleep(next(pauses, SEARCH_S[-1]))
+            self._search_now = trio.Event()
+            with trio.move_on_after(next(pauses, SEARCH_S[-1])):
+                await self._search_now.wait()
 
     async def _meter(self) -> None:
         """Tell about progress, and save what changed now and then."""
@@ -222,8 +230,9 @@ class TorrentSession:
 
     def retry(self) -> None:
         """Somebody waits: try failed peers and the disk again now."""
-        self.problem = None
         if self._pump is not None:
+            self.problem = None
+            self._search_now.set()
             self._pump.retry()
 
     async def set_wanted(self, files: frozenset[int] | None) -> None:

@@ -114,6 +114,16 @@ class TorrentSessions:
         await self._nursery.start(session.run)
         return session
 
+    async def revive(self, session: TorrentSession) -> TorrentSession:
+        """The session itself; when it died of a problem, a new one from its folder.
+
+        Raises:
+            UserError: the problem is still there.
+        """
+        if not session.stopped.is_set():
+            return session
+        return await self._start(await self.in_thread(PieceStore.open, session.store.folder))
+
     async def end(self, session: TorrentSession, delete_files: bool) -> None:
         """Stop a session and forget its torrent; what was fetched is deleted only with `delete_files`.
 

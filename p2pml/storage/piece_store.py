@@ -83,12 +83,16 @@ class PieceStore:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             write_atomic(folder / _STATE_NAME, state.to_json())
             store = cls(folder, metainfo, state)
-        store.check_space(free_bytes or free_space)
-        with disk_errors(folder, metainfo.name):
-            store._journal.add(have)
-            if not state.references:
-                store._place(store._wanted_files())
-            write_atomic(folder / METAINFO_NAME, metainfo.raw)  # last: a folder without it is not a torrent
+        try:
+            store.check_space(free_bytes or free_space)
+            with disk_errors(folder, metainfo.name):
+                store._journal.add(have)
+                if not state.references:
+                    store._place(store._wanted_files())
+                write_atomic(folder / METAINFO_NAME, metainfo.raw)  # last: without it a folder is no torrent
+        except UserError:
+            store.close()
+            raise
         return store
 
     @classmethod

@@ -163,6 +163,28 @@ async def discoveries(holdings: Sequence[list[Holding]]) -> AsyncIterator[list[t
         nursery.cancel_scope.cancel()
 
 
+async def given(asker: Discovery, wanted: Holding, hosts: Sequence[Host]) -> bytes | None:
+    """The metainfo file that one of the hosts gives."""
+    answer = await asker.metainfo(wanted.listing.infohash, [host.peer_id for host in hosts])
+    return None if answer is None else answer[0].raw
+
+
+@pytest.mark.slow
+async def test_only_who_has_the_metainfo_can_vouch_for_a_provider_of_a_private_dataset() -> None:
+    async with discoveries([[], [], []]) as ((owner, owning), (friend, friends), (intruder, intruding)):
+        secret = holding("secret", frozenset({friend.peer_id}))
+        owning._holdings = lambda: [secret]
+        # It learned the info-hash, and claims to have the dataset in the hope to be served.
+        intruding._holdings = lambda: [Holding(secret.listing, b"not the metainfo", 1)]
+        intruding.announce()
+        await friend.connect(intruder.addrs()[0])
+        with trio.fail_after(10):
+            while not friends.providers(secret.listing.infohash):  # noqa: ASYNC110
+                await trio.sleep(0.05)
+        assert intruder.peer_id in friends.providers(secret.listing.infohash)
+        assert await friends.vouched(secret.listing.infohash) == (owner.peer_id,)
+
+
 @pytest.mark.slow
 async def test_found_by_asking_and_by_gossip_with_every_provider() -> None:
     one = holding("digits")
@@ -175,7 +197,7 @@ async def test_found_by_asking_and_by_gossip_with_every_provider() -> None:
                 await trio.sleep(0.05)
         assert set(asker.providers(one.listing.infohash)) == {first.peer_id, second.peer_id}
         assert await asker.find(b"\x01" * 20) == []
-        assert await asker.metainfo(one.listing.infohash, [first.peer_id]) == one.metainfo
+        assert await given(asker, one, [first]) == one.metainfo
 
 
 @pytest.mark.slow
@@ -187,8 +209,8 @@ async def test_a_private_dataset_does_not_exist_for_strangers() -> None:
         assert [item.providers for item in await friends.find("secret")] == [(owner.peer_id,)]
         assert await strangers.find("secret") == []
         assert await strangers.find(secret.listing.infohash) == []
-        assert await strangers.metainfo(secret.listing.infohash, [owner.peer_id]) is None
-        assert await friends.metainfo(secret.listing.infohash, [owner.peer_id]) == secret.metainfo
+        assert await given(strangers, secret, [owner]) is None
+        assert await given(friends, secret, [owner]) == secret.metainfo
         await trio.sleep(0.5)
         assert strangers.listings() == []
 
@@ -198,8 +220,8 @@ async def test_a_peer_that_hands_out_another_torrent_is_not_believed() -> None:
     right, wrong = holding("digits"), holding("malware")
     async with discoveries([[right], [], []]) as ((first, _), (liar, lying), (_, asker)):
         lying._holdings = lambda: [Holding(right.listing, wrong.metainfo, 1)]
-        assert await asker.metainfo(right.listing.infohash, [liar.peer_id, first.peer_id]) == right.metainfo
-        assert await asker.metainfo(right.listing.infohash, [liar.peer_id]) is None
+        assert await given(asker, right, [liar, first]) == right.metainfo
+        assert await given(asker, right, [liar]) is None
 
 
 @pytest.mark.slow

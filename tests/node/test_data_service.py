@@ -209,6 +209,16 @@ async def test_a_new_name_on_the_allow_list_may_fetch(tmp_path: Path) -> None:
         info = await friend.data.fetch("secret", timeout=20)
         assert info.complete
         assert info.private
+        # The .torrent file alone does as well, for who is allowed.
+        await friend.data.remove("secret", delete_files=True)
+        raw = owner.data.metainfo("secret").raw
+        await friend.data.add(raw)
+        assert (await friend.data.wait("secret", timeout=20)).received == {owner.id: 40_000}
+        await friend.data.remove("secret", delete_files=True)
+        owner.data.allow("secret", [])
+        with pytest.raises(UserError, match="offers the private data set") as caught:
+            await friend.data.add(raw)
+        assert "peer id" in caught.value.fix
 
 
 async def test_a_source_with_corrupt_data_is_found_out_and_refused(tmp_path: Path) -> None:
@@ -251,6 +261,51 @@ async def test_a_restart_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert info.complete
         assert info.received == received
         assert (await leecher.data.fetch("job", timeout=20)).complete
+
+
+async def test_a_dataset_whose_file_is_gone_is_told_and_comes_back_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    path.write_bytes(noise(100_000))
+    async with nodes_up(tmp_path, 2) as (seeder, leecher):
+        await seeder.data.seed(path)
+        raw = seeder.data.metainfo("set").raw
+        away = path.rename(tmp_path / "away")
+        await leecher.data.add(raw)
+        await until(lambda: bool(seeder.data.info("set").problem), "the seeder notices")
+        assert leecher.data.info("set").have == 0
+        away.rename(path)
+        await seeder.data.seed(path)
+        assert (await leecher.data.fetch("set", timeout=25)).complete
+        assert not seeder.data.info("set").problem
+
+
+async def test_a_file_that_changed_while_the_node_was_down_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    path.write_bytes(noise(100_000))
+    async with nodes_up(tmp_path, 1) as (node,):
+        await node.data.seed(path)
+    path.write_bytes(noise(100_000, 2))
+    async with nodes_up(tmp_path, 1) as (node,):
+        await until(lambda: bool(node.data.info("set").problem), "the change is noticed")
+        info = node.data.info("set")
+        assert "gone or were changed: 0 of 7 pieces" in info.problem
+        assert not info.complete
+
+
+async def test_a_session_that_died_is_started_anew_when_it_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    path.write_bytes(noise(100_000))
+    async with nodes_up(tmp_path, 2) as (seeder, leecher):
+        await seeder.data.seed(path)
+        session = seeder.data._sessions.of("set")
+        await until(lambda: session._pump is not None, "the swarm runs")
+        session._pump._machine.receive = None  # a mistake in the machine
+        with pytest.raises(UserError, match="nothing of set arrived"):
+            await leecher.data.fetch("set", timeout=1.5)
+        assert "stopped" in seeder.data.info("set").problem
+        await seeder.data.begin("set")
+        assert not seeder.data.info("set").problem
+        assert (await leecher.data.fetch("set", timeout=25)).complete
 
 
 async def test_one_who_begins_before_anybody_has_it_gets_it_when_it_comes(tmp_path: Path) -> None:
