@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 
 from p2pml.errors import ExitCode, UserError
+from p2pml.formats import shards
 from p2pml.net.raw_host import is_peer_id
 from p2pml.node.data_service import DataService
 from p2pml.node.dataset_info import DatasetInfo
@@ -94,6 +95,9 @@ class JobFiles:
         except (RemoteError, IndexError) as error:
             raise UserError(f"the job's torrent cannot be used: {error}") from error
         self._check_ours(parsed)
+        largest = max((parsed.files[index].length for index in indices), default=0)
+        if largest > shards.MAX_BYTES:
+            raise UserError(f"a shard of {largest} bytes, at most {shards.MAX_BYTES} are allowed")
         peers = [peer for peer in sources if is_peer_id(peer)]
         info = await self._data.add(metainfo, frozenset(indices), peers, peers)
         async with trio.open_nursery() as nursery:

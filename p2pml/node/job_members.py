@@ -6,6 +6,7 @@ end is reported to the round that runs; what to do about it is decided there.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from p2pml.training import round as machine
 from p2pml.training.placement import Placement
 from p2pml.training.spec import PeersSpec
 
+log = logging.getLogger(__name__)
+
 LOOK_S = 0.5
 RETRY_S = 5.0
 REFUSED_RETRY_S = 15.0
@@ -38,20 +41,29 @@ def eligible(trainers: list[Trainer], limits: PeersSpec) -> list[Trainer]:
     return sorted(able, key=lambda trainer: (trainer.busy, -trainer.rating, trainer.peer))
 
 
-def waiting_text(here: int, needed: int) -> str:
-    """What people read while peers are missing."""
+def waiting_text(here: int, needed: int, what: str = "") -> str:
+    """What people read while peers are missing, or miss something."""
     missing = needed - here
-    return f"waiting for {missing} more peer{'s' if missing != 1 else ''} ({here} of {needed} joined)"
+    state = "ready" if what else "joined"
+    return f"waiting for {missing} more peer{'s' if missing != 1 else ''}{what} ({here} of {needed} {state})"
 
 
 @dataclass(slots=True)
 class MemberRecord:
-    """What is known of a peer over all its sessions; `earned` in base units."""
+    """What is known of a peer over all its sessions.
+
+    Args:
+        reason: why its last session ended, in one line; `detail` is all that it said, a traceback perhaps.
+        samples, earned: over all rounds, base units.
+        failures: how often it was dropped.
+        retry_at: when it may be invited again, seconds of trio's clock.
+    """
 
     peer: str
     name: str
     state: str = "invited"
     reason: str = ""
+    detail: str = ""
     account: bytes = b""
     samples: int = 0
     earned: int = 0
@@ -126,14 +138,19 @@ class Members:
             UserError: (code 6) not enough came in time, with their reasons.
         """
         until = trio.current_time() + self.limits.join
-        if not self._placed:
+        first = not self._placed
+        if first:
             await self._wait_for(lambda: len(self._joined), until)
             with trio.move_on_after(GRACE_S):
                 while len(self._joined) < self.limits.max and self._expected():
                     await self._change()
             self._placed = True
         self._place()
-        await self._wait_for(lambda: len(self.ready), until)
+        await self._wait_for(lambda: len(self.ready), until, " to get their shards")
+        if first:  # who joined in time shall not lose its clients to the quicker ones
+            with trio.move_on_after(GRACE_S):
+                while len(self.ready) < len(self._joined):
+                    await self._change()
 
     def drop(self, peer: str, reason: str, *, banned: bool) -> None:
         """End a session and say why; a banned peer is not invited again."""
@@ -170,12 +187,12 @@ class Members:
             self._may_invite(trainer) for trainer in self.parts.trainers()
         )
 
-    async def _wait_for(self, count: Callable[[], int], until: float) -> None:
+    async def _wait_for(self, count: Callable[[], int], until: float, what: str = "") -> None:
         told = -1
         while count() < self.limits.min:
             if count() != told:
                 told = count()
-                self.note(waiting_text(told, self.limits.min))
+                self.note(waiting_text(told, self.limits.min, what))
             with trio.move_on_at(until):
                 await self._change()
                 continue
@@ -283,13 +300,14 @@ class Members:
 
     def _shown(self, session: PeerSession) -> None:
         record = self.records[session.peer]
-        record.state, record.reason = session.state, ""
+        record.state, record.reason, record.detail = session.state, "", ""
         self.changed(record)
         self._changed()
 
     def _note_end(self, record: MemberRecord, reason: str) -> None:
         record.state = "left" if not record.banned else "dropped"
-        record.reason = reason
+        record.reason, record.detail = reason.partition("\n")[0][:200], reason
+        log.info("%s left the job %s: %s", record.name or record.peer, self.terms.name, reason)
         self.changed(record)
         self._changed()
 

@@ -69,17 +69,19 @@ async def open_on_chain(
                 return tx.id
         except UserError:
             if not _is_stale(tx, chain):
+                await store.note("unopened")
                 raise
         tx = None  # it expired, or its nonce was used: nothing is locked, so open the job anew
 
 
 def journaled_opening(store: JobStore) -> Tx | None:
-    """The JOB_OPEN transaction that was signed for this job, if one was.
+    """The JOB_OPEN transaction that was signed for this job and may get into a block, if there is one.
 
     Raises:
         UserError: the journal holds something else.
     """
-    entry = store.journal.last("opened")
+    steps = [entry for entry in store.journal.entries if entry["kind"] in ("opened", "unopened")]
+    entry = steps[-1] if steps and steps[-1]["kind"] == "opened" else None
     try:
         return Tx.decode(bytes.fromhex(entry["tx"])) if entry else None
     except DecodeError as error:

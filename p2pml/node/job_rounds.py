@@ -73,10 +73,9 @@ class RoundRunner:
             deadline,
             tuple((c, item.peer) for c, item in delivered.items()),
         )
-        current = machine.Round(config, trio.current_time())
-        effects = current.tick(trio.current_time())
-        for session in self.members.ready:
-            effects += current.receive(machine.PeerReady(session.peer), trio.current_time())
+        now = trio.current_time()
+        current = machine.Round(config, now, [session.peer for session in self.members.ready])
+        effects = current.tick(now)
         while True:
             for effect in effects:
                 match effect:

@@ -261,6 +261,8 @@ class PeerSession:
             self._bad("the commitment's signature does not hold")
         elif self._upload is not None:
             self._bad("a second commitment for the same task")
+        elif commit.size > self.terms.max_content():
+            self._bad(f"an update of {commit.size} bytes is more than this model can have")
         else:
             digest = commitment.update_hash.hex()[:16]
             name = f"r{task.round:05}-c{task.client:04}-{digest}-{self.peer[-12:]}.part"

@@ -52,15 +52,7 @@ class JobView:
             reason, record["chain_job"], record["price"], record["output"], "", record["history"],
         )  # fmt: skip
         for peer in record["peers"]:
-            view.members[peer["peer"]] = MemberRecord(
-                peer["peer"],
-                peer["name"],
-                peer["state"],
-                peer["reason"],
-                b"",
-                peer["samples"],
-                peer["earned"],
-            )
+            view.members[peer["peer"]] = MemberRecord(**peer)
         return view
 
     @property

@@ -109,11 +109,14 @@ class ParticipantJob:
         return reason
 
     async def _listen(self, nursery: trio.Nursery, tasks: trio.MemorySendChannel[Task]) -> str:
+        limit = self.terms.max_content()
         while True:
             match await self.channel.receive():
                 case Hold() as hold:
                     nursery.start_soon(self._quietly, self._hold, hold)
                 case Model() as model:
+                    if model.size > limit:
+                        raise Malformed(f"{model.size} bytes of weights for a model that has at most {limit}")
                     self._announced, self._incoming = model, bytearray()
                 case Chunk(offset, data):
                     self._on_chunk(offset, data)

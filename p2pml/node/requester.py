@@ -7,16 +7,15 @@ round.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import trio
 
 from chain.address import encode as address
+from chain.transactions import Tx
 from p2pml.errors import ExitCode, UserError
-from p2pml.formats import FormatError, tensors
+from p2pml.formats import tensors
+from p2pml.node.aggregator import Aggregator
 from p2pml.node.job_members import MemberRecord, Members
 from p2pml.node.job_opening import ATTEMPTS, client_count, journaled_opening, open_on_chain
 from p2pml.node.job_prepare import Prepared, prepare
@@ -29,14 +28,10 @@ from p2pml.node.ports import NodeParts
 from p2pml.node.settlement import Settlement
 from p2pml.node.terms import JobTerms
 from p2pml.node.tx_sender import TxSender
-from p2pml.training.aggregate import weighted_mean
 from p2pml.training.placement import Placement
 from p2pml.training.spec import JobSpec
-from p2pml.worker.protocol import Evaluate, Message, Request, ServerStep
-from p2pml.worker.session import WorkerDied, WorkerError
 
 log = logging.getLogger(__name__)
-R = TypeVar("R", bound=Message)
 
 
 class Requester:
@@ -115,7 +110,7 @@ class Requester:
             opening = journaled_opening(self._store)
             if opening is not None:
                 self._view.chain_job = opening.id.hex()
-                await self._settle(opening.id)
+                await self._settle(opening)
         except UserError as error:
             state, reason = "failed", f"{reason + '; ' if reason else ''}not settled: {error.cause}"
         prepared = self._journaled()
@@ -201,13 +196,15 @@ class Requester:
         epochs = self._spec.train.epochs
         samples = {client: count * epochs for client, count in enumerate(prepared.samples)}
         runner = RoundRunner(members, self._store, samples)
+        optimizer = self._spec.aggregate.server_optimizer.optimizer()
+        aggregator = Aggregator(self._parts.worker, optimizer, prepared.model, self._store.evaluation)
         model, state = self._store.load_model(len(self._rounds))
         while len(self._rounds) < self._spec.rounds.max and not self._target_reached():
-            number, begun = len(self._rounds), trio.current_time()
-            chosen = await self._round(number, model, members, runner)
+            number = len(self._rounds)
+            begun, chosen = await self._round(number, model, members, runner)
             self._view.note(f"round {number + 1}: aggregating {len(chosen)} updates")
-            weights, state = await self._aggregate(chosen, model, state)
-            loss, accuracy = await self._evaluate(prepared, weights)
+            weights, state = await aggregator.step(chosen, model, state)
+            loss, accuracy = await aggregator.evaluate(weights)
             following = GlobalModel(weights, tensors.digest(weights))
             receipts = tuple(item.receipt for item in chosen)
             seconds = trio.current_time() - begun
@@ -218,7 +215,12 @@ class Requester:
 
     async def _round(
         self, number: int, model: GlobalModel, members: Members, runner: RoundRunner
-    ) -> list[Receipted]:
+    ) -> tuple[float, list[Receipted]]:
+        """The time at which a round began and its updates.
+
+        Raises:
+            UserError: (code 6) too few peers, or it failed too often.
+        """
         spec = self._spec.peers
         deadline = (
             auto_deadline([done.seconds for done in self._rounds])
@@ -234,49 +236,13 @@ class Requester:
             self._view.note(
                 f"round {number + 1}: {len(members.ready)} peers train {len(runner.samples)} clients"
             )
+            begun = trio.current_time()  # waiting for peers is not the round's doing
             try:
-                return await runner.run(number, model, deadline)
+                return begun, await runner.run(number, model, deadline)
             except RoundError as error:
                 self._view.note(f"round {number + 1}, attempt {attempt} of {ATTEMPTS} failed: {error}")
                 last = error
         raise _failed(f"round {number + 1} failed {ATTEMPTS} times: {last}", "see `p2pml job show`")
-
-    async def _aggregate(
-        self, chosen: Sequence[Receipted], model: GlobalModel, state: bytes
-    ) -> tuple[bytes, bytes]:
-        """The next global weights and optimizer state."""
-        updates = [(item.path, item.samples) for item in chosen]
-        mean = await trio.to_thread.run_sync(
-            weighted_mean, updates, lambda path: tensors.decode(path.read_bytes())
-        )
-        optimizer = self._spec.aggregate.server_optimizer.optimizer()
-        step = ServerStep(optimizer, model.weights, tensors.encode(mean), state)
-        result = await self._work(step)
-        try:
-            tensors.decode(result.weights)
-        except FormatError as error:
-            raise _failed(f"the global model diverged: {error}", "lower the learning rate") from error
-        return result.weights, result.state
-
-    async def _evaluate(self, prepared: Prepared, weights: bytes) -> tuple[float, float]:
-        result = await self._work(Evaluate(prepared.model, weights, str(self._store.evaluation)))
-        if not math.isfinite(result.loss):
-            raise _failed("the global model diverged: its loss is not finite", "lower the learning rate")
-        return result.loss, result.accuracy
-
-    async def _work(self, request: Request[R]) -> R:
-        """A call to this node's own worker; one death of it is not yet the job's."""
-        deaths = 0
-        while True:
-            try:
-                return await self._parts.worker.call(request)
-            except WorkerDied as error:
-                log.warning("the worker died at work for a job: %s", error)
-                deaths += 1
-                if deaths == ATTEMPTS:
-                    raise _failed(f"this node's worker died {deaths} times: {error}") from error
-            except WorkerError as error:
-                raise _failed(f"this node's worker failed: {error}") from error
 
     async def _keep(self, done: RoundDone, weights: bytes, state: bytes) -> None:
         """A finished round on disk: the model first, then the journal, which makes it count."""
@@ -294,12 +260,14 @@ class Requester:
 
     # -- after the last round --------------------------------------------------------------------------
 
-    async def _settle(self, job: bytes) -> None:
-        if self._parts.chain.job(job) is None:
-            return  # it was never opened, so there is nothing in escrow
+    async def _settle(self, opening: Tx) -> None:
         self._view.enter("settling", self._stopped)
+        if self._parts.chain.job(opening.id) is None:
+            self._view.note("waiting until the job is in a block, or cannot get there any more")
+            if not await self._sender.included(opening.id, opening.valid_until_slot):
+                return  # nothing was ever locked
         await self._record_what_is_owed()
-        settlement = Settlement(self._parts.chain, self._sender, self._parts.keys, job)
+        settlement = Settlement(self._parts.chain, self._sender, self._parts.keys, opening.id)
         await settlement.finish(self._rounds)
 
     async def _record_what_is_owed(self) -> None:
@@ -342,5 +310,5 @@ class Requester:
             self._store.shard(client).unlink(missing_ok=True)
 
 
-def _failed(cause: str, fix: str = "see logs/worker.log") -> UserError:
+def _failed(cause: str, fix: str) -> UserError:
     return UserError(cause, fix, ExitCode.JOB_FAILED)

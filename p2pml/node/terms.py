@@ -11,6 +11,8 @@ from p2pml.formats import keras_json
 from p2pml.formats.optimizers import Optimizer
 from p2pml.net import train as wire
 
+MAX_HEADER = 1 << 20
+
 
 def price_per_sample(budget: int, rounds: int, samples: int, epochs: int) -> int:
     """Base units for one sample in one epoch, so that no round can outrun the budget.
@@ -74,6 +76,14 @@ class JobTerms:
             SpecError: the model is not one that may be trained.
         """
         return list(keras_json.parse(self.model).weight_shapes)
+
+    def max_content(self) -> int:
+        """Most bytes of a file with the model's weights: float32 values and the names around them.
+
+        Raises:
+            SpecError: the model is not one that may be trained.
+        """
+        return 4 * keras_json.parse(self.model).params + MAX_HEADER
 
     def task(
         self, keys: Keypair, round_: int, client: int, trainer: bytes, samples: int, model_in: bytes

@@ -164,20 +164,21 @@ class Round:
     Args:
         config: clients, holders and limits.
         now: seconds on the caller's clock.
+        peers: who is there from the start; call `tick` at once for their tasks.
 
     Raises:
         ValueError: there is no client.
     """
 
-    def __init__(self, config: RoundConfig, now: float) -> None:
+    def __init__(self, config: RoundConfig, now: float, peers: Sequence[str] = ()) -> None:
         if not config.works:
             raise ValueError("a round needs at least one client")
         self._config = config
         self._works = {work.client: work for work in sorted(config.works, key=lambda work: work.client)}
         self._ends = now + config.deadline
-        self._peers: dict[str, _Peer] = {}
+        self._peers = {peer: _Peer(last_progress=now) for peer in peers}
         self._done = {client: peer for client, peer in config.done if client in self._works}
-        self._empty_since: float | None = now
+        self._empty_since: float | None = None if peers else now
         self.over = False
 
     @property
@@ -225,7 +226,7 @@ class Round:
                 return self._delivered(peer, client, now)
 
     def tick(self, now: float) -> list[Effect]:
-        """What the passing of time asks for; the first call ends a round that was complete from the start."""
+        """What the passing of time asks for, and at the first call what there is to begin with."""
         if self.over:
             return []
         if len(self._done) == len(self._works):
@@ -239,7 +240,7 @@ class Round:
             return effects + self._cut_short(f"at the deadline of {self._config.deadline:g} s")
         if self._empty_since is not None and now - self._empty_since >= self._config.stall:
             return effects + self._cut_short(f"and no peer is left since {self._config.stall:g} s")
-        return effects
+        return effects + self._assign(now)
 
     def deadline(self) -> float | None:
         """When `tick` has something to do next; None when only an event can change anything."""

@@ -53,7 +53,14 @@ class InstantChain:
         self.draft = Draft(genesis_state(self.genesis))
         self.included: list[Tx] = []
         self.records: list[RoundRecord] = []
+        self.held: list[Tx] | None = None
         self._begun = trio.current_time()
+
+    async def release(self) -> None:
+        """Put the transactions that were held back into a block."""
+        held, self.held = self.held or [], None
+        for tx in held:
+            await self.submit_tx(tx)
 
     def skip_to(self, slot: int) -> None:
         """Let time pass on the chain alone."""
@@ -80,6 +87,9 @@ class InstantChain:
 
     async def submit_tx(self, tx: Tx) -> bytes:
         await trio.lowlevel.checkpoint()
+        if self.held is not None:
+            self.held.append(tx)
+            return tx.id
         if len(tx.encoded) > self.genesis.params.max_tx_bytes:
             raise AssertionError("the transaction is too large")
         apply_tx(self.draft, tx, self.slot_now(), len(self.included) + 1, bytes(32))
@@ -93,11 +103,12 @@ class InstantChain:
 
     async def wait_tx(self, tx_id: bytes, timeout: float) -> int:
         await trio.lowlevel.checkpoint()
-        for height, tx in enumerate(self.included, start=1):
-            if tx.id == tx_id:
-                return height
-        await trio.sleep(timeout)
-        raise trio.TooSlowError
+        with trio.fail_after(timeout):
+            while True:
+                for height, tx in enumerate(self.included, start=1):
+                    if tx.id == tx_id:
+                        return height
+                await trio.sleep(0.02)
 
 
 def _logits(weights: list[np.ndarray], x: np.ndarray) -> np.ndarray:
@@ -121,7 +132,10 @@ def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass
 class NumpyWorker:
-    """Softmax regression by stochastic gradient descent, the same bits every time; with faults on request."""
+    """Softmax regression by stochastic gradient descent, the same bits every time; with faults on request.
+
+    With `instead`, every call goes to that worker.
+    """
 
     status: str = "ready"
     delay: float = 0.0
@@ -129,10 +143,13 @@ class NumpyWorker:
     deaths: int = 0
     spoil: Callable[[bytes], bytes] | None = None
     before_training: Callable[[protocol.Train], Any] | None = None
+    instead: Any = None
     trained: list[tuple[int, int]] = field(default_factory=list)
 
     async def call(self, request: Any, progress: Callable[[protocol.Progress], None] | None = None) -> Any:
         await trio.lowlevel.checkpoint()
+        if self.instead is not None:
+            return await self.instead.call(request, progress)
         if self.deaths:
             self.deaths -= 1
             raise WorkerDied("killed by signal 9")

@@ -119,6 +119,10 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
     "other bytes": ({"update": good_update(), "send": good_update()[::-1]}, "hash"),
     "gap": ({"update": good_update(), "offset": 1}, "chunks do not follow"),
     "too long": ({"update": good_update(), "send": good_update() + b"x"}, "chunks do not follow"),
+    "too large": (
+        {"update": good_update(), "change": lambda commit, *rest: replace(commit, size=100 << 20)},
+        "more than this model can have",
+    ),
     "signature": (
         {"update": good_update(), "change": lambda commit, *rest: replace(commit, sig=bytes(64))},
         "signature does not hold",
@@ -236,7 +240,8 @@ async def test_updates_with_a_receipt_survive_the_requesters_death(
         held.set()
         shown = await world.finish(job_id)
         assert shown["state"] == "done"
-        assert len(quick.worker.trained) == 1
+        done = quick.worker.trained + slow.worker.trained
+        assert sorted(done) == [(0, 0), (0, 1)]  # what had a receipt was not trained again
         assert shown["history"][0]["clients"] == 2
         assert world.chain.balance(quick.account) > 1000 * TOKEN
 

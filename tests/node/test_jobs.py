@@ -10,6 +10,7 @@ import trio
 
 from chain.entries import JobStatus
 from chain.transactions import JobOpen, JobSettle
+from p2pml.errors import ExitCode, UserError
 
 pytestmark = pytest.mark.slow
 TOKEN = 10**8
@@ -201,3 +202,93 @@ async def test_settlements_fit_their_transactions(
         assert sum(len(settle.receipts) for settle in settles) == 90
         assert [settle.final for settle in settles] == [False] * (len(settles) - 1) + [True]
         check_money(world, shown, rounds=9)
+
+
+async def test_a_job_that_is_stopped_before_its_block_is_refunded_after_it(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(2) as world:
+        world.chain.held = []
+        job_id = await world.requester.jobs.start(job_spec(least=2), world.root, "job.yaml")
+        await world.until(lambda: "waiting for a block with the job" in world.requester.notes())
+        await world.until(lambda: bool(world.chain.held))
+        world.requester.jobs.stop(job_id)
+        await world.until(lambda: world.requester.jobs.show(job_id)["state"] == "settling")
+        await world.chain.release()
+        shown = await world.finish(job_id)
+        assert (shown["state"], shown["reason"]) == ("stopped", "stopped by its owner")
+        job = bytes.fromhex(shown["chain_job"])
+        await world.until(lambda: world.chain.job(job).status is JobStatus.REFUNDED)
+        assert world.chain.balance(world.requester.account) == 1000 * TOKEN - 2 * FEE
+        with pytest.raises(UserError, match="is over: stopped"):
+            world.requester.jobs.stop(job_id)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("clouds.npz", "rain.npz", "nobody has rain.npz"),
+        ("builder: softmax", "keras: none.json", "the model none.json cannot be read"),
+        ("clients: 3", "clients: 401", "cannot be divided among 401 clients"),
+        ("budget: 10", "budget: 0.00001", "less than one base unit per sample"),
+    ],
+)
+async def test_what_is_wrong_is_said_before_any_money_moves(
+    old: str, new: str, words: str, job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(2) as world:
+        spec = job_spec(clients=3, least=2).replace(old, new)
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
+        assert shown["state"] == "failed"
+        assert words in shown["reason"]
+        assert world.chain.included == []
+
+
+async def test_what_cannot_begin(job_world: Callable[..., Any], job_spec: Callable[..., str]) -> None:
+    async with job_world(1) as world:
+        jobs = world.requester.jobs
+        with pytest.raises(UserError, match="needs 5001 tokens with fees"):
+            await jobs.start(job_spec().replace("budget: 10", "budget: 5000"), world.root, "job.yaml")
+        with pytest.raises(UserError, match="unknown key 'roundz'") as caught:
+            await jobs.start(job_spec(extra="roundz: 1\n"), world.root, "job.yaml")
+        assert caught.value.code == ExitCode.BAD_CONFIG
+        world.requester.worker.status = "unavailable: no TensorFlow"
+        with pytest.raises(UserError, match="has no worker"):
+            await jobs.start(job_spec(), world.root, "job.yaml")
+        with pytest.raises(UserError, match="there is no job"):
+            jobs.show("ffff")
+        assert jobs.list() == []
+
+
+async def test_an_unpaid_job_among_friends(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(2) as world:
+        spec = job_spec(rounds=2, least=2).replace("reward: {budget: 10}", "reward: none")
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
+        assert (shown["state"], shown["price"], shown["spent"]) == ("done", 0, 0)
+        assert len(world.chain.records) == 2
+        assert all(world.chain.balance(node.account) == 1000 * TOKEN for node in world.trainers)
+
+
+async def test_the_requesters_worker_may_die_now_and_then(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(2) as world:
+        job_id = await world.requester.jobs.start(job_spec(rounds=3, least=2), world.root, "job.yaml")
+        await world.until(lambda: world.requester.jobs.show(job_id)["round"] >= 1)
+        world.requester.worker.deaths = 2
+        assert (await world.finish(job_id))["state"] == "done"
+        job_id = await world.requester.jobs.start(job_spec(rounds=3, least=2), world.root, "job.yaml")
+        await world.until(lambda: world.requester.jobs.show(job_id)["round"] >= 1)
+        world.requester.worker.deaths = 3
+        shown = await world.finish(job_id)
+        assert shown["state"] == "failed"
+        assert "this node's worker died 3 times: killed by signal 9" in shown["reason"]
+        # what was delivered in the round that failed is owed and paid
+        job = world.chain.job(bytes.fromhex(shown["chain_job"]))
+        assert (
+            job.paid
+            == shown["spent"]
+            == shown["price"] * sum(record.samples for record in world.chain.records if record.job == job.id)
+        )

@@ -51,6 +51,12 @@ def test_everybody_delivers() -> None:
     assert machine.deadline() is None
 
 
+def test_at_the_start_everybody_gets_its_own_client_in_whatever_order_they_came() -> None:
+    machine = Round(RoundConfig(THREE), 0.0, ["c", "b", "a"])
+    assert machine.tick(0.0) == [Assign("a", 0), Assign("b", 1), Assign("c", 2)]
+    assert machine.tick(0.0) == []
+
+
 def test_a_dead_trainers_client_goes_to_the_replica_holder() -> None:
     machine = started()
     assert machine.receive(PeerGone("b", "stream closed"), 3) == []  # c, the other holder, is busy
