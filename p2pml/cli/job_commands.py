@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from p2pml.cli.client import NodeClient
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, fields, say, tokens
 from p2pml.cli.train_view import TrainView, follow_job
+from p2pml.client import NodeClient
 from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
 
@@ -133,10 +133,16 @@ def describe_job(answer: dict[str, Any]) -> str:
     parts = [fields(lines)]
     if answer.get("peers"):
         rows = [
-            (item["name"] or item["peer"], item["state"], item["samples"], tokens(item["earned"]))
+            (
+                item["name"] or item["peer"],
+                item["state"],
+                " ".join(str(client) for client in item["clients"]),
+                item["samples"],
+                tokens(item["earned"]),
+            )
             for item in answer["peers"]
         ]
-        parts.append(columns(("PEER", "STATE", "SAMPLES", "EARNED"), rows, right=(2, 3)))
+        parts.append(columns(("PEER", "STATE", "SHARDS", "SAMPLES", "EARNED"), rows, right=(3, 4)))
     return "\n\n".join(parts)
 
 

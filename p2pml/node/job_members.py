@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class MemberRecord:
         samples, earned: over all rounds, base units.
         failures: how often it was dropped.
         retry_at: when it may be invited again, seconds of trio's clock.
+        clients: whose shards it was last asked to hold, those that it trains first.
     """
 
     peer: str
@@ -70,6 +71,7 @@ class MemberRecord:
     failures: int = 0
     banned: bool = False
     retry_at: float = 0.0
+    clients: Sequence[int] = ()
 
 
 @dataclass(slots=True)
@@ -275,6 +277,7 @@ class Members:
             others = tuple(sorted(other for other in self._joined if other != peer))
             if session.told != (clients, others):
                 session.told = clients, others
+                self.records[peer].clients = clients
                 self.start(session.hold, session, self.metainfo, clients, others)
 
     def _leave(self, session: PeerSession, reason: str) -> None:

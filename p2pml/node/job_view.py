@@ -123,6 +123,7 @@ def _peer(record: MemberRecord) -> dict[str, Any]:
     return {
         "peer": record.peer,
         "name": record.name,
+        "clients": list(record.clients),
         "state": record.state,
         "reason": record.reason,
         "samples": record.samples,
