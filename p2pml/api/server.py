@@ -18,8 +18,8 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
 
-from p2pml.api.socket_path import reachable
 from p2pml.errors import UserError
+from p2pml.socket_path import reachable
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus

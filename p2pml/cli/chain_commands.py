@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from p2pml.cli.client import NodeClient
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, fields, say, short, tokens
+from p2pml.client import NodeClient
 from p2pml.config import Home
 
 group = typer.Typer(help="Look at the chain: blocks, transactions, validators.", no_args_is_help=True)

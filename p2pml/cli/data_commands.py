@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
-from p2pml.cli.client import NodeClient
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, fields, is_live, say, short, size
+from p2pml.client import NodeClient
 from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
 

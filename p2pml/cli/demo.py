@@ -15,14 +15,15 @@ from typing import Annotated, Any
 
 import typer
 
-from p2pml.cli.client import ApiEvent, NodeClient
-from p2pml.cli.demo_data import DATASET_NAME, TOKENS, make_spec, write_dataset
+from p2pml.cli.demo_data import TOKENS, make_spec
 from p2pml.cli.demo_report import Report, make_report
 from p2pml.cli.local_network import TOKEN, LocalNetwork, LocalNode
 from p2pml.cli.options import JsonOption
 from p2pml.cli.output import columns, emit, emit_json, is_live, say, size, tokens
 from p2pml.cli.train_view import TrainView, follow_job
+from p2pml.client import ApiEvent, NodeClient
 from p2pml.errors import ExitCode, UserError
+from p2pml.training.bundled import DIGITS_NAME, write_digits
 
 NICENESS = 3
 """The user's own programs go first; the workers are nicer still."""
@@ -131,20 +132,18 @@ def _wait_for_chain(network: LocalNetwork) -> None:
 def _share_data(network: LocalNetwork) -> None:
     """The last node offers the data; the one before it fetches a copy, so that there are two sources."""
     seeder, copier = network.nodes[-1], network.nodes[-2]
-    path = write_dataset(network.root / "data")
+    path = write_digits(network.root / "data")
     with NodeClient(seeder.home) as client:
-        request = {"action": "seed", "path": str(path), "name": DATASET_NAME}
+        request = {"action": "seed", "path": str(path), "name": DIGITS_NAME}
         dataset = client.post("/datasets", request, timeout_s=None)
-    say(f"{seeder.name} offers {DATASET_NAME}: {size(dataset['size'])}, infohash {dataset['infohash']}")
+    say(f"{seeder.name} offers {DIGITS_NAME}: {size(dataset['size'])}, infohash {dataset['infohash']}")
     if copier is network.nodes[0]:
         return  # the requester fetches it itself
 
     def announced() -> dict[str, Any] | None:
         try:
             with NodeClient(copier.home) as client:
-                return dict(
-                    client.post("/datasets", {"action": "get", "dataset": DATASET_NAME}, timeout_s=60)
-                )
+                return dict(client.post("/datasets", {"action": "get", "dataset": DIGITS_NAME}, timeout_s=60))
         except UserError as error:
             if error.code in (ExitCode.FAILURE, ExitCode.NETWORK):
                 return None  # the announcement has not reached it yet

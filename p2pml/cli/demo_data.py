@@ -1,12 +1,11 @@
-"""What the demo trains on: the handwritten digits that come with p2pml, as a tar, and the job's spec."""
+"""The spec of the demo's job."""
 
 from __future__ import annotations
 
-import tarfile
-from importlib import resources
 from pathlib import Path
 
-DATASET_NAME = "digits.tar"
+from p2pml.training.bundled import DIGITS_NAME
+
 TOKENS = 20
 """The job's budget."""
 
@@ -27,26 +26,8 @@ output: {{dir: {output}}}
 """
 
 
-def write_dataset(folder: Path) -> Path:
-    """Write the digits as `digits.tar`, the same bytes every time, and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    source = resources.files("p2pml") / "data"
-    path = folder / DATASET_NAME
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive, resources.as_file(source) as files:
-        for name in ("digits.npz", "README.md"):
-            archive.add(files / name, arcname=f"digits/{name}", filter=_anonymous)
-    return path
-
-
 def make_spec(rounds: int, trainers: int, output: Path) -> str:
     """The demo's job spec for that many rounds and at most so many trainers."""
     return _SPEC.format(
-        dataset=DATASET_NAME, rounds=rounds, least=max(1, min(2, trainers)), budget=TOKENS, output=output
+        dataset=DIGITS_NAME, rounds=rounds, least=max(1, min(2, trainers)), budget=TOKENS, output=output
     )
-
-
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = member.mtime = 0
-    member.uname = member.gname = ""
-    member.mode = 0o644
-    return member

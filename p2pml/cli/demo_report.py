@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from p2pml.cli.client import NodeClient
+from p2pml.client import NodeClient
 
 PAGE = 200
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +9,9 @@ import typer
 
 from p2pml.cli.options import JsonOption
 from p2pml.cli.output import emit, emit_json, fields, parse_tokens, tokens
-from p2pml.config import Config, Home
+from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
-
-DEFAULT_RATING = 10
+from p2pml.node.setup import make_genesis
 
 group = typer.Typer(help="Found a network, or look at a genesis file.", no_args_is_help=True)
 
@@ -83,53 +81,3 @@ def parse_ratings(given: list[str]) -> dict[Path, int]:
             )
         ratings[Home.locate(Path(home)).root] = int(number)
     return ratings
-
-
-def make_genesis(homes: list[Path], preset: str, name: str, ratings: dict[Path, int], allocation: int) -> str:
-    """The text of a genesis file.
-
-    Args:
-        homes: the founders' homes; each keeps its keys, only the public ones are read out.
-        preset: name of the chain's parameters.
-        name: of the network.
-        ratings: by absolute path of a home; `DEFAULT_RATING` for the others.
-        allocation: base units for each founder.
-
-    Raises:
-        UserError: a home without keys, an unknown preset, ratings for a home that is not listed.
-    """
-    from chain.crypto import Keypair
-    from chain.errors import ChainError
-    from chain.genesis import Founder, Genesis
-    from chain.params import preset as chain_preset
-    from chain.vrf import public_key
-    from p2pml.identity import NodeKeys
-
-    founders = []
-    listed = [Home.locate(path) for path in homes]
-    stranger = next((path for path in ratings if path not in {home.root for home in listed}), None)
-    if stranger is not None:
-        raise UserError(
-            f"--rating names {stranger}, which is not among the homes", "list it too", ExitCode.USAGE
-        )
-    for number, home in enumerate(listed, start=1):
-        keys = NodeKeys.load(home)
-        founders.append(
-            Founder(
-                public=Keypair.from_seed(keys.validator).public,
-                vrf_public=public_key(keys.vrf),
-                rating=ratings.get(home.root, DEFAULT_RATING),
-                name=Config.load(home).name or f"node{number}",
-            )
-        )
-    try:
-        genesis = Genesis(
-            chain_name=name,
-            time_ms=int(time.time() * 1000),
-            params=chain_preset(preset),
-            validators=tuple(founders),
-            allocations=tuple((founder.public, allocation) for founder in founders),
-        )
-    except ChainError as error:
-        raise UserError(f"no network can be made of this: {error}", "correct it", ExitCode.USAGE) from error
-    return genesis.to_json()

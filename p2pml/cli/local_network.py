@@ -20,11 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from p2pml.cli.client import NodeClient
-from p2pml.cli.genesis_commands import make_genesis
-from p2pml.cli.node_commands import set_up
+from p2pml.client import NodeClient
 from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.node.setup import make_genesis, set_up
 
 TOKEN = 10**8
 STOP_TIMEOUT_S = 15.0

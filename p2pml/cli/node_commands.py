@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from p2pml.cli.client import NodeClient
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, fields, is_live, say, short, tokens
+from p2pml.client import NodeClient
 from p2pml.config import Config, Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.node.setup import set_up
 
 STOP_TIMEOUT_S = 30.0
 
@@ -66,47 +67,6 @@ def init(
     emit(fields(identity.items()))
     if not place.genesis_file.exists():
         say("next: found a network with `p2pml genesis create`, or join one with `p2pml init --genesis FILE`")
-
-
-def set_up(home: Home, given: dict[str, Any], genesis: Path | None = None) -> dict[str, str]:
-    """Make or complete a home and tell who it is.
-
-    Args:
-        home: may exist; its keys and its config.toml are never replaced.
-        given: values for config.toml that are not None.
-        genesis: a genesis file to copy.
-
-    Raises:
-        UserError: settings for a home that has a config.toml already, a wrong value, a wrong genesis file.
-    """
-    from chain import address
-    from chain.crypto import Keypair
-    from p2pml.identity import NodeKeys, peer_id
-    from p2pml.node.genesis_file import install_genesis
-
-    given = {key: value for key, value in given.items() if value is not None}
-    if given and home.config_file.exists():
-        raise UserError(
-            f"{home.config_file} exists already and is yours to edit",
-            f"change {', '.join(given)} there, or leave the options out",
-            ExitCode.BAD_CONFIG,
-        )
-    config = Config().override(**given)
-    home.create()
-    keys = NodeKeys.load_or_create(home)
-    if genesis is not None:
-        install_genesis(home, genesis)
-    if not home.config_file.exists():
-        home.config_file.write_text(config.to_toml(), encoding="utf-8")
-    peer = peer_id(Keypair.from_seed(keys.node).public)
-    settled = Config.load(home)
-    reachable = "127.0.0.1" if settled.listen in ("0.0.0.0", "::") else settled.listen
-    return {
-        "home": str(home.root),
-        "peer_id": peer,
-        "address": f"/ip{6 if ':' in reachable else 4}/{reachable}/tcp/{settled.port}/p2p/{peer}",
-        "account": address.encode(Keypair.from_seed(keys.validator).public),
-    }
 
 
 def daemon(

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from p2pml.cli.client import ApiEvent, NodeClient
 from p2pml.cli.output import about, is_live, say, short, sparkline
+from p2pml.client import ApiEvent, NodeClient
 from p2pml.errors import ExitCode, UserError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import trio
 
 from p2pml.api.app import create_app
 from p2pml.api.server import bind_loopback, bind_unix, serve
-from p2pml.api.socket_path import MAX_ADDRESS, reachable
 from p2pml.errors import UserError
+from p2pml.socket_path import MAX_ADDRESS, reachable
 
 UPGRADE_WITH_A_TRAILING_BYTE = (
     b"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from p2pml.cli.client import NodeClient
 from p2pml.cli.local_network import LocalNetwork, LocalNode
+from p2pml.client import NodeClient
 from p2pml.config import Home
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pml.cli.demo_data import write_dataset
 from p2pml.cli.local_network import LocalNetwork
+from p2pml.training.bundled import write_digits
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,7 +51,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNetwork]:
     with LocalNetwork(tmp_path_factory.mktemp("net"), 2) as network:
-        write_dataset(network.root)
+        write_digits(network.root)
         network.start()
 
         def warm() -> bool | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from p2pml.cli.client import ApiEvent
 from p2pml.cli.train_view import TrainView
+from p2pml.client import ApiEvent
 
 
 def events(*items: tuple[str, dict[str, Any]]) -> list[ApiEvent]:

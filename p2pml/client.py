@@ -1,4 +1,7 @@
-"""The commands' way to the daemon: HTTP over the Unix socket in its home."""
+"""The way of programs on this machine to a daemon: HTTP over the Unix socket in its home.
+
+Synchronous; what it imports at module level is light.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from p2pml.api.socket_path import reachable
 from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.socket_path import reachable
 
 if TYPE_CHECKING:
     import httpx

@@ -1,0 +1,124 @@
+"""Homes for nodes, and a network for homes: what happens before a daemon first runs.
+
+Imports nothing heavy at module level: the commands, the demo and the lab use it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from p2pml.config import Config, Home
+from p2pml.errors import ExitCode, UserError
+
+DEFAULT_RATING = 10
+
+
+def set_up(home: Home, given: Mapping[str, Any], genesis: Path | None = None) -> dict[str, str]:
+    """Make or complete a home and tell who it is.
+
+    Args:
+        home: may exist; its keys and its config.toml are never replaced.
+        given: values for config.toml that are not None.
+        genesis: a genesis file to copy.
+
+    Returns:
+        `home`, `peer_id`, `address` (the multiaddress to bootstrap from) and `account`.
+
+    Raises:
+        UserError: settings for a home that has a config.toml already, a wrong value, a wrong genesis file.
+    """
+    from chain import address
+    from chain.crypto import Keypair
+    from p2pml.identity import NodeKeys
+    from p2pml.node.genesis_file import install_genesis
+
+    given = {key: value for key, value in given.items() if value is not None}
+    if given and home.config_file.exists():
+        raise UserError(
+            f"{home.config_file} exists already and is yours to edit",
+            f"change {', '.join(given)} there, or leave the options out",
+            ExitCode.BAD_CONFIG,
+        )
+    config = Config().override(**given)
+    peer = make_keys(home)
+    if genesis is not None:
+        install_genesis(home, genesis)
+    if not home.config_file.exists():
+        home.config_file.write_text(config.to_toml(), encoding="utf-8")
+    settled = Config.load(home)
+    reachable = "127.0.0.1" if settled.listen in ("0.0.0.0", "::") else settled.listen
+    return {
+        "home": str(home.root),
+        "peer_id": peer,
+        "address": multiaddress(reachable, settled.port, peer),
+        "account": address.encode(Keypair.from_seed(NodeKeys.load(home).validator).public),
+    }
+
+
+def make_keys(home: Home) -> str:
+    """Make the home's folders and keys where they are missing; returns its peer id."""
+    from chain.crypto import Keypair
+    from p2pml.identity import NodeKeys, peer_id
+
+    home.create()
+    return peer_id(Keypair.from_seed(NodeKeys.load_or_create(home).node).public)
+
+
+def multiaddress(ip: str, port: int, peer: str) -> str:
+    """Where others reach a node, as `bootstrap` wants it."""
+    return f"/ip{6 if ':' in ip else 4}/{ip}/tcp/{port}/p2p/{peer}"
+
+
+def make_genesis(
+    homes: Sequence[Path], preset: str, name: str, ratings: Mapping[Path, int], allocation: int
+) -> str:
+    """The text of a genesis file.
+
+    Args:
+        homes: the founders' homes; each keeps its keys, only the public ones are read out.
+        preset: name of the chain's parameters.
+        name: of the network.
+        ratings: by absolute path of a home; `DEFAULT_RATING` for the others.
+        allocation: base units for each founder.
+
+    Raises:
+        UserError: a home without keys, an unknown preset, ratings for a home that is not listed.
+    """
+    from chain.crypto import Keypair
+    from chain.errors import ChainError
+    from chain.genesis import Founder, Genesis
+    from chain.params import preset as chain_preset
+    from chain.vrf import public_key
+    from p2pml.identity import NodeKeys
+
+    founders = []
+    listed = [Home.locate(path) for path in homes]
+    stranger = next((path for path in ratings if path not in {home.root for home in listed}), None)
+    if stranger is not None:
+        raise UserError(
+            f"--rating names {stranger}, which is not among the homes", "list it too", ExitCode.USAGE
+        )
+    for number, home in enumerate(listed, start=1):
+        keys = NodeKeys.load(home)
+        founders.append(
+            Founder(
+                public=Keypair.from_seed(keys.validator).public,
+                vrf_public=public_key(keys.vrf),
+                rating=ratings.get(home.root, DEFAULT_RATING),
+                name=Config.load(home).name or f"node{number}",
+            )
+        )
+    try:
+        genesis = Genesis(
+            chain_name=name,
+            time_ms=int(time.time() * 1000),
+            params=chain_preset(preset),
+            validators=tuple(founders),
+            allocations=tuple((founder.public, allocation) for founder in founders),
+        )
+    except ChainError as error:
+        raise UserError(f"no network can be made of this: {error}", "correct it", ExitCode.USAGE) from error
+    return genesis.to_json()
