@@ -101,6 +101,7 @@ class Members:
     changed: Callable[[MemberRecord], None]
     records: dict[str, MemberRecord] = field(default_factory=dict)
     _sessions: dict[str, PeerSession] = field(default_factory=dict)
+    _dialled: set[str] = field(default_factory=set)
     _joined: list[str] = field(default_factory=list)
     _placed: bool = False
     _nursery: trio.Nursery | None = None
@@ -212,7 +213,11 @@ class Members:
         return f"only {here} of {self.limits.min} peers joined within {self.limits.join:g} s{told}"
 
     def _may_invite(self, trainer: Trainer) -> bool:
-        if trainer.peer in self._sessions or trainer.rating < self.limits.min_rating:
+        if (
+            trainer.peer in self._sessions
+            or trainer.peer in self._dialled
+            or trainer.rating < self.limits.min_rating
+        ):
             return False
         record = self.records.get(trainer.peer)
         return record is None or (not record.banned and trio.current_time() >= record.retry_at)
@@ -230,11 +235,14 @@ class Members:
         record = self.records.setdefault(peer, MemberRecord(peer, trainer.name))
         record.retry_at = trio.current_time() + RETRY_S
         record.name = trainer.name or record.name
+        self._dialled.add(peer)
         try:
             channel = Channel(await self.parts.host.open(peer, PROTOCOL))
         except RemoteError as error:
             self._note_end(record, str(error))
             return
+        finally:
+            self._dialled.discard(peer)
         if peer in self._sessions or len(self._sessions) >= self.limits.max:
             await channel.reset()
             return
