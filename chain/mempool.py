@@ -180,11 +180,11 @@ class Mempool:
         apply_tx(draft, tx, slot, state.height + 1, NOBODY)
 
     def _check_means(self, tx: Tx, account: Account, queue: dict[int, Tx]) -> None:
-        others = sum(_outlay(other) for nonce, other in queue.items() if nonce != tx.nonce)
-        if others + _outlay(tx) > account.balance:
+        others = [other for nonce, other in queue.items() if nonce != tx.nonce]
+        cost = sum(_outlay(other, account.nonce) for other in (*others, tx))
+        if cost > account.balance:
             raise InvalidTransaction(
-                f"the sender's waiting transactions cost {others + _outlay(tx)}, the balance is"
-                f" {account.balance}"
+                f"the sender's waiting transactions cost {cost}, the balance is {account.balance}"
             )
 
     def _make_room(self, tx: Tx) -> None:
@@ -207,10 +207,14 @@ class Mempool:
         self._bytes -= len(tx.encoded)
 
 
-def _outlay(tx: Tx) -> int:
-    """What the sender must own for a transaction; a claim brings its own fee."""
+def _outlay(tx: Tx, next_nonce: int) -> int:
+    """What the sender must own for a transaction.
+
+    A claim brings its own fee, but only the sender's next one was tried and found to do so: without this,
+    later ones would fill the pool at any fee and for nothing.
+    """
     payload = tx.payload
-    if isinstance(payload, JobClaim):
+    if isinstance(payload, JobClaim) and tx.nonce == next_nonce:
         return 0
     if isinstance(payload, Transfer):
         return tx.fee + payload.amount

@@ -1,4 +1,7 @@
-"""Round records that wait for a block: at most one per job and round, bounded in number."""
+"""Round records that wait for a block: at most one per job and round, bounded in number.
+
+A full pool takes a record only from a job with fewer of them than another one has, which loses its last.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +40,17 @@ class RecordPool:
         if not record.verify(job.requester):
             raise InvalidRecord("the record is not signed by the job's requester")
         if len(self) >= self._max_records:
-            raise PoolFull("the pool of waiting round records is full")
+            self._make_room(record.job)
         self._jobs.setdefault(record.job, {})[record.round] = record
         return True
+
+    def _make_room(self, job: bytes) -> None:
+        """Records ahead of their job may wait for ever: whoever has most of them gives way."""
+        fullest = max(self._jobs, key=lambda other: len(self._jobs[other]))
+        rounds = self._jobs[fullest]
+        if len(rounds) <= len(self._jobs.get(job, {})) + 1:
+            raise PoolFull("the pool of waiting round records is full")
+        del rounds[max(rounds)]
 
     def select(self, draft: Draft, limit: int) -> tuple[RoundRecord, ...]:
         """Apply to the draft, job by job in round order, what applies; at most `limit` records."""

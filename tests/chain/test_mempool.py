@@ -10,8 +10,10 @@ from chain.crypto import Keypair
 from chain.errors import InvalidError, InvalidRecord, InvalidTransaction, PoolFull
 from chain.mempool import Mempool
 from chain.params import TOKEN
+from chain.record_pool import RecordPool
 from chain.training_records import SettledReceipt
 from chain.transactions import JobClaim, Tx
+from chain.transition import open_slot
 
 FEE = TOKEN // 10
 
@@ -167,6 +169,22 @@ def test_selection_leaves_out_what_fails_in_sequence(job_world: Any) -> None:
     assert selected(pool, world) == (first,)
 
 
+def test_claims_that_nobody_can_check_yet_are_not_free(job_world: Any) -> None:
+    """An account without a token could fill the pool with claims of later nonces, at any fee it likes."""
+    world, pool = job_world.world, Mempool()
+    world.mine(job_world.settle([], final=True))
+    stranger = Keypair.from_seed(b"q" * 32)
+    nothing = JobClaim(bytes(32), (SettledReceipt(_receipt()),))
+    with pytest.raises(InvalidTransaction, match="the balance is 0"):
+        pool.add(world.tx(stranger, nothing, nonce=1, fee=1000 * FEE), world.state, world.state.slot + 1)
+    trainer = job_world.trainers[0]
+    claim = JobClaim(job_world.id, (SettledReceipt(job_world.receipt(0, 0, samples=200_000)),))
+    fill(pool, world, world.tx(trainer, claim))
+    with pytest.raises(InvalidTransaction, match="the balance is 0"):
+        pool.add(world.tx(trainer, nothing, nonce=1), world.state, world.state.slot + 1)
+    assert len(pool) == 1
+
+
 def test_records_wait_in_order(job_world: Any) -> None:
     world, pool = job_world.world, Mempool()
     records = [job_world.record(r, [job_world.receipt(r, 0)]) for r in range(3)]
@@ -194,6 +212,24 @@ def test_records_are_checked(job_world: Any) -> None:
     pool.add_record(good, world.state)
     with pytest.raises(InvalidRecord, match="another record"):
         pool.add_record(job_world.record(0, [job_world.receipt(0, 1)]), world.state)
+
+
+def test_a_job_that_hoards_the_record_pool_gives_way(job_world: Any, make_job_world: Any) -> None:
+    """Records far ahead of their job can wait for ever; they must not keep other jobs' records out."""
+    pool = RecordPool(max_records=3)
+    greedy, world = job_world, job_world.world
+    modest = make_job_world(world, rounds=3)
+    for round_ in (1, 2, 0):
+        assert pool.add(greedy.record(round_, [greedy.receipt(round_, 0)]), world.state)
+    mine = [modest.record(round_, [modest.receipt(round_, 0)]) for round_ in range(2)]
+    assert pool.add(mine[0], world.state)
+    with pytest.raises(PoolFull):  # two each would be no better than what is there
+        pool.add(mine[1], world.state)
+    slot = world.state.slot + 1
+    kept = pool.select(open_slot(world.state, slot), 8)
+    assert {(record.job, record.round) for record in kept} == {
+        (greedy.id, 0), (greedy.id, 1), (modest.id, 0)
+    }  # fmt: skip
 
 
 def test_a_settle_may_count_on_a_waiting_record(job_world: Any) -> None:
