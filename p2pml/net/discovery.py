@@ -21,6 +21,7 @@ from p2pml.net.errors import Malformed, RemoteError
 from p2pml.net.gossip import Gossip, Verdict
 from p2pml.net.host import Host
 from p2pml.net.provider_table import Listing, ProviderTable
+from p2pml.net.raw_host import is_peer_id
 from torrent import errors as torrent_errors
 from torrent.metainfo import MAX_METAINFO_BYTES, Metainfo
 
@@ -316,7 +317,7 @@ def _parse_answer(answer: Any, query: str | bytes) -> list[tuple[Listing, list[t
 
 def _provider(item: Any) -> tuple[str, list[str]]:
     match item:
-        case [str() as peer, list() as addrs] if len(peer) <= 128 and len(addrs) <= 16:
+        case [str() as peer, list() as addrs] if is_peer_id(peer) and len(addrs) <= 16:
             if all(isinstance(addr, str) for addr in addrs):
                 return peer, addrs
     raise Malformed("not a provider")

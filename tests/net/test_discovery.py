@@ -250,6 +250,16 @@ async def test_answers_that_are_none_count_for_nothing(answer: object) -> None:
         assert [item.providers for item in found] == [(first.peer_id,)]
 
 
+def test_a_provider_that_is_no_peer_id_is_malformed() -> None:
+    """It would be dialled by the swarm, whose end a name that is none would be."""
+    peer = Host(b"\x07" * 32).peer_id
+    rows = _parse_answer([["digits", bytes(20), 1, [[peer, []]]]], "digits")
+    assert rows == [(Listing("digits", bytes(20), 1), [(peer, [])])]
+    for bogus in ("", "p", "0OIl" * 12, f"{peer} ", peer * 2):
+        with pytest.raises(Malformed):
+            _parse_answer([["digits", bytes(20), 1, [[bogus, []]]]], "digits")
+
+
 def test_an_answer_about_something_else_is_malformed() -> None:
     with pytest.raises(Malformed):
         _parse_answer([["other", bytes(20), 1, []]], "digits")
