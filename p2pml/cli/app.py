@@ -16,6 +16,7 @@ from p2pml.cli import (
     demo,
     genesis_commands,
     job_commands,
+    lab_commands,
     node_commands,
     wallet_commands,
 )
@@ -37,6 +38,7 @@ data_commands.register(app)
 job_commands.register(app)
 wallet_commands.register(app)
 chain_commands.register(app)
+lab_commands.register(app)
 
 
 def run(arguments: list[str] | None = None) -> int:

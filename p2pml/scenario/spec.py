@@ -2,9 +2,9 @@
 
 A scenario is a list of steps, carried out one after the other. Each step is a mapping with one key, its verb:
 
-    - wait: {height: 2}                      until every live node's head is that high, or so many seconds pass
-    - seed: {node: n1, data: digits}         a dataset that the nodes ship with, or a path beside the scenario
-    - join: {node: n7}                       a node that was not there at the start
+    - wait: {height: 2}                 until every live node's head is that high, or so many seconds pass
+    - seed: {node: n1, data: digits}    comes with the nodes; or `noise:8MiB`, or a path beside the scenario
+    - join: {node: n7}                  a node that was not there at the start
     - train: {node: n1, job: job.yaml, as: first}     starts a job; `as` names it for later steps
     - wait_round: {job: first, round: 2}
     - kill: {node: n3}                       SIGKILL
@@ -16,7 +16,8 @@ A scenario is a list of steps, carried out one after the other. Each step is a m
     - get: {nodes: [n5, n6], data: digits}
     - check: [books, heads, shards, sources]
 
-What a place to run cannot do (a loopback process has no link to shape) it says in the report; it never pretends.
+What a place to run cannot do (a loopback process has no link to shape) it says in the report; it never
+pretends.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from p2pml.errors import ExitCode, UserError
 from p2pml.scenario.links import Link
 
 NodeName = Annotated[str, Field(pattern=r"^n[1-9][0-9]?$")]
+Data = Annotated[str, Field(min_length=1, max_length=1024)]
 Check = Literal["books", "heads", "shards", "sources"]
 
 
@@ -46,10 +48,11 @@ class Wait(_Strict):
 
 
 class Seed(_Strict):
-    """Offer a dataset: the bundled `digits`, or a path relative to the scenario file."""
+    """Offer a dataset: the bundled `digits`, `noise:<n>MiB` of incompressible bytes, or a path relative to the
+    scenario file."""
 
     node: NodeName
-    data: str
+    data: Data
 
 
 class Join(_Strict):
@@ -126,7 +129,7 @@ class Get(_Strict):
     """Fetch a dataset on several nodes at once and wait until all have it."""
 
     nodes: Annotated[list[NodeName], Field(min_length=1)]
-    data: str
+    data: Data
     within: Annotated[float, Field(gt=0)] = 300.0
 
 
@@ -165,6 +168,8 @@ class Scenario(_Strict):
     Args:
         nodes: founders, named n1, n2, …; later names may `join`.
         preset: the chain's parameters.
+        trainers: who offers to train; all when it is not given. The others have no training process, but for
+            those that ask for a job.
         link: every node's link at the start; nothing is shaped when it is not given.
         steps: what happens, in order.
     """
@@ -173,6 +178,7 @@ class Scenario(_Strict):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
     nodes: Annotated[int, Field(ge=1, le=64)]
     preset: Literal["main", "lab", "demo", "report"] = "demo"
+    trainers: list[NodeName] | None = None
     link: dict[str, Any] = Field(default_factory=dict)
     steps: Annotated[list[Step], Field(min_length=1)]
 
@@ -187,8 +193,12 @@ class Scenario(_Strict):
     def _known_nodes(self) -> Scenario:
         Link.from_mapping(self.link)
         known = set(self.founders)
+        if strangers := sorted(set(self.trainers or []) - set(self.names)):
+            raise ValueError(f"trainers names {strangers[0]}, which never takes part")
         for number, step in enumerate(self.steps, start=1):
             if isinstance(step, Join):
+                if step.node in known:
+                    raise ValueError(f"step {number}: {step.node} is there already")
                 known.add(step.node)
             for name in _names(step):
                 if name not in known:
@@ -209,6 +219,14 @@ class Scenario(_Strict):
     def names(self) -> list[str]:
         """Every node that ever takes part, founders first."""
         return self.founders + [s.node for s in self.steps if isinstance(s, Join)]
+
+    def is_trainer(self, name: str) -> bool:
+        """Whether a node offers to train."""
+        return self.trainers is None or name in self.trainers
+
+    def needs_worker(self, name: str) -> bool:
+        """Whether a node trains, or builds and evaluates models of its own job."""
+        return self.is_trainer(name) or any(isinstance(s, Train) and s.node == name for s in self.steps)
 
 
 def load(path: Path) -> Scenario:
