@@ -35,6 +35,7 @@ KEEP_SHARDS_S = 600.0
 @dataclass(slots=True)
 class _Running:
     job: bytes
+    peer: str
     scope: trio.CancelScope
     ended: trio.Event
 
@@ -90,7 +91,9 @@ class Participant:
             raise Malformed(f"{type(invite).__name__} before an invitation")
         terms = JobTerms.from_invite(invite)
         reason = (
-            self._refusal(invite, terms) or await self._money_refusal(terms) or await self._make_room(terms)
+            self._refusal(invite, terms)
+            or await self._money_refusal(terms)
+            or await self._make_room(channel.peer, terms)
         )
         if reason:
             log.info("an invitation from %s is refused: %s", channel.peer, reason)
@@ -129,20 +132,25 @@ class Participant:
             return f"the job is {job.status.name} on the chain"
         return ""
 
-    async def _make_room(self, terms: JobTerms) -> str:
-        """End an earlier conversation about the same job: the requester has come back. Empty, or why not."""
+    async def _make_room(self, peer: str, terms: JobTerms) -> str:
+        """End an earlier conversation about the same job: the requester has come back. Empty, or why not.
+
+        An invitation is not signed, and what the chain says of a job is public: only the same peer may do it.
+        """
         running = self._running
         if running is None:
             return ""
         if running.job != terms.job:
             return "busy with another job"
+        if running.peer != peer:
+            return "busy with this job for another peer"
         running.scope.cancel()
         with trio.move_on_after(15):
             await running.ended.wait()
         return "" if self._running is None else "busy with an earlier conversation about this job"
 
     async def _take_part(self, channel: Channel, terms: JobTerms) -> None:
-        running = self._running = _Running(terms.job, trio.CancelScope(), trio.Event())
+        running = self._running = _Running(terms.job, channel.peer, trio.CancelScope(), trio.Event())
         self._tell(channel, terms, "joined")
         conversation = ParticipantJob(
             channel, terms, self._parts, partial(self._keep, terms), self._wanted_again

@@ -331,6 +331,25 @@ async def test_what_a_participant_refuses(
         await channel.reset()
 
 
+async def test_a_stranger_cannot_break_off_the_conversation_with_the_requester(
+    job_world: Callable[..., Any], job_spec: Callable[..., str], base_terms: Callable[[Any], JobTerms]
+) -> None:
+    async with job_world(2) as world:
+        trainer, stranger = world.trainers
+        trainer.worker.delay = 1.0
+        job_id = await world.requester.jobs.start(job_spec(rounds=1, least=2), world.root, "job.yaml")
+        await world.until(lambda: trainer.participant.busy)
+        stranger.host.learn(trainer.host.peer_id, trainer.host.addrs())
+        channel = Channel(await stranger.host.open(trainer.host.peer_id, PROTOCOL))
+        await channel.send(base_terms(world).invite())
+        answer = await channel.receive(10)
+        assert isinstance(answer, Refuse)
+        assert "for another peer" in answer.reason
+        await channel.reset()
+        assert (await world.finish(job_id))["state"] == "done"
+        assert len(trainer.worker.trained) == 1
+
+
 async def test_a_task_that_the_requester_did_not_sign_ends_the_conversation(
     job_world: Callable[..., Any], job_spec: Callable[..., str], base_terms: Callable[[Any], JobTerms]
 ) -> None:
