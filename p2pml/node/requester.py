@@ -73,6 +73,7 @@ class Requester:
     async def run(self) -> None:
         """Carry the job to its end; its outcome is in the view and in the journal."""
         failure = ""
+        self._show_earlier_runs()
         ending = self._store.journal.last("ending")
         if ending is not None:  # it was being settled when the node stopped
             self._stopped = ending["reason"] if ending["state"] == "stopped" else ""
@@ -80,6 +81,20 @@ class Requester:
         else:
             failure = await self._until_trained()
         await self._close(failure)
+
+    def _show_earlier_runs(self) -> None:
+        """What the journal knows from before the node was started: the rounds, and what each peer earned."""
+        self._view.history = [shown(done) for done in self._rounds]
+        prepared = self._journaled()
+        if prepared is None:
+            return
+        self._view.price = prepared.price
+        for entry in self._store.journal.all("receipt"):
+            peer = entry["peer"]
+            record = self._view.members.setdefault(peer, MemberRecord(peer, "", "left"))
+            samples = prepared.samples[entry["client"]] * self._spec.train.epochs
+            record.samples += samples
+            record.earned += samples * prepared.price
 
     async def _until_trained(self) -> str:
         """Everything up to the last round; returns why it failed, or nothing."""
@@ -113,6 +128,8 @@ class Requester:
                 await self._settle(opening)
         except UserError as error:
             state, reason = "failed", f"{reason + '; ' if reason else ''}not settled: {error.cause}"
+        for record in self._view.members.values():
+            record.name = record.name or self._parts.name_of(record.peer)
         prepared = self._journaled()
         if prepared is not None:
             await self._tidy(prepared, state, reason)
@@ -177,20 +194,11 @@ class Requester:
             self._parts.chain.genesis.chain_id, job, self._parts.keys.public, spec.name, prepared.model,
             train.client_optimizer(), train.batch, train.epochs, spec.seed, spec.rounds.max, prepared.price,
         )  # fmt: skip
-        members = Members(
+        return Members(
             self._parts, terms, spec.peers, self._store.metainfo_file.read_bytes(), terms.shapes(),
             Placement(len(prepared.samples)), self._store.updates, self._view.note, self._view.peer_changed,
+            self._view.members,
         )  # fmt: skip
-        for entry in self._store.journal.all("receipt"):
-            peer = entry["peer"]
-            name = self._parts.name_of(peer)
-            record = members.records.setdefault(peer, MemberRecord(peer, name, "left"))
-            samples = prepared.samples[entry["client"]] * train.epochs
-            record.samples += samples
-            record.earned += samples * prepared.price
-        self._view.members = members.records
-        self._view.history = [shown(done) for done in self._rounds]
-        return members
 
     async def _all_rounds(self, prepared: Prepared, members: Members, settlement: Settlement) -> None:
         epochs = self._spec.train.epochs
@@ -200,6 +208,7 @@ class Requester:
         aggregator = Aggregator(self._parts.worker, optimizer, prepared.model, self._store.evaluation)
         model, state = self._store.load_model(len(self._rounds))
         while len(self._rounds) < self._spec.rounds.max and not self._target_reached():
+            self._check_open(settlement.job)
             number = len(self._rounds)
             begun, chosen = await self._round(number, model, members, runner)
             self._view.note(f"round {number + 1}: aggregating {len(chosen)} updates")
@@ -253,6 +262,15 @@ class Requester:
         await trio.to_thread.run_sync(self._store.drop_models, done.number + 1, every, keep)
         self._rounds.append(done)
         self._view.round_done(shown(done))
+
+    def _check_open(self, job: bytes) -> None:
+        """Raises UserError when the chain takes no more rounds of the job: nobody would be paid for them."""
+        state = self._parts.chain.job(job)
+        if state is not None and not state.status.active:
+            raise _failed(
+                f"the job's deadline on the chain, slot {state.deadline_slot}, is over",
+                "start it again with fewer rounds, or with a larger peers.deadline",
+            )
 
     def _target_reached(self) -> bool:
         target = self._spec.rounds.target
