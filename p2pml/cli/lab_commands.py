@@ -103,9 +103,6 @@ def _summary(report: Report) -> str:
     lines = ["", columns(headers, rows, right=range(1, 7)), "", f"{report.described}; link: {report.link}"]
     lines += [f"{'ok  ' if item.ok else 'FAIL'} {item.name}: {item.text}" for item in report.checks]
     lines += [f"skip {text}" for text in report.skipped]
-    verdict = (
-        "all went well" if report.ok else f"{len(report.failures)} failures: " + "; ".join(report.failures)
-    )
-    return "\n".join(
-        [*lines, "", f"{report.scenario} on {report.backend} in {report.seconds:.0f} s: {verdict}"]
-    )
+    verdict = "all went well" if report.ok else f"FAILED: {'; '.join(report.failures)}"
+    took = f"{report.scenario} on {report.backend} in {report.seconds:.0f} s"
+    return "\n".join([*lines, "", f"{took}: {verdict}"])

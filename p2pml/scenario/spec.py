@@ -48,7 +48,7 @@ class Wait(_Strict):
 
 
 class Seed(_Strict):
-    """Offer a dataset: the bundled `digits`, `noise:<n>MiB` of incompressible bytes, or a path relative to the
+    """Offer a dataset: the bundled `digits`, `noise:<n>MiB` of random bytes, or a path relative to the
     scenario file."""
 
     node: NodeName

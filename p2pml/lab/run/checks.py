@@ -99,7 +99,7 @@ def books(nodes: Mapping[str, Getter]) -> Result:
 
 
 def shards_running(participants: Mapping[str, tuple[Getter, Path]], shard_count: int, lost: int) -> Result:
-    """While a job runs: each participant's piece store has the job's torrent with some shards of it, no others.
+    """While a job runs: each participant has the job's torrent with some shards of it and no others.
 
     Args:
         participants: their APIs and the folders of their piece stores.
@@ -128,8 +128,13 @@ def shards_running(participants: Mapping[str, tuple[Getter, Path]], shard_count:
     return Result("shards", True, f"{shard_count} shards: {told}")
 
 
-def shards_over(nodes: Mapping[str, Getter]) -> Result:
-    """After a job: nobody who trained has its torrent any more."""
+def shards_over(nodes: Mapping[str, Getter], restarted: Sequence[str]) -> Result:
+    """After a job: nobody who trained to its end has its torrent any more.
+
+    Args:
+        nodes: those that trained to the end.
+        restarted: those that did not; they keep their shards for a while, in case the job goes on.
+    """
     left = [
         f"{name} has {item['name']}"
         for name, api in nodes.items()
@@ -138,16 +143,17 @@ def shards_over(nodes: Mapping[str, Getter]) -> Result:
     ]
     if left:
         return Result("shards", False, f"job torrents are left: {'; '.join(left)}")
-    return Result("shards", True, f"no job torrents on {', '.join(nodes)}")
+    if not nodes:
+        return Result("shards", False, "nobody trained to the job's end")
+    later = f"; restarted meanwhile, so not looked at: {', '.join(restarted)}" if restarted else ""
+    return Result("shards", True, f"no job torrents on {', '.join(nodes)}{later}")
 
 
 def sources(fetches: Sequence[Fetch]) -> Result:
     """Every fetch of a dataset that at least two nodes had got bytes from at least two."""
     many = [fetch for fetch in fetches if fetch.holders >= 2]
     if not many:
-        return Result(
-            "sources", False, "nothing was fetched that two nodes had: seed it, get it, get it again"
-        )
+        return Result("sources", False, "nothing was fetched that two nodes had; get it twice")
     told = "; ".join(f"{f.node} got {f.data} from {_by_source(f.sources)}" for f in many)
     ok = all(sum(1 for count in fetch.sources.values() if count > 0) >= 2 for fetch in many)
     return Result("sources", ok, told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
@@ -205,7 +206,8 @@ class Fleet:
 
     def _start(self, node: Node) -> None:
         argv = [sys.executable, "-m", "p2pml", "daemon", "--home", str(node.home.root)]
-        node.handle = self.hosts.run(node.name, argv, dict.fromkeys(_ONE_THREAD, "1"), node.log)
+        env = {key: os.environ[key] for key in ("P2PML_DEBUG",) if key in os.environ}
+        node.handle = self.hosts.run(node.name, argv, {**dict.fromkeys(_ONE_THREAD, "1"), **env}, node.log)
         node.state = "up"
 
 

@@ -5,7 +5,7 @@ Everything that a node or a file said is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _TOKEN = 10**8
 _STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #2a8a3c; --bad: #c62f2f; --warn: #a86c00 }
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #2a8a3c; --bad: #c62f2f;
+  --warn: #a86c00 }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem }
 .verdict { display: inline-block; padding: .1rem .6rem; border-radius: .4rem; color: #fff; font-weight: 600 }
@@ -31,7 +32,8 @@ th { font-weight: 600; opacity: .65 } td.n, th.n { text-align: right }
 td.at { white-space: nowrap; opacity: .65 } td.bar { width: 40% }
 tr.step td { background: var(--soft); font-weight: 600 } tr.failure { color: var(--bad) }
 tr.check, .ok { color: var(--good) } .fail { color: var(--bad) } tr.skipped { color: var(--warn) }
-svg { width: 100%; height: auto; display: block } svg text { font-size: 11px; fill: currentColor; opacity: .7 }
+svg { width: 100%; height: auto; display: block }
+svg text { font-size: 11px; fill: currentColor; opacity: .7 }
 svg .grid { stroke: var(--line) } svg .mark { stroke: currentColor; opacity: .35; stroke-dasharray: 3 3 }
 svg.bar { height: 1rem } svg .empty { fill: #8883 }
 .legend span { margin-right: 1rem; white-space: nowrap } .legend i { display: inline-block; width: .8rem;
@@ -119,16 +121,15 @@ def _balances(report: Report) -> str:
         role = ", ".join(
             [*(["founder"] if node.founder else ["newcomer"]), *(["trainer"] if node.trainer else [])]
         )
-        rows.append(
-            (node.name, role, node.state, node.height, _tokens(before), _tokens(after), _tokens(change))
-        )
+        money = map(_tokens, (before, after, change))
+        rows.append((node.name, role, node.state, node.height, *money))
     return _table(("node", "role", "at the end", "height", "before", "after", "change"), rows, numbers=4)
 
 
 def _job(job: Job) -> str:
     spent = f"{_tokens(job.spent)} of {_tokens(job.budget)} tokens paid"
     reason = f" ({job.reason})" if job.reason else ""
-    head = f"<h2>Job {escape(job.name)}</h2><p>asked for by {escape(job.requester)}, {escape(job.state + reason)}; "
+    said = f"asked for by {job.requester}, {job.state}{reason}; {spent}"
     rows = [
         (number, f"{item['accuracy']:.1%}", f"{item['loss']:.3f}", item.get("samples", "–"))
         for number, item in enumerate(job.rounds, start=1)
@@ -138,7 +139,7 @@ def _job(job: Job) -> str:
         for peer in job.trainers
     ]
     return (
-        f"{head}{escape(spent)}</p>"
+        f"<h2>Job {escape(job.name)}</h2><p>{escape(said)}</p>"
         + _table(("round", "accuracy", "loss", "samples"), rows, numbers=3)
         + _table(("trainer", "state", "", "samples", "earned"), trainers, numbers=2)
     )
@@ -150,11 +151,15 @@ def _swarms(report: Report) -> str:
     rows = "".join(
         f"<tr><td>{escape(item.node)}</td><td>{escape(item.dataset)}</td>"
         f'<td class="bar">{charts.bars(item.sources, sum(item.sources.values()), colours)}</td>'
-        f"<td>{escape(', '.join(f'{name} {_bytes(count)}' for name, count in item.sources.items() if count))}</td></tr>"
+        f"<td>{escape(_sources(item.sources))}</td></tr>"
         for item in report.swarms
     )
     head = "<tr><th>node</th><th>dataset</th><th></th><th>sources</th></tr>"
     return f'<div class="wide"><table>{head}{rows}</table></div>' if rows else _none("nothing was fetched")
+
+
+def _sources(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {_bytes(count)}" for name, count in sorted(found.items()) if count)
 
 
 def _usage(report: Report) -> str:
@@ -189,9 +194,9 @@ def _table(headers: Sequence[str], rows: Iterable[Sequence[object]], numbers: in
     first = len(headers) - numbers
 
     def cells(tag: str, row: Sequence[object]) -> str:
+        kinds = ["" if place < first else ' class="n"' for place in range(len(row))]
         return "".join(
-            f"<{tag}{' class=n' if i >= first else ''}>{escape(str(cell))}</{tag}>"
-            for i, cell in enumerate(row)
+            f"<{tag}{kind}>{escape(str(cell))}</{tag}>" for kind, cell in zip(kinds, row, strict=True)
         )
 
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)

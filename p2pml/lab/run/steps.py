@@ -45,6 +45,7 @@ class Steps:
     results: list[checks.Result] = field(default_factory=list)
     fetches: list[checks.Fetch] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    _killed: set[str] = field(default_factory=set)
     _holders: dict[str, set[str]] = field(default_factory=dict)
 
     def found(self) -> None:
@@ -78,6 +79,7 @@ class Steps:
                 self._wait_job(step)
             case spec.Kill():
                 self.fleet.kill(step.node)
+                self._killed.add(step.node)
                 self.timeline.add("node", step.node, "killed")
             case spec.Restart():
                 self.fleet.restart(step.node)
@@ -247,6 +249,7 @@ class Steps:
                 f"the job {self.folder / step.job} cannot be read: {error}", "put it beside the scenario"
             ) from error
         self._wait_for_workers(step.node)
+        self._killed.clear()
         place = self.fleet.hosts.folder(step.node) / "job"
         place.mkdir(exist_ok=True)
         body = {"spec": text, "base_dir": str(place), "origin": step.job}
@@ -319,7 +322,8 @@ class Steps:
         there = [node for node in self.fleet.live() if node.name in peers]
         try:
             if job.over:
-                return checks.shards_over({node.name: node.api for node in there})
+                stayed = {node.name: node.api for node in there if node.name not in self._killed}
+                return checks.shards_over(stayed, [name for name in peers if name in self._killed])
             present = [node for node in there if peers[node.name]["state"] not in ("left", "dropped")]
             return checks.shards_running(
                 {node.name: (node.api, node.home.pieces) for node in present},
@@ -337,15 +341,8 @@ class Steps:
 
     def _note(self, result: checks.Result) -> None:
         self.results.append(result)
-        self.timeline.add(
-            "check" if result.ok else "failure",
-            "",
-            f"{result.name}: {'' if result.ok else 'NOT '}{_ok(result)}",
-        )
-
-
-def _ok(result: checks.Result) -> str:
-    return f"ok: {result.text}"
+        kind, verdict = ("check", "ok") if result.ok else ("failure", "FAILED")
+        self.timeline.add(kind, "", f"{result.name} {verdict}: {result.text}")
 
 
 def _end_of(job: JobRun) -> str:

@@ -39,8 +39,8 @@ class Sample:
         balance: of its account, base units.
         cpu_s: seconds of processor time of the daemon and its worker since the run began, over restarts.
         rss: resident bytes of both.
-        received, sent: bytes over its interface where it has one of its own (`wire`), otherwise verified bytes
-            of datasets.
+        received, sent: bytes over its interface where it has one of its own, otherwise verified bytes of
+            datasets.
     """
 
     at: float
