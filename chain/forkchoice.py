@@ -77,9 +77,14 @@ class Chain:
     Args:
         genesis: the founding document.
         keep: how many blocks below the head stay available for forks, at least 1.
+        outputs: VRF outputs of sealed headers that were checked, by a hash of all their bytes. A header names
+            its parent and with it the parent's whole state, so the result is the same for everybody: many
+            chains of one process (the simulator) may share one memory. None: a memory of its own.
     """
 
-    def __init__(self, genesis: Genesis, keep: int = KEEP) -> None:
+    def __init__(
+        self, genesis: Genesis, keep: int = KEEP, outputs: Recent[bytes, bytes] | None = None
+    ) -> None:
         self.genesis = genesis
         self._keep = max(1, keep)
         state = genesis_state(genesis)
@@ -94,7 +99,7 @@ class Chain:
         self._sealed_by: Counter[tuple[bytes, int]] = Counter()
         self._orphans = Orphans()
         self._bad: Recent[bytes, bool] = Recent(4096)
-        self._outputs: Recent[bytes, bytes] = Recent(1024)
+        self._outputs: Recent[bytes, bytes] = Recent(1024) if outputs is None else outputs
 
     # -- looking ---------------------------------------------------------------------------------------
 

@@ -74,7 +74,11 @@ def build_block(
         raise ChainError(f"slot {slot} is not after the parent's slot {state.slot}")
     if ranks_for(slot, keys.keypair, state) != (rank,):
         raise ChainError(f"this key was not drawn for rank {rank} of slot {slot}")
-    body = _fill(state, slot, keys.public, txs, records)
+    return seal(state, slot, rank, keys, _fill(state, slot, keys.public, txs, records))
+
+
+def seal(state: State, slot: int, rank: int, keys: ProposerKeys, body: Body) -> Block:
+    """A block with just this body after `state`; nothing is checked."""
     genesis = state.genesis
     alpha = lottery.alpha(genesis.chain_id, slot, state.seed_at(slot))
     leaf0 = Leaf0(state.height + 1, keys.public, rank, vrf.prove(keys.vrf_seed, alpha), state.root())
@@ -85,8 +89,8 @@ def build_block(
         target=lottery.target(state.weights.total),
         merkle_root=merkle.root(leaves),
     )
-    seal = keys.keypair.sign(seal_message(genesis.chain_id, header.block_id))
-    return Block(SealedHeader(header, leaf0, merkle.path(leaves, 0), seal), body)
+    signature = keys.keypair.sign(seal_message(genesis.chain_id, header.block_id))
+    return Block(SealedHeader(header, leaf0, merkle.path(leaves, 0), signature), body)
 
 
 def _fill(

@@ -321,7 +321,7 @@ class Sync:
 
     def _ask_status(self, name: str, turn: _Turn, every: float) -> None:
         peer = self._peers[name]
-        if turn.now - peer.asked_at >= every:
+        if turn.now >= peer.asked_at + every:  # just as `deadline` adds: rounding must not part the two
             peer.asked_at = turn.now
             self._ask(name, GetStatus(), turn)
 

@@ -1,1 +1,1 @@
-"""The cores of `chain` and `torrent`, unchanged, on virtual time: many nodes in one process, the same trace every run."""
+"""The unchanged cores of `chain` and `torrent` on virtual time: many nodes, one process, one seed."""

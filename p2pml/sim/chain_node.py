@@ -1,20 +1,24 @@
 """A validator on virtual time: the unchanged `chain` core, blocks and transactions flooded among neighbours.
 
-Everything that decides is the core's: fork choice, draw, transition, mempool, sync, gossip verdicts. Only the wires are simulated.
+Everything that decides is the core's: fork choice, draw, transition, mempool, sync, gossip verdicts. Only
+the wires and the disk are simulated.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from chain import gossip
-from chain.errors import ChainError, FutureBlock, InvalidError, UnknownParent
-from chain.forkchoice import Chain, HeadChanged
+from chain.crypto import H
+from chain.errors import FutureBlock, InvalidError, UnknownParent
+from chain.forkchoice import Accepted, Chain, Outcome
 from chain.genesis import Genesis
 from chain.gossip import Verdict
 from chain.mempool import Mempool
 from chain.producer import ProposerKeys, build_block, ranks_for
+from chain.recent import Recent
 from chain.sync import (
     Answered,
     Ask,
@@ -34,6 +38,18 @@ from chain.types import Block
 from p2pml.sim.world import Send
 
 BLOCK, TX, ASK, ANSWER = b"B", b"T", b"Q", b"A"
+_SEEN = 4096
+"""Messages that are remembered so that a copy is not looked at again, as gossipsub does."""
+_MAX_EARLY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Early:
+    """A block whose time has not come: it is offered again at `due` (virtual seconds)."""
+
+    due: float
+    block: Block
+    source: str
 
 
 class ChainNode:
@@ -44,31 +60,43 @@ class ChainNode:
         keys: what it proposes with; None only follows.
         neighbours: whom it is connected to.
         rng: for the sync machine's choices.
+        outputs: results of header checks that simulated nodes may share, see `Chain`; None keeps its own.
     """
 
     def __init__(
-        self, genesis: Genesis, keys: ProposerKeys | None, neighbours: Sequence[str], rng: random.Random
+        self,
+        genesis: Genesis,
+        keys: ProposerKeys | None,
+        neighbours: Sequence[str],
+        rng: random.Random,
+        outputs: Recent[bytes, bytes] | None = None,
     ) -> None:
         self.genesis = genesis
         self.keys = keys
         self.neighbours = tuple(neighbours)
-        self.chain = Chain(genesis)
+        self.chain = Chain(genesis, outputs=outputs)
         self.pool = Mempool()
-        self.reorgs: list[int] = []
-        self.proposed: dict[int, bytes] = {}
+        self.outcomes: list[Outcome] = []
+        """What the tree of blocks said since somebody last looked and cleared it."""
+        self.sealed: dict[int, bytes] = {}
+        """Ids of the blocks that it proposed, by slot; on disk, so that a restart seals no slot twice."""
+        self._disk: dict[bytes, Block] = {}
         self._rng = rng
-        self._sync = Sync(genesis.chain_id, rng)
-        self._planned_slot = 0
+        self._planned_slot, self._rank = 0, 0
         self._due: float | None = None
-        self._early: list[tuple[float, Block, str]] = []
-        self._asked: dict[int, str] = {}
+        self._forget_memory()
+
+    def _forget_memory(self) -> None:
+        self._sync = Sync(self.genesis.chain_id, self._rng)
+        self._early: list[_Early] = []
+        self._seen: Recent[bytes, bool] = Recent(_SEEN)
+        self._due = None
 
     # -- the actor's doors -------------------------------------------------------------------------------
 
     def start(self, now: float) -> list[Send]:
         """Begin, or begin again on the chain that the disk kept."""
-        self._sync = Sync(self.genesis.chain_id, self._rng)
-        self._early, self._asked, self._due = [], {}, None
+        self._forget_memory()
         sends = self._carry_out(self._sync.receive(self._head_event(), now), now)
         for peer in self.neighbours:
             sends += self._carry_out(self._sync.receive(PeerJoined(peer), now), now)
@@ -78,10 +106,10 @@ class ChainNode:
     def receive(self, source: str, payload: bytes, now: float) -> list[Send]:
         """A message from a neighbour."""
         kind, body = payload[:1], payload[1:]
-        if kind == BLOCK:
-            return self._on_block(source, body, now)
-        if kind == TX:
-            return self._on_tx(source, body, now)
+        if kind in (BLOCK, TX):
+            if self._is_copy(payload):
+                return []
+            return (self._on_block if kind == BLOCK else self._on_tx)(source, body, now)
         if kind == ASK:
             return self._on_ask(source, body)
         number = int.from_bytes(body[:4], "big")
@@ -90,9 +118,9 @@ class ChainNode:
     def tick(self, now: float) -> list[Send]:
         """A slot, a rank's turn, an early block's time or a sync time-out has come."""
         sends: list[Send] = []
-        for item in [item for item in self._early if item[0] <= now]:
+        for item in [item for item in self._early if item.due <= now]:
             self._early.remove(item)
-            sends += self._on_block(item[2], item[1].encoded, now)
+            sends += self._on_block(item.source, item.block.encoded, now)
         if self._due is not None and self._due <= now:
             sends += self._propose(now)
         self._plan(now)
@@ -100,7 +128,7 @@ class ChainNode:
 
     def deadline(self) -> float | None:
         """The next of all its timers."""
-        times = [self._slot_time(self._planned_slot + 1), *(item[0] for item in self._early)]
+        times = [self._slot_time(self._planned_slot + 1), *(item.due for item in self._early)]
         if self._due is not None:
             times.append(self._due)
         sync = self._sync.deadline()
@@ -111,6 +139,12 @@ class ChainNode:
         return self.chain.head.id
 
     # -- transactions and blocks ---------------------------------------------------------------------------
+
+    def _is_copy(self, payload: bytes) -> bool:
+        key = H("sim-seen", payload)
+        copy = key in self._seen
+        self._seen.put(key, True)
+        return copy
 
     def submit(self, tx: Tx, now: float) -> list[Send]:
         """Take a transaction of its own user."""
@@ -131,7 +165,9 @@ class ChainNode:
         try:
             outcomes = self.chain.on_block(block, self._ms(now))
         except FutureBlock as early:
-            self._early.append(((early.ready_at_ms - self.genesis.time_ms) / 1000, block, source))
+            if len(self._early) < _MAX_EARLY:
+                due = (early.ready_at_ms - self.genesis.time_ms) / 1000
+                self._early.append(_Early(due, block, source))
             return []
         except UnknownParent as unknown:
             return self._carry_out(self._sync.receive(Missing(source, unknown.parent), now), now)
@@ -139,11 +175,13 @@ class ChainNode:
             return []
         return self._head_moved(outcomes, now)
 
-    def _head_moved(self, outcomes: Sequence[object], now: float) -> list[Send]:
+    def _head_moved(self, outcomes: Sequence[Outcome], now: float) -> list[Send]:
         sends: list[Send] = []
+        self.outcomes += outcomes
         for change in outcomes:
-            if isinstance(change, HeadChanged):
-                self.reorgs.append(len(change.reverted))
+            if isinstance(change, Accepted):
+                self._disk[change.block.block_id] = change.block
+            else:
                 slot = self.genesis.slot_at(self._ms(now))
                 self.pool.on_head(change.applied, change.reverted, self.chain.state(), slot)
                 sends += self._carry_out(self._sync.receive(self._head_event(), now), now)
@@ -162,21 +200,18 @@ class ChainNode:
 
     def _propose(self, now: float) -> list[Send]:
         slot, self._due = self._planned_slot, None
-        if self.keys is None or self.chain.head.slot >= slot or slot in self.proposed:
+        if self.keys is None or self.chain.head.slot >= slot or slot in self.sealed:
             return []
         state = self.chain.state()
-        try:
-            block = build_block(
-                self.chain,
-                slot,
-                self._rank,
-                self.keys,
-                self.pool.select(state, slot),
-                self.pool.select_records(state, slot),
-            )
-        except ChainError:
+        if ranks_for(slot, self.keys.keypair, state) != (self._rank,):
             return []  # the head moved to another epoch's draw since the slot was planned
-        self.proposed[slot] = block.block_id
+        txs, records = self.pool.select(state, slot), self.pool.select_records(state, slot)
+        block = build_block(self.chain, slot, self._rank, self.keys, txs, records)
+        self.sealed[slot] = block.block_id
+        return self.publish(block, now)
+
+    def publish(self, block: Block, now: float) -> list[Send]:
+        """Send a block of one's own to the neighbours and take it."""
         return self._flood(BLOCK + block.encoded, "") + self._take(block, "", now)
 
     def _flood(self, payload: bytes, source: str) -> list[Send]:
@@ -189,8 +224,16 @@ class ChainNode:
             request = decode_request(body[4:])
         except InvalidError:
             return []
-        response = answer(request, self.chain, lambda height: None, lambda block_id: None)
+        response = answer(request, self.chain, self._block_at, self._stored)
         return [Send(source, ANSWER + body[:4] + encode_response(response))]
+
+    def _stored(self, block_id: bytes) -> bytes | None:
+        block = self._disk.get(block_id)
+        return None if block is None else block.encoded
+
+    def _block_at(self, height: int) -> bytes | None:
+        block_id = self.chain.canonical_id(height)
+        return None if block_id is None else self._stored(block_id)
 
     def _carry_out(self, effects: Sequence[Effect], now: float) -> list[Send]:
         sends: list[Send] = []

@@ -1,4 +1,4 @@
-"""What a message suffers between two nodes: latency, jitter, loss, the sender's and receiver's rate, partitions."""
+"""What a message suffers between two nodes: latency, jitter, loss, both lines' rates, partitions."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ from dataclasses import dataclass, field
 
 from p2pml.scenario.links import UNSHAPED, Link
 
+RETRANSMIT_S = 0.2
+"""What a lost segment costs a stream: the least retransmission time-out of common TCP stacks."""
+
 
 @dataclass
 class Network:
     """Every node's access link, and who can reach whom.
 
-    A message leaves when the sender's line is free, arrives after the receiver's delay (its own jitter included) and takes
-    the receiver's line for its size; it is lost with the receiver's `loss`. Messages of one pair keep their order, as on a
-    TCP connection; a lost one is, as there, late by a retransmission time-out rather than gone, when `reliable`.
+    A message leaves when the sender's line is free, reaches the receiver's router after the receiver's
+    delay (its jitter included), and then takes the receiver's line for its size, in order of arrival there.
+    Messages of one pair keep their order, as on a TCP connection. A lost one is late by a retransmission
+    time-out when `reliable`, as there, and otherwise gone.
 
     Args:
         rng: the only source of chance.
-        reliable: whether loss delays (streams) or drops (datagrams, gossip under churn).
+        reliable: whether loss delays (streams) or drops (gossip that nobody repeats).
+        links: by node; a node without one has a link that does nothing.
     """
 
     rng: random.Random
@@ -29,8 +34,6 @@ class Network:
     _up_free: dict[str, float] = field(default_factory=dict)
     _down_free: dict[str, float] = field(default_factory=dict)
     _last: dict[tuple[str, str], float] = field(default_factory=dict)
-
-    RETRANSMIT_S = 0.2
 
     def partition(self, groups: Iterable[Iterable[str]]) -> None:
         """Only nodes of the same group reach each other; a node in no group reaches nobody."""
@@ -47,25 +50,27 @@ class Network:
         return self._groups.get(source, -1) == self._groups.get(target, -2)
 
     def arrival(self, source: str, target: str, size: int, now: float) -> float | None:
-        """When `size` bytes sent at `now` (seconds) have arrived; None when they never do."""
+        """When `size` bytes sent at `now` (seconds) stand at the target's line; None when they never do."""
         if not self.reaches(source, target):
             return None
         sender, receiver = self.links.get(source, UNSHAPED), self.links.get(target, UNSHAPED)
+        leaves = _occupy(self._up_free, source, sender.rate, size, now)
         lost = receiver.loss > 0 and self.rng.random() < receiver.loss
         if lost and not self.reliable:
             return None
-        leaves = self._occupy(self._up_free, source, sender.rate, size, now)
         jitter = self.rng.uniform(-receiver.jitter_ms, receiver.jitter_ms) if receiver.jitter_ms else 0.0
-        there = leaves + (receiver.delay_ms + jitter) / 1000 + (self.RETRANSMIT_S if lost else 0.0)
-        arrives = self._occupy(self._down_free, target, receiver.rate, size, there)
+        arrives = leaves + (receiver.delay_ms + jitter) / 1000 + (RETRANSMIT_S if lost else 0.0)
         pair = (source, target)
-        arrives = max(arrives, self._last.get(pair, 0.0))
-        self._last[pair] = arrives
+        arrives = self._last[pair] = max(arrives, self._last.get(pair, 0.0))
         return arrives
 
-    @staticmethod
-    def _occupy(free: dict[str, float], name: str, rate: int | None, size: int, start: float) -> float:
-        if rate is None:
-            return start
-        free[name] = max(start, free.get(name, 0.0)) + size * 8 / rate
-        return free[name]
+    def received(self, target: str, size: int, now: float) -> float:
+        """When `size` bytes that stand at the target's line at `now` are through it."""
+        return _occupy(self._down_free, target, self.links.get(target, UNSHAPED).rate, size, now)
+
+
+def _occupy(free: dict[str, float], name: str, rate: int | None, size: int, start: float) -> float:
+    if rate is None:
+        return start
+    free[name] = max(start, free.get(name, 0.0)) + size * 8 / rate
+    return free[name]

@@ -1,22 +1,27 @@
-"""One peer of a swarm on virtual time: the unchanged `torrent.swarm`, a disk in memory, every link a stream.
+"""One peer of a swarm on virtual time: the unchanged `torrent.swarm`, a disk in memory, links as streams.
 
-Byzantine peers are strategies around an honest machine: they change what it sends, so they obey the protocol except where
-they mean to break it.
+A message of the world is a segment of a connection: kind, connection number, offset in the stream, bytes. As
+with TCP, segments of a connection that the receiver does not know are answered by a reset, a gap ends the
+connection, and whoever dialled dials again after a while.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from p2pml.sim.swarm_liars import HONEST, Behaviour
 from p2pml.sim.world import Send
+from torrent.config import SwarmConfig
 from torrent.events import (
     BlockRead,
     BytesReceived,
     BytesSent,
     Disconnect,
     Effect,
+    Event,
     PeerConnected,
     PeerDisconnected,
     PieceFailed,
@@ -28,15 +33,18 @@ from torrent.events import Send as SendBytes
 from torrent.metainfo import Metainfo
 from torrent.swarm import Swarm
 
-DATA, CLOSE = b"D", b"X"
+OPEN, DATA, CLOSE = b"O", b"D", b"X"
+_NUMBER = 8
+_HEAD = 1 + 2 * _NUMBER
+REDIAL_S = 5.0
+BABBLE_S = 1.0
 
-Tamper = Callable[[bytes], bytes]
-"""Changes an outgoing block."""
 
-
-def poison(data: bytes) -> bytes:
-    """Flip the first byte of every block: the piece will not verify."""
-    return bytes([data[0] ^ 0xFF]) + data[1:]
+@dataclass(slots=True)
+class _Connection:
+    number: bytes
+    sent: int = 0
+    received: int = 0
 
 
 class SwarmNode:
@@ -45,77 +53,141 @@ class SwarmNode:
     Args:
         metainfo: the torrent.
         content: its bytes for a seed; None for a leecher.
-        neighbours: whom it is connected to from the start.
+        dials: whom it connects to; others may connect to it.
         rng: of its machine.
-        tamper: what it does to the blocks that it sends.
+        behaviour: how it misbehaves.
+        config: of its machine.
     """
 
     def __init__(
         self,
         metainfo: Metainfo,
         content: bytes | None,
-        neighbours: Sequence[str],
+        dials: Sequence[str],
         rng: random.Random,
-        tamper: Tamper | None = None,
+        behaviour: Behaviour = HONEST,
+        config: SwarmConfig | None = None,
     ) -> None:
         self.metainfo = metainfo
         self.disk: dict[int, bytes] = {}
         if content is not None:
             size = metainfo.piece_length
             self.disk = {i: content[i * size : (i + 1) * size] for i in range(metainfo.piece_count)}
-        self.neighbours = tuple(neighbours)
+        self.dials = tuple(dials)
         self.refused: dict[str, str] = {}
+        """Peers that it banned, and why; kept on disk."""
         self.done_at: float | None = 0.0 if content is not None else None
         self._rng = rng
-        self._tamper = tamper
-        self._open: set[str] = set()
+        self._behaviour = behaviour
+        self._config = config or (
+            SwarmConfig() if behaviour.shares else SwarmConfig(upload_slots=0, optimistic_slots=0)
+        )
+        self._connections: dict[str, _Connection] = {}
+        self._redial: dict[str, float] = {}
         self.swarm = self._machine()
+
+    # -- the actor's doors -------------------------------------------------------------------------------
 
     def start(self, now: float) -> list[Send]:
         """Begin, or begin again with the verified pieces that the disk kept."""
-        self.swarm, self._open = self._machine(), set()
+        self.swarm, self._connections, self._redial = self._machine(), {}, {}
         sends: list[Send] = []
-        for peer in self.neighbours:
-            sends.append(Send(peer, CLOSE))  # a connection of an earlier life is over
-            sends += self._join(peer, now)
+        for peer in self.dials:
+            sends += self._dial(peer, now)
         return sends
 
     def receive(self, source: str, payload: bytes, now: float) -> list[Send]:
-        """Bytes of a stream, or its end."""
-        if payload[:1] == CLOSE:
-            self._open.discard(source)
-            return self._feed(PeerDisconnected(source), now)
-        sends = [] if source in self._open else self._join(source, now)
-        return sends + self._feed(BytesReceived(source, payload[1:]), now)
+        """A segment."""
+        kind, number, data = payload[:1], payload[1 : 1 + _NUMBER], payload[_HEAD:]
+        offset = int.from_bytes(payload[1 + _NUMBER : _HEAD], "big")
+        connection = self._connections.get(source)
+        if kind == OPEN:
+            return self._accept(source, number, now)
+        if connection is None or connection.number != number:
+            return [] if kind == CLOSE else [_segment(source, CLOSE, number)]
+        if kind == CLOSE:
+            return self._ended(source, now)
+        if offset != connection.received:
+            return [_segment(source, CLOSE, number), *self._ended(source, now)]
+        connection.received += len(data)
+        return self._feed(BytesReceived(source, data), now)
 
     def tick(self, now: float) -> list[Send]:
-        """The machine's deadline."""
-        return self._carry_out(self.swarm.tick(now), now)
+        """The machine's deadline, or the time to dial again."""
+        sends: list[Send] = []
+        for peer in [peer for peer, due in self._redial.items() if due <= now]:
+            del self._redial[peer]
+            if peer not in self._connections:
+                sends += self._dial(peer, now)
+        return sends + self._carry_out(self.swarm.tick(now), now)
 
     def deadline(self) -> float | None:
-        """The machine's deadline."""
-        return self.swarm.deadline()
+        """The earliest of both."""
+        times = list(self._redial.values())
+        machine = self.swarm.deadline()
+        return min([*times, machine] if machine is not None else times, default=None)
 
     def digest(self) -> bytes:
         """Which pieces are on its disk."""
         return hashlib.sha256(repr(sorted(self.disk)).encode()).digest()
+
+    def farewell(self) -> list[Send]:
+        """What the kernel sends when the process ends: the end of every connection."""
+        return [_segment(peer, CLOSE, c.number) for peer, c in self._connections.items()]
 
     @property
     def complete(self) -> bool:
         """Whether it has everything."""
         return len(self.disk) == self.metainfo.piece_count
 
-    def _machine(self) -> Swarm:
-        return Swarm(self.metainfo, set(self.disk), rng=self._rng)
+    @property
+    def connected(self) -> set[str]:
+        """Peers with an open connection."""
+        return set(self._connections)
 
-    def _join(self, peer: str, now: float) -> list[Send]:
+    # -- connections -------------------------------------------------------------------------------------
+
+    def _machine(self) -> Swarm:
+        return Swarm(self.metainfo, set(self.disk), rng=self._rng, config=self._config)
+
+    def _dial(self, peer: str, now: float) -> list[Send]:
         if peer in self.refused:
             return []
-        self._open.add(peer)
+        connection = _Connection(self._rng.randbytes(_NUMBER))
+        self._connections[peer] = connection
+        return [_segment(peer, OPEN, connection.number), *self._joined(peer, now)]
+
+    def _accept(self, source: str, number: bytes, now: float) -> list[Send]:
+        sends = self._ended(source, now, redial=False) if source in self._connections else []
+        if source in self.refused:
+            return [*sends, _segment(source, CLOSE, number)]
+        self._connections[source] = _Connection(number)
+        return sends + self._joined(source, now)
+
+    def _joined(self, peer: str, now: float) -> list[Send]:
+        if self._behaviour.babbles:
+            return [self._data(peer, self._rng.randbytes(200))]
         return self._feed(PeerConnected(peer), now)
 
-    def _feed(self, event: PeerConnected | PeerDisconnected | BytesReceived, now: float) -> list[Send]:
-        return self._carry_out(self.swarm.receive(event, now), now)
+    def _ended(self, peer: str, now: float, *, redial: bool = True) -> list[Send]:
+        self._connections.pop(peer, None)
+        self._dial_later(peer, now, redial)
+        return self._feed(PeerDisconnected(peer), now)
+
+    def _dial_later(self, peer: str, now: float, redial: bool = True) -> None:
+        if redial and peer in self.dials and peer not in self.refused:
+            self._redial[peer] = now + (BABBLE_S if self._behaviour.babbles else REDIAL_S)
+
+    def _data(self, peer: str, data: bytes) -> Send:
+        connection = self._connections[peer]
+        segment = _segment(peer, DATA, connection.number, connection.sent, data)
+        connection.sent += len(data)
+        return segment
+
+    # -- the machine -------------------------------------------------------------------------------------
+
+    def _feed(self, event: Event, now: float) -> list[Send]:
+        return [] if self._behaviour.babbles else self._carry_out(self.swarm.receive(event, now), now)
 
     def _carry_out(self, effects: Sequence[Effect], now: float) -> list[Send]:
         sends: list[Send] = []
@@ -124,22 +196,27 @@ class SwarmNode:
             effect = waiting.pop(0)
             match effect:
                 case SendBytes(peer, data):
-                    sends.append(Send(peer, DATA + data))
-                    waiting += self.swarm.receive(BytesSent(peer, len(data)), now)
+                    if peer in self._connections:
+                        sends.append(self._data(peer, data))
+                        waiting += self.swarm.receive(BytesSent(peer, len(data)), now)
                 case ReadBlock(peer, index, begin, length):
-                    block = self.disk[index][begin : begin + length]
-                    block = self._tamper(block) if self._tamper else block
-                    waiting += self.swarm.receive(BlockRead(peer, index, begin, block), now)
+                    if self._behaviour.answers:
+                        block = self._behaviour.block(self.disk[index][begin : begin + length])
+                        waiting += self.swarm.receive(BlockRead(peer, index, begin, block), now)
                 case VerifyAndWrite(index, data):
                     waiting += self._keep(index, bytes(data), now)
                 case Disconnect(peer, reason, banned):
-                    self._open.discard(peer)
-                    sends.append(Send(peer, CLOSE))
-                    if banned:
-                        self.refused[peer] = reason
+                    sends += self._hang_up(peer, reason if banned else None, now)
                 case _:
                     pass
         return sends
+
+    def _hang_up(self, peer: str, banned: str | None, now: float) -> list[Send]:
+        if banned is not None:
+            self.refused[peer] = banned
+        connection = self._connections.pop(peer, None)
+        self._dial_later(peer, now)
+        return [] if connection is None else [_segment(peer, CLOSE, connection.number)]
 
     def _keep(self, index: int, data: bytes, now: float) -> list[Effect]:
         if not self.metainfo.verify_piece(index, data):
@@ -148,3 +225,7 @@ class SwarmNode:
         if self.complete and self.done_at is None:
             self.done_at = now
         return self.swarm.receive(PieceVerified(index), now)
+
+
+def _segment(to: str, kind: bytes, number: bytes, offset: int = 0, data: bytes = b"") -> Send:
+    return Send(to, kind + number + offset.to_bytes(_NUMBER, "big") + data)

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from p2pml.scenario.links import Link
-from p2pml.sim.swarm_node import SwarmNode, Tamper
+from p2pml.sim.swarm_liars import HONEST, Behaviour
+from p2pml.sim.swarm_node import SwarmNode
 from p2pml.sim.world import Actor, Summary, World
 from torrent.hashing import PieceHasher
 from torrent.metainfo import Metainfo, create, plan
 
 PIECE = 64 * 1024
+DEGREE = 30
+"""Peers that each dials at most."""
+_LOOK_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class SwarmReport:
-    """How a swarm fared. Times in virtual seconds; `bound` is the fluid lower bound of the slowest peer's time."""
+    """How a swarm fared. Times in virtual seconds.
+
+    `finished` and the times are of the honest leechers; `bound` is the fluid lower bound of the slowest
+    one's time; `banned_by` says for each liar how many honest peers have banned it.
+    """
 
     summary: Summary
     peers: int
+    leechers: int
     finished: int
     median_time: float
     slowest_time: float
@@ -28,38 +38,45 @@ class SwarmReport:
 
 
 class SwarmWorld:
-    """One torrent of random bytes, `seeds` sources, `leechers` that want it, all connected to all.
+    """One torrent of random bytes that some have and others want.
 
     Args:
         seed: of everything.
-        leechers, seeds: how many of each; seeds are s1, s2, …, leechers p1, p2, …
+        leechers, seeds: how many (p1, p2, … and s1, s2, …), or their names.
         size: of the torrent, bytes.
         link: everybody's access link.
-        liars: what the seeds of these names do to the blocks that they send.
+        liars: behaviours of the peers of these names.
     """
 
     def __init__(
         self,
         seed: int,
-        leechers: int,
-        seeds: int = 1,
+        leechers: int | Sequence[str],
+        seeds: int | Sequence[str] = 1,
         size: int = 4 * 1024 * 1024,
         link: Link | None = None,
-        liars: dict[str, Tamper] | None = None,
+        liars: Mapping[str, Behaviour] | None = None,
     ) -> None:
         rng = random.Random(f"{seed}/swarm-world")
         self.content = rng.randbytes(size)
         self.metainfo = _torrent(self.content)
         self.link = link or Link(rate=20_000_000, delay_ms=25.0)
-        self.seeds = [f"s{i + 1}" for i in range(seeds)]
-        self.leechers = [f"p{i + 1}" for i in range(leechers)]
-        self._liars = liars or {}
-        names = [*self.seeds, *self.leechers]
-        self._dials = {name: names[:place] for place, name in enumerate(names)}
-        self._verified: dict[str, int] = {}
-        self.world = World(seed, names, self._make, [self._disk_is_right, self._nothing_is_lost])
-        for name in names:
+        self.seeds, self.leechers = _named(seeds, "s"), _named(leechers, "p")
+        self.liars = dict(liars or {})
+        self.names = [*self.seeds, *self.leechers]
+        self._dials = {
+            name: sorted(rng.sample(self.names[:place], min(place, DEGREE)))
+            for place, name in enumerate(self.names)
+        }
+        self._checked: dict[str, tuple[SwarmNode, set[int]]] = {}
+        self.world = World(seed, self.names, self._make, [self._check])
+        for name in self.names:
             self.world.network.links[name] = self.link
+
+    @property
+    def honest_leechers(self) -> list[str]:
+        """Leechers that keep to the rules."""
+        return [name for name in self.leechers if name not in self.liars]
 
     def node(self, name: str) -> SwarmNode:
         """The peer of that name."""
@@ -67,48 +84,105 @@ class SwarmWorld:
         assert isinstance(actor, SwarmNode)
         return actor
 
+    # -- running -----------------------------------------------------------------------------------------
+
     def run(self, seconds: float) -> SwarmReport:
         """Advance and report. Raises InvariantViolated."""
         summary = self.world.run(seconds)
-        times = sorted(time for name in self.leechers if (time := self.node(name).done_at) is not None)
+        honest = self.honest_leechers
+        times = sorted(time for name in honest if (time := self.node(name).done_at) is not None)
         rate = self.link.rate or 0
         return SwarmReport(
             summary=summary,
-            peers=len(self.seeds) + len(self.leechers),
+            peers=len(self.names),
+            leechers=len(honest),
             finished=len(times),
             median_time=times[len(times) // 2] if times else float("inf"),
-            slowest_time=times[-1] if len(times) == len(self.leechers) else float("inf"),
+            slowest_time=times[-1] if len(times) == len(honest) and times else float("inf"),
             bound=fluid_bound(len(self.content), len(self.seeds), len(self.leechers), rate) if rate else 0.0,
             banned_by={
-                name: sum(name in self.node(p).refused for p in self.leechers) for name in self._liars
+                liar: sum(liar in self.node(name).refused for name in self.names if name not in self.liars)
+                for liar in self.liars
             },
         )
 
+    def run_until_done(self, within: float) -> SwarmReport:
+        """Advance until every honest leecher that is up has everything, or `within` virtual seconds."""
+        report = self.run(0.0)
+        while self.world.heap.now < within and not self.done:
+            report = self.run(min(1.0, within - self.world.heap.now))
+        return report
+
+    @property
+    def done(self) -> bool:
+        """Whether every honest leecher that is up has everything."""
+        return all(self.node(name).complete for name in self.honest_leechers if name not in self.world.down)
+
+    def problems(self, report: SwarmReport) -> list[str]:
+        """What went wrong although no invariant was violated."""
+        late = [name for name in self.honest_leechers if not self.node(name).complete]
+        return [f"stall: not complete after {report.summary.seconds:g} s: {', '.join(late)}"] if late else []
+
+    # -- faults ------------------------------------------------------------------------------------------
+
+    def kill(self, name: str) -> None:
+        """The process ends, its kernel ends the connections. (`world.crash` is a machine without power.)"""
+        for effect in self.node(name).farewell():
+            self.world.send(name, effect.to, effect.payload)
+        self.world.crash(name)
+
+    def leave_when_replicated(self, name: str, copies: int = 2) -> None:
+        """The peer leaves as soon as each piece is on the disks of `copies` other peers that are up."""
+
+        def look() -> None:
+            others = [
+                self.node(peer).disk
+                for peer in self.names
+                if peer != name and peer not in self.world.down and peer not in self.liars
+            ]
+            pieces = range(self.metainfo.piece_count)
+            if all(sum(piece in disk for disk in others) >= copies for piece in pieces):
+                self.kill(name)
+            else:
+                self.world.at(self.world.heap.now + _LOOK_S, look)
+
+        self.world.at(self.world.heap.now + _LOOK_S, look)
+
     def _make(self, name: str, rng: random.Random) -> Actor:
         content = self.content if name in self.seeds else None
-        return SwarmNode(self.metainfo, content, self._dials[name], rng, self._liars.get(name))
+        behaviour = self.liars.get(name, HONEST)
+        return SwarmNode(self.metainfo, content, self._dials[name], rng, behaviour)
 
-    def _disk_is_right(self, actors: dict[str, Actor], name: str) -> None:
-        """What a peer has on disk is the content, byte for byte."""
+    # -- invariants --------------------------------------------------------------------------------------
+
+    def _check(self, name: str) -> None:
+        """What must hold for the peer that acted. Raises AssertionError."""
         node = self.node(name)
-        if len(node.disk) == self._verified.get(name):
+        known, checked = self._checked.get(name, (node, set[int]()))
+        if known is not node:  # it lost its disk and began anew
+            checked = set()
+        self._checked[name] = (node, checked)
+        missing = checked - node.disk.keys() if len(node.disk) < len(checked) else set[int]()
+        assert not missing, f"{name} lost piece {min(missing)}"
+        if len(node.disk) > len(checked):
+            self._disk_is_right(name, node, checked)
+        if name in self.liars:
             return
-        size = self.metainfo.piece_length
-        for index, data in node.disk.items():
-            assert data == self.content[index * size : (index + 1) * size], (
-                f"{name} keeps a wrong piece {index}"
-            )
+        have = node.swarm.have.count
+        assert have == len(node.disk), f"{name} says it has {have} pieces, on its disk are {len(node.disk)}"
+        wronged = node.refused.keys() - self.liars.keys()
+        assert not wronged, f"{name} banned {min(wronged)}, which is honest"
 
-    def _nothing_is_lost(self, actors: dict[str, Actor], name: str) -> None:
-        """A piece that was verified stays, and the machine agrees with the disk."""
-        node = self.node(name)
-        assert len(node.disk) >= self._verified.get(name, 0), f"{name} lost a piece"
-        assert node.swarm.have.count == len(node.disk), f"{name}: machine and disk disagree"
-        self._verified[name] = len(node.disk)
+    def _disk_is_right(self, name: str, node: SwarmNode, checked: set[int]) -> None:
+        size = self.metainfo.piece_length
+        for index in node.disk.keys() - checked:
+            right = self.content[index * size : (index + 1) * size]
+            assert node.disk[index] == right, f"{name} keeps a wrong piece {index}"
+            checked.add(index)
 
 
 def fluid_bound(size: int, seeds: int, leechers: int, rate: int) -> float:
-    """Least seconds in which `leechers` can all have `size` bytes when everybody's line carries `rate` bit/s each way.
+    """Least seconds in which all `leechers` can have `size` bytes; every line carries `rate` bit/s each way.
 
     Source: Kumar and Ross, "Peer-Assisted File Distribution: The Minimum Distribution Time" (2006).
     """
@@ -116,6 +190,10 @@ def fluid_bound(size: int, seeds: int, leechers: int, rate: int) -> float:
         return 0.0
     line = rate / 8
     return max(size / (seeds * line), size / line, leechers * size / ((seeds + leechers) * line))
+
+
+def _named(who: int | Sequence[str], prefix: str) -> list[str]:
+    return [f"{prefix}{i + 1}" for i in range(who)] if isinstance(who, int) else list(who)
 
 
 def _torrent(content: bytes) -> Metainfo:
