@@ -1,4 +1,4 @@
-"""The users' own Dockerfile, built over a Debian base that needs no registry, and the README's demo in its image."""
+"""The users' own Dockerfile, built over a Debian base made here, and the README's demo in its image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(*command: str, timeout: float = 900) -> str:
 
 
 def make_base(folder: Path) -> None:
-    """Import a minimal Debian with Python as an image; this machine's certificates go in for proxied builds."""
+    """Import a minimal Debian with Python as an image; this machine's certificates go in, for proxies."""
     (folder / "pip.conf").write_text(f"[global]\ncert = {CERTIFICATES}\n")
     tar = folder / "base.tar"
     run(
