@@ -18,6 +18,7 @@ from p2pml.cli import (
     job_commands,
     lab_commands,
     node_commands,
+    sim_commands,
     wallet_commands,
 )
 from p2pml.cli.output import error, say
@@ -38,6 +39,7 @@ data_commands.register(app)
 job_commands.register(app)
 wallet_commands.register(app)
 chain_commands.register(app)
+sim_commands.register(app)
 lab_commands.register(app)
 
 

@@ -23,7 +23,7 @@ _LOOK_S = 0.25
 class SwarmReport:
     """How a swarm fared. Times in virtual seconds.
 
-    `finished` and the times are of the honest leechers; `bound` is the fluid lower bound of the slowest
+    `finished` and the times (None: never) are of the honest leechers; `bound` is the fluid lower bound of the slowest
     one's time; `banned_by` says for each liar how many honest peers have banned it.
     """
 
@@ -31,8 +31,8 @@ class SwarmReport:
     peers: int
     leechers: int
     finished: int
-    median_time: float
-    slowest_time: float
+    median_time: float | None
+    slowest_time: float | None
     bound: float
     banned_by: dict[str, int]
 
@@ -97,8 +97,8 @@ class SwarmWorld:
             peers=len(self.names),
             leechers=len(honest),
             finished=len(times),
-            median_time=times[len(times) // 2] if times else float("inf"),
-            slowest_time=times[-1] if len(times) == len(honest) and times else float("inf"),
+            median_time=times[len(times) // 2] if times else None,
+            slowest_time=times[-1] if len(times) == len(honest) and times else None,
             bound=fluid_bound(len(self.content), len(self.seeds), len(self.leechers), rate) if rate else 0.0,
             banned_by={
                 liar: sum(liar in self.node(name).refused for name in self.names if name not in self.liars)
