@@ -1,0 +1,155 @@
+"""The lab's checks against nodes that say what a test wants them to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pml.errors import ExitCode, UserError
+from p2pml.lab.run import checks
+from p2pml.lab.run.checks import Fetch, Result
+
+_SUPPLY = {"genesis": 100, "issued": 8, "burned": 1, "balances": 97, "escrow": 10, "adds_up": True}
+
+
+@dataclass
+class _Says:
+    """A node with a chain (ids by height), books and datasets."""
+
+    chain: list[str]
+    supply: dict[str, Any] = field(default_factory=lambda: dict(_SUPPLY))
+    datasets: list[dict[str, Any]] = field(default_factory=list)
+
+    def get(self, path: str, **_query: Any) -> Any:
+        if path == "/status":
+            return {"head": {"height": len(self.chain), "id": self.chain[-1]}}
+        if path == "/supply":
+            return self.supply
+        if path == "/datasets":
+            return self.datasets
+        height = int(path.rpartition("/")[2])
+        if height > len(self.chain):
+            raise UserError("there is no such block", "", ExitCode.FAILURE)
+        return {"id": self.chain[height - 1]}
+
+
+class _Silent:
+    def get(self, path: str, **_query: Any) -> Any:
+        raise UserError("no daemon is running", "", ExitCode.DAEMON_DOWN)
+
+
+def test_heads_agree_when_a_node_is_a_little_behind() -> None:
+    found = checks.heads({"n1": _Says(["a", "b", "c", "d"]), "n2": _Says(["a"])})
+    assert found.ok
+    assert "agree on block 1" in found.text
+
+
+@pytest.mark.parametrize(
+    "other", [_Says(["a"]), _Says(["x", "y", "z", "w", "v"]), _Says(["a", "y", "z", "w", "v"]), _Silent()]
+)
+def test_heads_differ(other: checks.Getter) -> None:
+    assert not checks.heads({"n1": _Says(["a", "b", "c", "d", "e"]), "n2": other}).ok
+
+
+def test_books_that_add_up() -> None:
+    found = checks.books({"n1": _Says(["a"]), "n2": _Says(["a"])})
+    assert found.ok
+    assert "107" in found.text
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (_Says(["a"], {**_SUPPLY, "balances": 98}), "n2"),
+        (_Says(["a"], {**_SUPPLY, "adds_up": False}), "n2"),
+        (_Says(["b"]), "heads differ"),
+        (_Says(["a"], {**_SUPPLY, "balances": 96, "escrow": 11}), "different books"),
+        (_Silent(), "does not answer"),
+    ],
+)
+def test_books_that_do_not(other: checks.Getter, says: str) -> None:
+    found = checks.books({"n1": _Says(["a"]), "n2": other})
+    assert not found.ok
+    assert says in found.text
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Callable[..., tuple[_Says, Path]]:
+    """Makes a participant that holds these of three shards, with `extra` of them on its disk besides."""
+
+    def make(name: str, held: set[int], extra: set[int] = frozenset()) -> tuple[_Says, Path]:  # type: ignore[assignment]
+        pieces = tmp_path / name / "pieces"
+        content = pieces / "ff" / "content"
+        content.mkdir(parents=True)
+        files = []
+        for number in range(3):
+            location = content / f"{number}.safetensors"
+            if number in held | extra:
+                location.write_bytes(b"x" * 5000)
+            files.append({"complete": number in held, "location": str(location)})
+        dataset = {"infohash": "ff", "name": "job-shards", "private": True, "files": files}
+        return _Says(["a"], datasets=[dataset]), pieces
+
+    return make
+
+
+def test_shards_where_they_belong(trainer: Callable[..., tuple[_Says, Path]]) -> None:
+    members = {"n2": trainer("n2", {0, 1}), "n3": trainer("n3", {1, 2}), "n4": trainer("n4", {2, 0})}
+    assert checks.shards_running(members, 3, 0).ok
+
+
+@pytest.mark.parametrize(
+    ("held", "extra", "says"),
+    [
+        ([{0, 1}, {1}, {0}], set(), "nobody holds shards [2]"),
+        ([{0, 1, 2}, {0, 1, 2}, {0, 1, 2}], set(), "9 copies"),
+        ([{0, 1}, {1, 2}, set()], set(), "n4 has no shard"),
+        ([{0, 1}, {1, 2}, {2, 0}], {1}, "did not ask for"),
+    ],
+)
+def test_shards_where_they_do_not_belong(
+    trainer: Callable[..., tuple[_Says, Path]], held: list[set[int]], extra: set[int], says: str
+) -> None:
+    names = ("n2", "n3", "n4")
+    members = {
+        name: trainer(name, mine, extra if name == "n4" else set())
+        for name, mine in zip(names, held, strict=True)
+    }
+    found = checks.shards_running(members, 3, 0)
+    assert not found.ok
+    assert says in found.text
+
+
+def test_shards_after_a_job(trainer: Callable[..., tuple[_Says, Path]]) -> None:
+    assert checks.shards_over({"n2": _Says(["a"])}, ["n3"]) == Result(
+        "shards", True, "no job torrents on n2; restarted meanwhile, so not looked at: n3"
+    )
+    assert not checks.shards_over({"n2": trainer("n2", {0})[0]}, []).ok
+    assert not checks.shards_over({}, ["n3"]).ok
+
+
+@pytest.mark.parametrize(
+    ("fetches", "ok"),
+    [
+        ([Fetch("n5", "d", 2, {"n1": 5, "n4": 7})], True),
+        ([Fetch("n4", "d", 1, {"n1": 5}), Fetch("n5", "d", 2, {"n1": 5, "n4": 7})], True),
+        ([Fetch("n5", "d", 2, {"n1": 5, "n4": 0})], False),
+        ([Fetch("n4", "d", 1, {"n1": 5})], False),
+        ([], False),
+    ],
+)
+def test_sources(fetches: list[Fetch], ok: bool) -> None:
+    assert checks.sources(fetches).ok is ok
+
+
+def test_patience_ends() -> None:
+    moments = iter([0.0, 1.0, 2.0, 3.0])
+    results = iter([Result("heads", False, "1"), Result("heads", False, "2"), Result("heads", False, "3")])
+    found = checks.patiently(lambda: next(results), 2.0, clock=lambda: next(moments), sleep=lambda _s: None)
+    assert found.text == "2"
+    good = Result("heads", True, "")
+    assert checks.patiently(lambda: good, 0.0) == good
