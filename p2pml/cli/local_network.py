@@ -7,6 +7,7 @@ outlives the process that started it, however that ends.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ from p2pml.node.setup import make_genesis, set_up
 TOKEN = 10**8
 STOP_TIMEOUT_S = 15.0
 POLL_S = 0.2
+_LOWEST_PORT, _PORT_TRIES = 10_000, 5_000
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 T = TypeVar("T")
@@ -255,12 +257,23 @@ class LocalNetwork:
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports of 127.0.0.1 that are free now; all are reserved together, so they differ."""
-    reserved = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+    """Different TCP ports of 127.0.0.1 that are free now, and that the kernel gives to nobody by itself: a
+    daemon that is down for a moment shall find its port free again.
+    """
+    found: list[int] = []
+    for port in random.sample(range(_LOWEST_PORT, _first_ephemeral_port()), k=_PORT_TRIES):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise UserError(f"only {len(found)} of {count} TCP ports are free", "end other programs that listen")
+
+
+def _first_ephemeral_port() -> int:
+    """Where the ports begin that outgoing connections get (Linux, ip(7))."""
     try:
-        for item in reserved:
-            item.bind(("127.0.0.1", 0))
-        return [int(item.getsockname()[1]) for item in reserved]
-    finally:
-        for item in reserved:
-            item.close()
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        first = 0
+    return first if first >= _LOWEST_PORT + _PORT_TRIES else 32768
