@@ -24,6 +24,8 @@ from p2pml.storage.journal import Journal, JournalError
 
 log = logging.getLogger(__name__)
 
+AGAIN_SLOTS = 4
+"""How long a claim is waited for: it is invalid as a whole once one of its receipts is paid otherwise."""
 GRACE_SLOTS = 3
 """After the challenge window has begun, how long a settlement may still be on its way."""
 
@@ -69,6 +71,8 @@ class Claims:
                     await self.look(job)
                 except UserError as error:
                     log.warning("receipts of job %s cannot be claimed: %s", job.hex()[:16], error)
+                except Exception:  # one job's receipts must not end the node
+                    log.exception("receipts of job %s cannot be looked after", job.hex()[:16])
 
     async def look(self, job_id: bytes) -> None:
         """Claim what is due; put the job aside when it is over.
@@ -102,16 +106,20 @@ class Claims:
             return
         tx_id = await self._sender.submit(JobClaim(job.id, part))
         self._events.emit("training.claim", job=job.id.hex(), receipts=len(part), amount=worth)
-        await self._sender.included(tx_id, job.challenge_end)
+        until = self._chain.slot_now() + AGAIN_SLOTS
+        await self._sender.included(tx_id, min(until, job.challenge_end))
 
     def _load(self) -> None:
         for path in sorted(self._folder.glob("*.receipts")):
             try:
-                self._journal(bytes.fromhex(path.stem))
-                self.receipts(bytes.fromhex(path.stem))
-            except (JournalError, DecodeError, ValueError) as error:
+                job = bytes.fromhex(path.stem)
+            except ValueError:
+                continue  # not one of ours
+            try:
+                self.receipts(job)
+            except (JournalError, DecodeError, OSError, KeyError, TypeError, ValueError) as error:
                 log.error("the receipts in %s cannot be read: %s", path, error)
-                self._open.pop(bytes.fromhex(path.stem), None)
+                self._open.pop(job, None)
 
     def _journal(self, job: bytes) -> Journal:
         if job not in self._open:

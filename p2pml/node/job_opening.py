@@ -71,6 +71,8 @@ async def open_on_chain(
             if not _is_stale(tx, chain):
                 await store.note("unopened")
                 raise
+        if chain.job(tx.id) is not None:  # its block came in between, which is why it was refused
+            return tx.id
         tx = None  # it expired, or its nonce was used: nothing is locked, so open the job anew
 
 

@@ -78,6 +78,7 @@ class ParticipantJob:
     _announced: Model | None = None
     _updates: dict[tuple[int, int], bytes] = field(default_factory=dict)
     _committed: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    _earned: dict[tuple[int, int], int] = field(default_factory=dict)
     _current: Task | None = None
     _working: trio.CancelScope | None = None
     _shards: dict[int, Path] = field(default_factory=dict)
@@ -216,7 +217,8 @@ class ParticipantJob:
             self._current = None
 
     async def _commit(self, task: Task) -> None:
-        """Train, unless that was done already, and commit to the update."""
+        """Train and commit to the update."""
+        self._check_pay(task)
         trained, update = await self._train(task)
         samples = trained.samples * self.terms.epochs
         if samples != task.samples:
@@ -236,6 +238,26 @@ class ParticipantJob:
                 float(trained.loss_after),
             )
         )
+
+    def _check_pay(self, task: Task) -> None:
+        """Before any work: does the chain hold what it would bring, beside what is owed for earlier work?
+
+        Raises:
+            TaskFailed: it does not, or pays nobody any more.
+        """
+        chain, job_id = self.parts.chain, self.terms.job
+        job = chain.job(job_id)
+        if job is None:
+            return  # its block was reverted and comes again
+        if not job.status.active:
+            raise TaskFailed(f"the job is {job.status.name} on the chain: it takes no more rounds")
+        owed = sum(
+            samples
+            for (round_, client), samples in self._earned.items()
+            if client not in chain.paid_clients(job_id, round_)
+        )
+        if (owed + task.samples) * job.price > job.escrow:
+            raise TaskFailed("the job's escrow on the chain does not cover this work")
 
     async def _train(self, task: Task) -> tuple[Trained, bytes]:
         if not self._model or tensors.digest(self._model) != task.model_in:
@@ -300,6 +322,7 @@ class ParticipantJob:
         if not receipt.verify(self.terms.requester):
             raise Malformed("the receipt's signatures do not hold")
         await self.keep(receipt)
+        self._earned[commitment.round, commitment.client] = commitment.samples
 
     # -- progress --------------------------------------------------------------------------------------
 

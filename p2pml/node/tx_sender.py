@@ -12,6 +12,8 @@ from p2pml.node.ports import ChainPort
 
 VALID_SLOTS = 128
 WAIT_S = 5.0
+LATE_SLOTS = 2
+"""How long after its slot a block may still come in."""
 
 
 class TxSender:
@@ -75,7 +77,7 @@ class TxSender:
 
     async def included(self, tx_id: bytes, last_slot: int) -> bool:
         """Wait until a block has the transaction, True, or until none can any more, False."""
-        while self._chain.slot_now() <= last_slot:
+        while self._chain.slot_now() <= last_slot + LATE_SLOTS:
             try:
                 await self._chain.wait_tx(tx_id, WAIT_S)
             except trio.TooSlowError:

@@ -1,0 +1,141 @@
+"""A job's money when blocks come late, claims are crossed, deadlines pass, or nothing is in escrow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from chain.errors import InvalidTransaction
+from chain.transactions import JobOpen, Tx
+from p2pml.formats.optimizers import Optimizer
+from p2pml.net.train import PROTOCOL, Accept, Channel, Refuse
+from p2pml.node import tx_sender
+from p2pml.node.claims import AGAIN_SLOTS, Claims
+from p2pml.node.terms import JobTerms
+from p2pml.node.tx_sender import LATE_SLOTS, TxSender
+
+pytestmark = pytest.mark.slow
+TOKEN = 10**8
+MODEL = (
+    '{"class_name":"Sequential","config":{"name":"m","layers":['
+    '{"class_name":"InputLayer","config":{"batch_input_shape":[null,8],"dtype":"float32","name":"i"}},'
+    '{"class_name":"Dense","config":{"units":4,"activation":"linear","name":"d"}}]}}'
+)
+
+
+async def test_a_claim_that_was_made_invalid_is_made_anew_within_the_window(
+    job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One receipt paid by the requester spoils the claim of all; waiting for it would use up the window."""
+    monkeypatch.setattr(tx_sender, "WAIT_S", 0.05)
+    async with job_world(1) as world:
+        trainer, chain = world.trainers[0], world.chain
+        job_id = await world.requester.jobs.start(job_spec(rounds=30, least=1), world.root, "job.yaml")
+        await world.until(lambda: len(chain.records) >= 2)
+        world.running.cancel()
+        await trio.sleep(0.2)
+        job = bytes.fromhex(world.requester.jobs.show(job_id)["chain_job"])
+        chain.skip_to(chain.job(job).deadline_slot + 2)
+        window = chain.job(job)
+        chain.skip_to(window.challenge_end - chain.genesis.params.job_challenge_slots + 3)
+        chain.held = []  # whatever is claimed now never gets into a block
+        await trainer.claims.look(job)
+        assert len(chain.held) == 1
+        chain.held = None
+        assert chain.slot_now() < window.challenge_end
+        await trainer.claims.look(job)
+        assert chain.balance(trainer.account) > 1000 * TOKEN
+        assert chain.genesis.params.job_challenge_slots > AGAIN_SLOTS + LATE_SLOTS
+
+
+async def test_receipts_that_cannot_be_read_do_not_end_the_node(
+    job_world: Callable[..., Any], tmp_path: Path
+) -> None:
+    async with job_world(1) as world:
+        node, folder = world.trainers[0], tmp_path / "odd"
+        folder.mkdir()
+        (folder / "notes.receipts").write_text("mine")
+        (folder / f"{bytes(32).hex()}.receipts").write_text('{"kind":"receipt","receipt":"00"}\n')
+        (folder / f"{bytes([1] * 32).hex()}.receipts").write_text('{"kind":"receipt"}\n')
+        claims = Claims(world.chain, TxSender(world.chain, node.parts.keys), folder, node.parts.events)
+        with trio.move_on_after(0.3) as scope:
+            await claims.run()
+        assert scope.cancelled_caught
+
+
+async def test_a_transaction_is_found_in_a_block_that_came_after_its_last_slot(
+    job_world: Callable[..., Any],
+) -> None:
+    async with job_world(0) as world:
+        node, chain = world.requester, world.chain
+        sender = TxSender(chain, node.parts.keys)
+        tx_id = await sender.submit(JobOpen(bytes(20), bytes(32), 1, 0, 0, 1000))
+        last = chain.slot_now()
+        chain.skip_to(last + 1)
+        assert await sender.included(tx_id, last)
+        chain.skip_to(last + LATE_SLOTS + 1)
+        assert not await sender.included(bytes(32), last)
+
+
+async def test_a_block_that_comes_in_between_does_not_open_the_job_twice(
+    job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with job_world(1) as world:
+        chain = world.chain
+        submit = chain.submit_tx
+
+        async def already_there(tx: Tx) -> bytes:
+            await submit(tx)
+            if isinstance(tx.payload, JobOpen):
+                raise InvalidTransaction("the nonce is 0, the account's next is 1")
+            return tx.id
+
+        monkeypatch.setattr(chain, "submit_tx", already_there)
+        job_id = await world.requester.jobs.start(job_spec(rounds=1, least=1), world.root, "job.yaml")
+        assert (await world.finish(job_id))["state"] == "done"
+        assert sum(isinstance(tx.payload, JobOpen) for tx in chain.included) == 1
+
+
+async def test_a_job_ends_when_its_deadline_on_the_chain_is_over(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(1) as world:
+        chain = world.chain
+        job_id = await world.requester.jobs.start(job_spec(rounds=40, least=1), world.root, "job.yaml")
+        await world.until(lambda: len(chain.records) >= 1)
+        job = bytes.fromhex(world.requester.jobs.show(job_id)["chain_job"])
+        chain.skip_to(chain.job(job).deadline_slot + 2)
+        shown = await world.finish(job_id)
+        assert shown["state"] == "failed"
+        assert "deadline on the chain" in shown["reason"]
+        assert len(shown["history"]) < 40
+
+
+async def test_nobody_works_for_an_escrow_that_is_empty(job_world: Callable[..., Any]) -> None:
+    async with job_world(1) as world:
+        trainer, requester, chain = world.trainers[0], world.requester, world.chain
+        sender = TxSender(chain, requester.parts.keys)
+        opening = JobOpen(bytes(20), bytes(32), rounds=1, price=10, budget=0, deadline_slot=10_000)
+        terms = JobTerms(
+            chain.genesis.chain_id, await sender.submit(opening), requester.account, "promises", MODEL,
+            Optimizer("sgd", 0.1), 20, 2, 1, 1, 10,
+        )  # fmt: skip
+        task = terms.task(requester.parts.keys, 0, 0, trainer.account, 800, bytes(32))
+        paid = replace(opening, budget=8000)
+        for payload, words in ((opening, "escrow"), (paid, "model that the task starts from was not sent")):
+            terms = replace(terms, job=await sender.submit(payload))
+            task = terms.task(requester.parts.keys, 0, 0, trainer.account, 800, bytes(32))
+            channel = Channel(await requester.host.open(trainer.host.peer_id, PROTOCOL))
+            await channel.send(terms.invite())
+            assert isinstance(await channel.receive(10), Accept)
+            await channel.send(task)
+            answer = await channel.receive(10)
+            assert isinstance(answer, Refuse)
+            assert words in answer.reason
+            await channel.reset()
+            await world.until(lambda: not trainer.participant.busy)
