@@ -69,7 +69,7 @@ def chain(
             half = len(world.names) // 2
             cut = [world.names[:half], world.names[half:]]
             world.world.at(seconds / 4, lambda: world.world.network.partition(cut))
-            world.world.at(seconds / 4 + partition, world.world.network.heal)
+            world.world.at(seconds / 4 + partition, world.heal)
         report = world.run(seconds)
         return report, world.problems(report)
 

@@ -27,6 +27,7 @@ from chain.sync import (
     Imported,
     Missing,
     PeerJoined,
+    PeerLeft,
     Sync,
     answer,
     decode_request,
@@ -101,6 +102,14 @@ class ChainNode:
         for peer in self.neighbours:
             sends += self._carry_out(self._sync.receive(PeerJoined(peer), now), now)
         self._plan(now)
+        return sends
+
+    def reconnected(self, now: float) -> list[Send]:
+        """Its connections were broken and are there again."""
+        sends: list[Send] = []
+        for peer in self.neighbours:
+            sends += self._carry_out(self._sync.receive(PeerLeft(peer), now), now)
+            sends += self._carry_out(self._sync.receive(PeerJoined(peer), now), now)
         return sends
 
     def receive(self, source: str, payload: bytes, now: float) -> list[Send]:

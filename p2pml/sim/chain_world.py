@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -135,6 +135,16 @@ class ChainWorld:
                 best.state().account(self.keys[name].public).nonce for name in self._senders
             ),
         )
+
+    def heal(self) -> None:
+        """End a partition; connections that it broke are made again after a second or so."""
+        self.world.network.heal()
+        for name in self.names:
+            redialled = self.world.heap.now + self._rng.uniform(0.5, 2.0)
+            self.world.at(redialled, self._reconnect(name))
+
+    def _reconnect(self, name: str) -> Callable[[], None]:
+        return lambda: self.world.inject(name, self.node(name).reconnected)
 
     def problems(self, report: ChainReport, *, load_is_over: bool = False) -> list[str]:
         """What went wrong although no invariant was violated: disagreement, a stall, lost transfers."""

@@ -8,6 +8,7 @@ this place cannot run.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from p2pml.sim.swarm_world import SwarmWorld
 DEFAULT_BYTES = 1024 * 1024
 """Size of a dataset whose file is not beside the scenario."""
 MAX_BYTES = 64 * 1024 * 1024
+_NOISE = re.compile(r"noise:([1-9][0-9]{0,3})MiB")
 _STEP_S = 0.25
 _AGREE_S = 60.0
 
@@ -181,11 +183,9 @@ class VirtualLab:
         return f"{step.node}: {link}"
 
     def _partition(self, step: Partition) -> str:
-        network = self.chain.world.network
-        network.partition(step.groups)
-        self.chain.world.run(step.seconds)
-        network.heal()
-        report = self.chain.run(0.0)
+        self.chain.world.network.partition(step.groups)
+        report = self.chain.run(step.seconds)
+        self.chain.heal()
         return f"{step.seconds:g} s; {report.distinct_heads} heads at its end"
 
     # -- datasets ----------------------------------------------------------------------------------------
@@ -213,6 +213,8 @@ class VirtualLab:
 
     def _size_of(self, data: str) -> int:
         path = self._folder / data
+        if noise := _NOISE.fullmatch(data):
+            return min(int(noise[1]) * 1024 * 1024, MAX_BYTES)
         size = path.stat().st_size if path.is_file() else DEFAULT_BYTES
         return max(1, min(size, MAX_BYTES))
 
@@ -223,7 +225,7 @@ class VirtualLab:
             exact = all(node.chain.state().supply_ok() for node in self.chain.live)
             return (DONE, "exact on every node, after every block") if exact else (FAILED, "not exact")
         if check != "heads":
-            return CANNOT, f"{check}: nothing is trained here"
+            return CANNOT, "only real nodes tell"
         try:
             took = self._until(self._agreed, _AGREE_S, "agreement of all heads")
         except _Failed as error:

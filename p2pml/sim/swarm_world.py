@@ -23,8 +23,8 @@ _LOOK_S = 0.25
 class SwarmReport:
     """How a swarm fared. Times in virtual seconds.
 
-    `finished` and the times (None: never) are of the honest leechers; `bound` is the fluid lower bound of the slowest
-    one's time; `banned_by` says for each liar how many honest peers have banned it.
+    `finished` and the times (None: never) are of the honest leechers; `bound` is the fluid lower bound of the
+    slowest one's time; `banned_by` says for each liar how many honest peers have banned it.
     """
 
     summary: Summary
