@@ -50,16 +50,26 @@ class Journal:
         if os.fstat(self._file).st_size != good:
             os.ftruncate(self._file, good)
             os.fsync(self._file)
+        self._size = good
         _sync_folder(path.parent)
 
     def append(self, kind: str, **data: Any) -> None:
-        """Add `{"kind": kind, **data}`; blocks until it is on disk. Values must be JSON."""
+        """Add `{"kind": kind, **data}`; blocks until it is on disk. Values must be JSON.
+
+        Raises:
+            OSError: the disk refuses; the journal is as it was.
+        """
         entry = {"kind": kind, **data}
         line = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         view = memoryview(line)
-        while view:
-            view = view[os.write(self._file, view) :]
-        os.fsync(self._file)
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+            os.fsync(self._file)
+        except OSError:
+            os.ftruncate(self._file, self._size)  # the next entry would be glued to half of this one
+            raise
+        self._size += len(line)
         self.entries.append(json.loads(line))
 
     def last(self, kind: str) -> dict[str, Any] | None:

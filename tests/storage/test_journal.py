@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -64,6 +65,28 @@ def test_what_is_not_json_is_refused_and_not_written(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="JSON compliant"):
             journal.append("loss", value=float("nan"))
         assert (tmp_path / "journal").stat().st_size == 0
+
+
+def test_a_disk_that_is_full_in_the_middle_of_an_entry_costs_only_that_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal"
+    write = os.write
+    with Journal(path) as journal:
+        journal.append("n", n=0)
+
+        def full(handle: int, data: bytes) -> int:
+            if len(data) < 8:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(handle, data[:-7])
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            with pytest.raises(OSError, match="No space"):
+                journal.append("n", n=1)
+        journal.append("n", n=2)
+        assert [entry["n"] for entry in journal.entries] == [0, 2]
+    assert [entry["n"] for entry in read(path)] == [0, 2]
 
 
 def test_atomic_write_replaces_and_leaves_no_draft(tmp_path: Path) -> None:
