@@ -33,6 +33,8 @@ REFUSED_RETRY_S = 15.0
 GRACE_S = 3.0
 """Once enough peers have joined, how long others may still come in before the first round."""
 MAX_FAILURES = 5
+MAX_PROGRESS = 1024
+"""Reports that may wait while a peer only says that it is at work; between rounds nobody reads them."""
 
 
 def eligible(trainers: list[Trainer], limits: PeersSpec) -> list[Trainer]:
@@ -110,7 +112,7 @@ class Members:
     reports: trio.MemoryReceiveChannel[Report] = field(init=False)
 
     def __post_init__(self) -> None:
-        # Unbounded, and yet bounded: a session has one open task, and a peer's chunks wait for our disk.
+        # Unbounded, and yet bounded: a session has one open task, and of progress only so much is kept.
         self._send, self.reports = trio.open_memory_channel[Report](math.inf)
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
@@ -247,7 +249,7 @@ class Members:
             await channel.reset()
             return
         session = PeerSession(
-            channel, self.terms, self.parts.keys, self.shapes, self.spool, self._send.send_nowait, self._shown
+            channel, self.terms, self.parts.keys, self.shapes, self.spool, self._report, self._shown
         )
         self._sessions[peer] = session
         try:
@@ -308,6 +310,12 @@ class Members:
         except RemoteError:
             pass  # it is gone already
         session.scope.cancel()
+
+    def _report(self, report: Report) -> None:
+        """What a session says, for the round; a peer may repeat its progress as fast as it likes."""
+        repeated = isinstance(report.event, machine.Progress)
+        if not repeated or self.reports.statistics().current_buffer_used < MAX_PROGRESS:
+            self._send.send_nowait(report)
 
     def _shown(self, session: PeerSession) -> None:
         record = self.records[session.peer]

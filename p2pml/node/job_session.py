@@ -152,9 +152,10 @@ class PeerSession:
         while True:
             match await self.channel.receive():
                 case Ready():
-                    self.ready = True
-                    self._show("ready")
-                    self._tell(machine.PeerReady(self.peer))
+                    if not self.ready:  # said once, or a peer could fill our memory with it
+                        self.ready = True
+                        self._show("ready")
+                        self._tell(machine.PeerReady(self.peer))
                 case Working() as working:
                     self._on_working(working)
                 case Commit() as commit:

@@ -32,8 +32,10 @@ from p2pml.net.train import (
     Refuse,
     Task,
     Update,
+    Working,
 )
 from p2pml.node import job_members
+from p2pml.node.job_members import Members
 from p2pml.node.job_session import GlobalModel
 from p2pml.node.terms import JobTerms
 
@@ -329,6 +331,40 @@ async def test_what_a_participant_refuses(
         assert isinstance(answer, Refuse)
         assert words in answer.reason
         await channel.reset()
+
+
+async def test_a_peer_that_repeats_itself_between_rounds_does_not_fill_the_memory(
+    job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_members, "MAX_PROGRESS", 10)
+    news: list[Members] = []
+    begin = Members.run
+
+    async def noted(self: Members, **options: Any) -> None:
+        news.append(self)
+        await begin(self, **options)
+
+    async def chatter(stream: Stream) -> None:
+        channel = Channel(stream)
+        await channel.receive(10)
+        await channel.send(Accept(bytes(32)))
+        for _ in range(100):
+            await channel.send(Ready(()))
+            await channel.send(Working(0, 0, "train", 1, 2))
+        told.set()
+        await channel.receive()
+
+    told = trio.Event()
+    monkeypatch.setattr(Members, "run", noted)
+    async with job_world(2) as world:
+        world.trainers[0].host.handle(PROTOCOL, chatter)
+        world.trainers[1].worker.status = "starting"  # refuses, so that no round begins
+        await world.requester.jobs.start(job_spec(least=2, join="20s"), world.root, "job.yaml")
+        with trio.fail_after(10):
+            await told.wait()
+        await trio.sleep(0.5)
+        waiting = news[0].reports.statistics().current_buffer_used
+        assert 0 < waiting <= 11
 
 
 async def test_a_stranger_cannot_break_off_the_conversation_with_the_requester(
