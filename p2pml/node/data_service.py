@@ -19,6 +19,7 @@ from p2pml.net.discovery import Found
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
 from p2pml.net.presence import Presence
+from p2pml.net.raw_host import is_peer_id
 from p2pml.node.dataset_finder import Finder
 from p2pml.node.dataset_info import DatasetInfo
 from p2pml.node.dataset_keys import Key, stalled
@@ -86,7 +87,8 @@ class DataService:
             allowed: peer ids; `allow` changes them later.
 
         Raises:
-            UserError: it cannot be read, holds nothing, changes meanwhile or has an impossible name.
+            UserError: it cannot be read, holds nothing, changes meanwhile or has an impossible name; or
+                `allowed` holds what is no peer id.
         """
         source = await self._sessions.in_thread(scan, path, name)
         return await self._offer(source, _allow_list(private, allowed))
@@ -105,18 +107,18 @@ class DataService:
             UserError: as `seed`.
         """
         source = await self._sessions.in_thread(listed, name, files)
-        return await self._offer(source, frozenset(allowed))
+        return await self._offer(source, _allow_list(True, allowed))
 
     def allow(self, key: Key, allowed: Iterable[str]) -> None:
         """Replace the peers that may know of a private dataset; streams of others end.
 
         Raises:
-            UserError: it is not here, or it is public.
+            UserError: it is not here, or public; or `allowed` holds what is no peer id.
         """
         session = self._sessions.of(key)
         if session.store.state.allowed is None:
             raise UserError(f"{session.name} is public", "seed it again with --private")
-        session.allow(frozenset(allowed))
+        session.allow(_allow_list(True, allowed))
 
     async def _offer(self, source: Source, allowed: frozenset[str] | None) -> DatasetInfo:
         seeded = await hash_source(source, allowed is not None, self._events)
@@ -337,9 +339,13 @@ class DataService:
 
 
 def _allow_list(private: bool, allowed: Iterable[str] | None) -> frozenset[str] | None:
-    if allowed is not None:
-        return frozenset(allowed)
-    return frozenset() if private else None
+    if allowed is None:
+        return frozenset() if private else None
+    peers = frozenset(allowed)
+    for peer in sorted(peers):
+        if not is_peer_id(peer):
+            raise UserError(f"{peer!r} is not a peer id", "`p2pml status` shows it on the peer's node")
+    return peers
 
 
 def _has_changed(state: TorrentState) -> bool:

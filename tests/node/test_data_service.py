@@ -221,6 +221,19 @@ async def test_a_new_name_on_the_allow_list_may_fetch(tmp_path: Path) -> None:
         assert "peer id" in caught.value.fix
 
 
+async def test_an_allow_list_has_peer_ids_only(tmp_path: Path) -> None:
+    """Others would be dialled, and end the data set's swarm."""
+    path = tmp_path / "secret"
+    path.write_bytes(noise(40_000))
+    async with nodes_up(tmp_path, 1) as (owner,):
+        with pytest.raises(UserError, match="'bob' is not a peer id"):
+            await owner.data.seed(path, allowed=["bob"])
+        await owner.data.seed(path, private=True)
+        with pytest.raises(UserError, match="'bob' is not a peer id"):
+            owner.data.allow("secret", [owner.id, "bob"])
+        assert not owner.data.info("secret").problem
+
+
 async def test_a_source_with_corrupt_data_is_found_out_and_refused(tmp_path: Path) -> None:
     path = tmp_path / "set"
     path.write_bytes(noise(2_000_000))
