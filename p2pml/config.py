@@ -21,6 +21,8 @@ HOME_VERSION = 1
 
 DEFAULT_PORT = 9470
 DEFAULT_API_PORT = 9471
+TRANSPORTS = ("stock", "fast")
+"""What `transport` may say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,7 @@ class Config:
         bootstrap: multiaddresses (with `/p2p/<peer id>`) of nodes to connect to at start.
         trainer: whether this node offers to train for other nodes' jobs.
         worker_threads: threads of the training process; 0 for a node without one.
+        transport: the code under the streams, `stock` (libp2p's own) or `fast` (p2pml's); peers may differ.
     """
 
     name: str = ""
@@ -161,6 +164,7 @@ class Config:
     bootstrap: tuple[str, ...] = ()
     trainer: bool = True
     worker_threads: int = 1
+    transport: str = "stock"
 
     @classmethod
     def parse(cls, text: str, source: str = "config.toml") -> Config:
@@ -211,6 +215,7 @@ class Config:
             "bootstrap": "addresses of nodes to connect to: /ip4/…/tcp/…/p2p/…",
             "trainer": "offer to train for other nodes' jobs",
             "worker_threads": "threads of the training process (0: no training on this node)",
+            "transport": 'the code under the streams: "stock" (libp2p\'s own) or "fast" (p2pml\'s)',
         }
         lines = []
         for key, value in asdict(self).items():
@@ -242,6 +247,8 @@ class Config:
             raise _bad(
                 f"{source}: worker_threads is {self.worker_threads}", "choose 1 or more, or 0 for none"
             )
+        if self.transport not in TRANSPORTS:
+            raise _bad(f"{source}: transport is {self.transport!r}", f"use one of: {', '.join(TRANSPORTS)}")
         if len(self.name) > 32 or not self.name.isprintable():
             raise _bad(
                 f"{source}: name {self.name!r} is too long or not printable", "use up to 32 characters"

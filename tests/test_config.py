@@ -36,6 +36,7 @@ def test_an_unknown_key_names_its_line_and_the_nearest_key() -> None:
         ('bootstrap = ["127.0.0.1:9470"]', "not a full multiaddress"),
         ('name = "' + "x" * 33 + '"', "too long"),
         ("port = ", "not valid TOML"),
+        ('transport = "fsat"', "transport is 'fsat'"),
         ("[limits]\nx = 1", "unknown key 'limits'"),
     ],
 )

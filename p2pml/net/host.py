@@ -40,9 +40,11 @@ class Host:
         bootstrap: addresses `/ip4/…/tcp/…/p2p/<peer>` that are dialled again whenever they are not connected.
         announce: addresses to tell peers instead of those listened on (behind a router that forwards a port).
         keepalive: how often connections are tested; tests shorten it.
+        transport: the code under the streams: libp2p's own (`stock`) or ours (`fast`); see `net.transports`.
 
     Raises:
         UserError: a bootstrap address that does not parse.
+        ValueError: `transport` is neither.
     """
 
     def __init__(
@@ -53,10 +55,11 @@ class Host:
         bootstrap: Sequence[str] = (),
         announce: Sequence[str] = (),
         keepalive: KeepAlive | None = None,
+        transport: str = "stock",
     ) -> None:
         self._listen, self._port, self._announce = listen, port, tuple(announce)
         self._bootstrap = [_bootstrap_address(addr) for addr in bootstrap]
-        self.raw = new_raw_host(seed)
+        self.raw = new_raw_host(seed, transport)
         self.peer_id: str = self.raw.get_id().to_base58()
         self._network = self.raw.get_network()
         self._book = addresses.AddressBook()

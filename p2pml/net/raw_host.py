@@ -19,12 +19,12 @@ from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.peer.id import ID
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
 from p2pml.net.cancelsafe import uninterrupted
 from p2pml.net.errors import Malformed
+from p2pml.net.transports import noise_class, use_own_muxer
 
 log = logging.getLogger(__name__)
 logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs what peers do as errors of this process
@@ -36,10 +36,14 @@ _RESET_S = 10.0
 StreamHandler = Callable[[Any], Awaitable[None]]
 
 
-def new_raw_host(seed: bytes) -> Any:
-    """A libp2p `BasicHost` for a 32-byte Ed25519 seed, not yet listening."""
+def new_raw_host(seed: bytes, transport: str = "stock") -> Any:
+    """A libp2p `BasicHost` for a 32-byte Ed25519 seed, not yet listening.
+
+    Raises:
+        ValueError: `transport` names no stack.
+    """
     keys = create_new_key_pair(seed)
-    noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
+    noise = noise_class(transport)(keys, noise_privkey=create_noise_key_pair().private_key)
     config = ConnectionConfig(min_connections=0, low_watermark=0, max_connections=300, high_watermark=300)
     host = new_host(
         key_pair=keys,
@@ -54,6 +58,8 @@ def new_raw_host(seed: bytes) -> Any:
     # Its accounting loses slots on abrupt disconnects until nothing can be opened: our limits replace it.
     network.set_resource_manager(None)
     network.set_stream_handler(guarded(host._swarm_stream_handler))
+    if transport == "fast":
+        use_own_muxer(network)
     return host
 
 

@@ -11,6 +11,7 @@ import trio
 from p2pml.net import wire
 from p2pml.net.cancelsafe import uninterrupted, wait_readable, wait_writable
 from p2pml.net.errors import Closed, Malformed, RemoteError, TimedOut, Unreachable
+from p2pml.net.transports import cancels_safely
 
 __all__ = ["Closed", "Malformed", "RemoteError", "Stream", "TimedOut", "Unreachable"]
 
@@ -23,7 +24,7 @@ class Stream:
     """A libp2p stream whose operations can be cancelled at any time without harm to the connection.
 
     Args:
-        raw: the libp2p `NetStream`, on a yamux connection.
+        raw: the libp2p `NetStream`, on a yamux connection of either transport.
         on_end: called once, when the stream is closed or reset.
 
     Attributes:
@@ -34,6 +35,7 @@ class Stream:
         self._raw = raw
         self._on_end = on_end
         self._ended = False
+        self._cancels_safely = cancels_safely(raw)
         self.peer: str = raw.muxed_conn.peer_id.to_base58()
 
     async def read_some(self, max_bytes: int = READ_BYTES) -> bytes:
@@ -46,10 +48,15 @@ class Stream:
         """
         if self._ended:
             raise Closed("the stream was closed on this side")
-        await wait_readable(self._raw)
+        data: bytes
         try:
-            with _foreign_errors():
-                data: bytes = await uninterrupted(self._raw, lambda: self._raw.read(max_bytes))
+            if self._cancels_safely:
+                with _foreign_errors():
+                    data = await self._raw.read(max_bytes)
+            else:
+                await wait_readable(self._raw)
+                with _foreign_errors():
+                    data = await uninterrupted(self._raw, lambda: self._raw.read(max_bytes))
         except _EndOfStream:
             return b""
         return data
@@ -75,10 +82,14 @@ class Stream:
 
         Raises:
             Closed: the peer or this side ended the stream.
-            TimedOut: the connection did not take a byte for a minute; it has been cut.
+            TimedOut: the stock connection did not take a byte for a minute; it has been cut.
         """
         if self._ended:
             raise Closed("the stream was closed on this side")
+        if self._cancels_safely:
+            with _foreign_errors():
+                await self._raw.write(data)
+            return
         view = memoryview(data)
         while view:
             room = await wait_writable(self._raw)

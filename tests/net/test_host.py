@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -17,13 +18,25 @@ from p2pml.net.keepalive import KeepAlive, ping
 from p2pml.net.streams import Stream
 
 ECHO = "/test/echo/1.0.0"
+_transport = ["stock"]
+
+
+@pytest.fixture(autouse=True, params=["stock", "fast"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Every test of this file runs over the library's stack and over ours."""
+    _transport[0] = request.param
+    return str(request.param)
+
+
+def a_host(seed: bytes, **given: Any) -> Host:
+    return Host(seed, transport=_transport[0], **given)
 
 
 @asynccontextmanager
 async def hosts(count: int, keepalive: KeepAlive | None = None) -> AsyncIterator[list[Host]]:
     async with AsyncExitStack() as stack:
         yield [
-            await stack.enter_async_context(Host(bytes([i + 1]) * 32, keepalive=keepalive).running())
+            await stack.enter_async_context(a_host(bytes([i + 1]) * 32, keepalive=keepalive).running())
             for i in range(count)
         ]
 
@@ -181,7 +194,7 @@ async def test_a_frozen_peer_is_disconnected() -> None:
 
 @asynccontextmanager
 async def hosts_seeded(seed: int) -> AsyncIterator[Host]:
-    async with Host(bytes([seed]) * 32).running() as host:
+    async with a_host(bytes([seed]) * 32).running() as host:
         yield host
 
 
@@ -190,11 +203,11 @@ async def test_bootstrap_peers_are_dialled_until_they_are_there() -> None:
     fast = KeepAlive(redial_first=0.1, redial_most=0.2)
     async with hosts_seeded(8) as first:
         addr = first.addrs()[0]  # a free port, known before its host listens
-    async with Host(b"\x01" * 32, bootstrap=[addr], keepalive=fast).running() as a:
+    async with a_host(b"\x01" * 32, bootstrap=[addr], keepalive=fast).running() as a:
         for _ in range(2):
             await trio.sleep(0.3)
             assert a.connected() == []
-            async with Host(b"\x08" * 32, port=int(addr.split("/")[4])).running() as first:
+            async with a_host(b"\x08" * 32, port=int(addr.split("/")[4])).running() as first:
                 with trio.fail_after(10):
                     while a.connected() != [first.peer_id]:
                         await trio.sleep(0.05)
@@ -208,13 +221,13 @@ async def test_a_port_in_use_is_a_clear_error() -> None:
     async with hosts(1) as (a,):
         port = int(a.addrs()[0].split("/")[4])
         with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1 port {port}"):
-            await Host(b"\x02" * 32, port=port).run()
+            await a_host(b"\x02" * 32, port=port).run()
 
 
 def test_a_bad_bootstrap_address_is_a_clear_error() -> None:
     for bad in ("nonsense", "/ip4/127.0.0.1/tcp/9470", "/ip4/127.0.0.1/tcp/9470/p2p/x", "/p2p/"):
         with pytest.raises(UserError, match="is not usable"):
-            Host(b"\x02" * 32, bootstrap=[bad])
+            a_host(b"\x02" * 32, bootstrap=[bad])
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""The record layer under every connection: noise as libp2p speaks it, read and written in bulk."""
