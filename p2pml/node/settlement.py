@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 AT_ONCE = 8
 """Settlements that wait for blocks together."""
 LOOK_S = 1.0
+TRIES = 5
+"""How often a settlement may be refused: the pool may be full, or a claim may have come before it."""
 PPM = 1_000_000
 
 
@@ -92,8 +94,9 @@ class Settlement:
         """Pay every receipt of the rounds and end the job; returns it in its challenge window or after.
 
         Raises:
-            UserError: the chain does not take a settlement.
+            UserError: the chain does not take a settlement, time and again.
         """
+        refused = 0
         while True:
             recorded = await self.record(rounds)
             state = self.chain.job(self.job)
@@ -103,10 +106,16 @@ class Settlement:
             owed = [] if state.status > JobStatus.CHALLENGE else self._unpaid(rounds, state)
             if not owed and not state.status.active:
                 return state
-            if not rounds and state.status is JobStatus.OPEN:
-                await self.sender.settle(JobCancel(self.job))
-                continue
-            await self._pay(owed, final=state.status.active)
+            try:
+                if not rounds and state.status is JobStatus.OPEN:
+                    await self.sender.settle(JobCancel(self.job))
+                else:
+                    await self._pay(owed, final=state.status.active)
+            except UserError:
+                refused += 1
+                if refused == TRIES:
+                    raise
+                await trio.sleep(LOOK_S)
 
     def _unpaid(self, rounds: list[RoundDone], state: Job) -> list[SettledReceipt]:
         """The receipts that no block has paid yet, of the rounds that are recorded."""

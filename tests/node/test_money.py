@@ -11,10 +11,11 @@ import pytest
 import trio
 
 from chain.errors import InvalidTransaction
-from chain.transactions import JobOpen, Tx
+from chain.transactions import JobOpen, JobSettle, Tx
+from p2pml.errors import UserError
 from p2pml.formats.optimizers import Optimizer
 from p2pml.net.train import PROTOCOL, Accept, Channel, Refuse
-from p2pml.node import tx_sender
+from p2pml.node import settlement, tx_sender
 from p2pml.node.claims import AGAIN_SLOTS, Claims
 from p2pml.node.terms import JobTerms
 from p2pml.node.tx_sender import LATE_SLOTS, TxSender
@@ -139,3 +140,24 @@ async def test_nobody_works_for_an_escrow_that_is_empty(job_world: Callable[...,
             assert words in answer.reason
             await channel.reset()
             await world.until(lambda: not trainer.participant.busy)
+
+
+async def test_a_settlement_that_finds_the_pool_full_is_made_again(
+    job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement, "LOOK_S", 0.05)
+    async with job_world(1) as world:
+        submit, refusals = world.chain.submit_tx, [1, 2]
+
+        async def full(tx: Tx) -> bytes:
+            if isinstance(tx.payload, JobSettle) and refusals:
+                refusals.pop()
+                raise UserError("the pool of waiting transactions is full", "try again in a minute")
+            return bytes(await submit(tx))
+
+        monkeypatch.setattr(world.chain, "submit_tx", full)
+        job_id = await world.requester.jobs.start(job_spec(rounds=1, least=1), world.root, "job.yaml")
+        shown = await world.finish(job_id)
+        assert shown["state"] == "done"
+        assert shown["spent"] > 0
+        assert world.chain.balance(world.trainers[0].account) == 1000 * TOKEN + shown["spent"]
