@@ -41,9 +41,6 @@ class Geometry:
             raise LocalError(f"no piece {index}")
         return min(self.piece_length, self.total_length - start)
 
-    def block_count(self, index: int) -> int:
-        return -(-self.piece_size(index) // BLOCK)
-
     def contains(self, block: Block) -> bool:
         """Whether ``block`` is a non-empty range inside an existing piece (safe on hostile numbers)."""
         return (
