@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from chain.errors import DecodeError
 from p2pml.errors import ExitCode, UserError
 from p2pml.node.job_store import JobStore
 from p2pml.node.job_view import JobView
@@ -179,15 +180,16 @@ class JobService:
                 return
             spec = parse_spec((folder / "spec.yaml").read_text(encoding="utf-8"), start["origin"])
             store = await trio.to_thread.run_sync(JobStore, folder)
-        except (OSError, JournalError, UserError, UnicodeDecodeError) as error:
+            base, origin = Path(start["base_dir"]), start["origin"]
+            view = JobView(folder.name, spec.name, origin, spec.rounds.max, spec.budget, self._parts.events)
+            requester = Requester(spec, base, self._parts, self._sender, store, view)
+        except (OSError, JournalError, UserError, DecodeError, KeyError, TypeError, ValueError) as error:
             log.error("the job in %s cannot go on: %s", folder, error)
             view = JobView(folder.name, folder.name, "", 0, 0, self._parts.events, "failed", str(error))
             self._jobs[folder.name] = _Job(view)
             return
-        base, origin = Path(start["base_dir"]), start["origin"]
-        view = JobView(folder.name, spec.name, origin, spec.rounds.max, spec.budget, self._parts.events)
         view.note("going on after a restart")
-        self._begin(view, Requester(spec, base, self._parts, self._sender, store, view), store)
+        self._begin(view, requester, store)
 
     def _ended(self, job_id: str, entry: dict[str, Any]) -> JobView:
         return JobView.ended(job_id, entry["view"], entry["state"], entry["reason"], self._parts.events)

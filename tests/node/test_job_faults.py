@@ -223,6 +223,20 @@ async def test_a_killed_requester_goes_on_with_the_same_result(
         assert world.requester.jobs.show(job_id)["peers"] == shown["peers"]
 
 
+async def test_a_job_whose_journal_is_damaged_does_not_keep_the_node_from_starting(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(0) as world:
+        folder = world.requester.parts.folder / "0123456789abcdef"
+        folder.mkdir(parents=True)
+        (folder / "spec.yaml").write_text(job_spec())
+        (folder / "journal.jsonl").write_text(
+            '{"kind":"start","base_dir":"/","origin":"job.yaml"}\n{"kind":"round","round":0}\n'
+        )
+        await world.restart_jobs()
+        assert world.requester.jobs.show(folder.name)["state"] == "failed"
+
+
 async def test_updates_with_a_receipt_survive_the_requesters_death(
     job_world: Callable[..., Any], job_spec: Callable[..., str]
 ) -> None:
