@@ -19,8 +19,9 @@ def lines(
     marks: Sequence[tuple[float, str]] = (),
     end: float | None = None,
     step: bool = False,
+    x_unit: str = " s",
 ) -> str:
-    """A chart with a line for each series over time in seconds.
+    """A chart with a line for each series, over time unless `x_unit` says otherwise.
 
     Args:
         series: points (x, y) by name, x growing.
@@ -28,13 +29,14 @@ def lines(
         marks: moments to point out, with a text that shows when pointed at.
         end: the last x; that of the points by default.
         step: whether y keeps its value until the next point.
+        x_unit: what follows the numbers of the x axis.
     """
     points = [point for each in series.values() for point in each]
     if not points:
         return '<p class="none">nothing was seen</p>'
     right = max([end or 0.0, *(x for x, _ in points)]) or 1.0
     top = nice(max(y for _, y in points))
-    parts = [_grid(right, top, unit)]
+    parts = [_grid(right, top, unit, x_unit)]
     for x, text in marks:
         at = _x(x, right)
         parts.append(
@@ -105,15 +107,17 @@ def _path(points: Points, step: bool) -> str:
     return "".join(path)
 
 
-def _grid(right: float, top: float, unit: str) -> str:
-    parts = []
+def _grid(right: float, top: float, unit: str, x_unit: str) -> str:
+    parts, places = [], ".0f" if right >= 2 * _TICKS else ".1f"
     for number in range(_TICKS + 1):
         value, moment = top * number / _TICKS, right * number / _TICKS
         y, x = _y(value, top), _x(moment, right)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{value:g}</text>')
         anchor = "end" if number == _TICKS else "middle"
-        parts.append(f'<text x="{x}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{moment:.0f} s</text>')
+        parts.append(
+            f'<text x="{x}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{moment:{places}}{escape(x_unit)}</text>'
+        )
     parts.append(f'<text class="unit" x="{_LEFT + 4}" y="{_TOP + 10}">{escape(unit)}</text>')
     return "".join(parts)
 

@@ -26,6 +26,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; mar
 dt { opacity: .65 } dd { margin: 0 }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+.wide + .wide, svg + table, p + svg { margin-top: 1.2rem }
 th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top }
 th { font-weight: 600; opacity: .65 } td.n, th.n { text-align: right }
@@ -140,9 +141,16 @@ def _job(job: Job) -> str:
     ]
     return (
         f"<h2>Job {escape(job.name)}</h2><p>{escape(said)}</p>"
+        + charts.lines(
+            {"accuracy": _accuracy(job)}, "% accuracy after rounds", end=len(job.rounds), x_unit=""
+        )
         + _table(("round", "accuracy", "loss", "samples"), rows, numbers=3)
         + _table(("trainer", "state", "", "samples", "earned"), trainers, numbers=2)
     )
+
+
+def _accuracy(job: Job) -> list[tuple[float, float]]:
+    return [(float(number), 100 * item["accuracy"]) for number, item in enumerate(job.rounds, start=1)]
 
 
 def _swarms(report: Report) -> str:

@@ -131,7 +131,7 @@ def collect(steps: Steps, text: str, failures: list[str], machine: str) -> Repor
         ],
         swarms=[swarm for watcher in steps.watchers.values() for swarm in _swarms(watcher, steps)],
         events=list(timeline.events),
-        samples=dict(timeline.samples),
+        samples={name: timeline.samples.get(name, []) for name in steps.watchers},
     )  # fmt: skip
 
 
