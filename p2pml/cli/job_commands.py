@@ -167,7 +167,7 @@ def _attend(node: NodeClient, job_id: str, after: int, as_json: bool) -> None:
     if answer["state"] != "done":
         raise UserError(
             f"the job ended as {answer['state']}: {answer.get('reason') or 'no reason given'}",
-            "the node's log has the details",
+            answer.get("fix") or "the node's log has the details",
             ExitCode.JOB_FAILED,
         )
 

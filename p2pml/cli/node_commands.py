@@ -104,7 +104,11 @@ def stop(home: HomeOption = None) -> None:
     place = Home.locate(home)
     found = holder(place.lock_file)
     if found is None:
-        raise UserError(f"no daemon is running for the home {place.root}", "", ExitCode.DAEMON_DOWN)
+        raise UserError(
+            f"no daemon is running for the home {place.root}",
+            "nothing to stop; if it runs elsewhere, name its --home",
+            ExitCode.DAEMON_DOWN,
+        )
     try:
         with NodeClient(place) as node:
             node.post("/shutdown")

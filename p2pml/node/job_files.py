@@ -50,7 +50,16 @@ class JobFiles:
             raise UserError(
                 f"the data {source} is not a file", "name an .npz file or a tar with one", ExitCode.BAD_CONFIG
             )
-        metainfo = await self._data.resolve(source, SEARCH_S)
+        if "/" in source:  # no data set on the network is called so
+            raise UserError(
+                f"there is no file {path}",
+                "check data.train in the job spec: paths in it start at the spec's folder",
+                ExitCode.BAD_CONFIG,
+            )
+        try:
+            metainfo = await self._data.resolve(source, SEARCH_S)
+        except NotFound as error:
+            raise UserError(f"there is no file {path}, and {error.cause}", error.fix, error.code) from error
         index = _readable_file(metainfo)
         await self._data.fetch(metainfo.info_hash, frozenset({index}), FETCH_STALL_S, SEARCH_S)
         return metainfo.info_hash, self._data.path_of(metainfo.info_hash, index)

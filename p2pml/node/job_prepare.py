@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from p2pml.node.ports import NodeParts
 from p2pml.node.terms import price_per_sample
 from p2pml.storage.journal import write_atomic
 from p2pml.training import dataset, models
+from p2pml.training.dataset import Dataset
 from p2pml.training.partition import PartitionError, partition
 from p2pml.training.spec import TOKEN, JobSpec
 from p2pml.worker.protocol import Build
@@ -67,7 +69,7 @@ class Prepared:
 async def prepare(
     spec: JobSpec,
     base_dir: Path,
-    clients: int,
+    clients: Callable[[], Awaitable[int]],
     parts: NodeParts,
     store: JobStore,
     note: Callable[[str], None],
@@ -77,7 +79,8 @@ async def prepare(
     Args:
         spec: of the job.
         base_dir: relative paths in the spec start here.
-        clients: how many parts the data is divided into.
+        clients: tells how many parts the data is divided into, perhaps once enough peers are there; asked
+            after everything that can be wrong with data and model has been seen.
         parts: of the node.
         store: the job's folder.
         note: tells people what is done now.
@@ -87,14 +90,15 @@ async def prepare(
     """
     note(f"getting the data {spec.data.train}")
     infohash, path = await parts.data.dataset(spec.data.train, base_dir)
-    samples, shape, classes = await trio.to_thread.run_sync(_divide, spec, path, clients, store)
+    data = await trio.to_thread.run_sync(_load, spec, path)
+    model = _model(spec, base_dir, data.sample_shape, data.classes)
+    samples = await trio.to_thread.run_sync(_divide, spec, data, await clients(), store)
     price = _price(spec, sum(samples))
-    model = _model(spec, base_dir, shape, classes)
     await trio.to_thread.run_sync(write_atomic, store.model_file, model.to_json().encode())
     note("building the model")
     weights = await _first_weights(spec, model, parts)
     await store.save_model(0, weights, b"")
-    files = [(store.shard(client).name, store.shard(client)) for client in range(clients)]
+    files = [(store.shard(client).name, store.shard(client)) for client in range(len(samples))]
     metainfo = await parts.data.offer(store.torrent_name, files)
     await trio.to_thread.run_sync(write_atomic, store.metainfo_file, metainfo)
     result = Prepared(infohash, tuple(samples), model.to_json(), tensors.digest(weights), price)
@@ -102,18 +106,27 @@ async def prepare(
     return result
 
 
-def _divide(
-    spec: JobSpec, path: Path, clients: int, store: JobStore
-) -> tuple[list[int], tuple[int, ...], int]:
-    """Write the shard files; their sample counts, the shape of one sample, how many classes."""
-    try:
-        data = dataset.load(path, spec.data.member)
+def _load(spec: JobSpec, path: Path) -> Dataset:
+    with _data_errors(spec):
+        return dataset.load(path, spec.data.member)
+
+
+def _divide(spec: JobSpec, data: Dataset, clients: int, store: JobStore) -> list[int]:
+    """Write the shard files; returns their sample counts."""
+    kind = spec.data.partition
+    with _data_errors(spec):
         train, evaluation = dataset.hold_out(data, spec.data.validation.fraction, spec.seed)
-        kind = spec.data.partition
         parts = partition(
             kind.kind, train.y, clients, spec.seed, per_client=kind.per_client or 2, alpha=kind.alpha or 0.5
         )
         _write(store, train, evaluation, parts)
+    return [len(part) for part in parts]
+
+
+@contextmanager
+def _data_errors(spec: JobSpec) -> Iterator[None]:
+    try:
+        yield
     except (FormatError, PartitionError) as error:
         raise UserError(
             f"the data {spec.data.train} cannot be used: {error}",
@@ -126,7 +139,6 @@ def _divide(
             "check the file, and free space in the home folder",
             ExitCode.JOB_FAILED,
         ) from error
-    return [len(part) for part in parts], data.sample_shape, data.classes
 
 
 def _write(store: JobStore, train: Shard, evaluation: Shard, parts: Sequence[Any]) -> None:

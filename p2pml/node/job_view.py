@@ -25,6 +25,7 @@ class JobView:
     Attributes:
         state: `preparing`, `waiting`, `running`, `settling`, then `done`, `failed` or `stopped`.
         reason: why it failed or stopped.
+        fix: what to do about a failure; empty when there is nothing to do.
         chain_job: id of its JOB_OPEN transaction, hexadecimal; empty before.
         history: one record per finished round.
     """
@@ -43,6 +44,7 @@ class JobView:
     text: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
     members: dict[str, MemberRecord] = field(default_factory=dict)
+    fix: str = ""
 
     @classmethod
     def ended(cls, job_id: str, record: dict[str, Any], state: str, reason: str, events: Events) -> JobView:
@@ -51,6 +53,7 @@ class JobView:
             job_id, record["name"], record["origin"], record["rounds"], record["budget"], events, state,
             reason, record["chain_job"], record["price"], record["output"], "", record["history"],
         )  # fmt: skip
+        view.fix = record.get("fix", "")
         for peer in record["peers"]:
             view.members[peer["peer"]] = MemberRecord(**peer)
         return view
@@ -109,6 +112,7 @@ class JobView:
             **self.summary(),
             "origin": self.origin,
             "note": self.text,
+            "fix": self.fix,
             "chain_job": self.chain_job,
             "price": self.price,
             "budget": self.budget,

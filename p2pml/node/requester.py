@@ -7,6 +7,7 @@ round.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -78,6 +79,7 @@ class Requester:
         if ending is not None:  # it was being settled when the node stopped
             self._stopped = ending["reason"] if ending["state"] == "stopped" else ""
             failure = ending["reason"] if ending["state"] == "failed" else ""
+            self._view.fix = ending.get("fix", "")
         else:
             failure = await self._until_trained()
         await self._close(failure)
@@ -108,6 +110,7 @@ class Requester:
                 )
                 await self._train(prepared, job)
         except UserError as error:
+            self._view.fix = error.fix
             return error.cause
         except OSError as error:
             return f"this node's disk: {error}"
@@ -120,7 +123,7 @@ class Requester:
         """Settle, keep the model, say how it ended."""
         state = "stopped" if self._stopped else "failed" if failure else "done"
         reason = self._stopped or failure
-        await self._store.note("ending", state=state, reason=reason)
+        await self._store.note("ending", state=state, reason=reason, fix=self._view.fix)
         try:
             opening = journaled_opening(self._store)
             if opening is not None:
@@ -128,6 +131,7 @@ class Requester:
                 await self._settle(opening)
         except UserError as error:
             state, reason = "failed", f"{reason + '; ' if reason else ''}not settled: {error.cause}"
+            self._view.fix = self._view.fix or error.fix
         for record in self._view.members.values():
             record.name = record.name or self._parts.name_of(record.peer)
         prepared = self._journaled()
@@ -151,7 +155,7 @@ class Requester:
             await self._parts.data.offer(self._store.torrent_name, files)
             return known
         self._view.enter("preparing")
-        clients = await client_count(self._spec, self._parts, self._view)
+        clients = partial(client_count, self._spec, self._parts, self._view)
         return await prepare(self._spec, self._base, clients, self._parts, self._store, self._view.note)
 
     # -- the rounds ------------------------------------------------------------------------------------
