@@ -112,9 +112,10 @@ def test_a_partition_is_felt_and_heals(usable: str, lab: _Lab, tmp_path: Path) -
     report = lab.run(scenario, usable)
     assert report.failures == []
     (told,) = [event.text for event in report.events if event.text.startswith("heads at the end")]
-    left, right = (
-        {part.split(":")[1] for part in half.split() if ":" in part} for half in told[37:].split("|")
-    )
+    halves = told.partition("partition: ")[2].split("|")
+    left, right = ({part.split(":")[1] for part in half.split() if ":" in part} for half in halves)
+    assert left
+    assert right
     assert left.isdisjoint(right), told
 
 
