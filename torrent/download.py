@@ -69,7 +69,7 @@ class Downloader:
             self.wasted += block.length
             self.fill(session, now)
             return 0
-        for peer in accepted.others:
+        for peer in sorted(accepted.others):  # a set's order differs from process to process
             if (other := self._sessions.get(peer)) is not None:
                 other.cancel(block)
                 self.fill(other, now)

@@ -46,6 +46,7 @@ class SwarmWorld:
         size: of the torrent, bytes.
         link: everybody's access link.
         liars: behaviours of the peers of these names.
+        piece: length of a piece, bytes, a power of two.
     """
 
     def __init__(
@@ -56,10 +57,11 @@ class SwarmWorld:
         size: int = 4 * 1024 * 1024,
         link: Link | None = None,
         liars: Mapping[str, Behaviour] | None = None,
+        piece: int = PIECE,
     ) -> None:
         rng = random.Random(f"{seed}/swarm-world")
         self.content = rng.randbytes(size)
-        self.metainfo = _torrent(self.content)
+        self.metainfo = _torrent(self.content, piece)
         self.link = link or Link(rate=20_000_000, delay_ms=25.0)
         self.seeds, self.leechers = _named(seeds, "s"), _named(leechers, "p")
         self.liars = dict(liars or {})
@@ -196,8 +198,8 @@ def _named(who: int | Sequence[str], prefix: str) -> list[str]:
     return [f"{prefix}{i + 1}" for i in range(who)] if isinstance(who, int) else list(who)
 
 
-def _torrent(content: bytes) -> Metainfo:
-    hasher = PieceHasher(PIECE)
+def _torrent(content: bytes, piece: int) -> Metainfo:
+    hasher = PieceHasher(piece)
     hasher.update(content)
-    files = plan([(("content.bin",), len(content))], PIECE)
-    return create("content.bin", files, PIECE, hasher.finish(), single_file=True)
+    files = plan([(("content.bin",), len(content))], piece)
+    return create("content.bin", files, piece, hasher.finish(), single_file=True)
