@@ -64,6 +64,13 @@ def lab(runs: Path, tmp_path: Path) -> _Lab:
     return _Lab(runs, tmp_path / "reports")
 
 
+def _killed_in_mid_job(report: Report) -> None:
+    told = [event.text for event in report.events]
+    begun = next(place for place, text in enumerate(told) if "round 1 of" in text)
+    over = next(place for place, text in enumerate(told) if text.endswith(" is done"))
+    assert begun < told.index("killed") < over
+
+
 @pytest.mark.parametrize("kind", ["processes", "namespaces", "containers"])
 def test_the_standing_scenario(usable: str, lab: _Lab) -> None:
     report = lab.run(_LAB, usable)
@@ -79,7 +86,8 @@ def test_the_standing_scenario(usable: str, lab: _Lab) -> None:
     assert newcomer.last_balance is not None
     assert newcomer.last_balance > 0, "the newcomer trained and was paid"
     (job,) = report.jobs
-    assert (job.state, len(job.rounds)) == ("done", 4)
+    assert (job.state, len(job.rounds)) == ("done", 10)
+    _killed_in_mid_job(report)
     assert all(node.cpu_s > 1 and node.rss_peak > 10**7 and node.received > 0 for node in report.nodes)
 
 
@@ -91,6 +99,7 @@ def test_eight_containers_behind_bad_links(usable: str, lab: _Lab) -> None:
     assert len(report.nodes) == 8
     assert all(item.ok for item in report.checks)
     assert {item.name for item in report.checks} == {"sources", "shards", "accuracy", "heads", "books"}
+    _killed_in_mid_job(report)
     told = [event.text for event in report.events]
     for what in ("killed", "started again", "frozen for 10 s", "healed"):
         assert what in told

@@ -20,6 +20,7 @@ def lines(
     end: float | None = None,
     step: bool = False,
     x_unit: str = " s",
+    x_ticks: int = 0,
 ) -> str:
     """A chart with a line for each series, over time unless `x_unit` says otherwise.
 
@@ -30,13 +31,14 @@ def lines(
         end: the last x; that of the points by default.
         step: whether y keeps its value until the next point.
         x_unit: what follows the numbers of the x axis.
+        x_ticks: into how many parts the x axis is divided; 5 when it is 0 or more than 20.
     """
     points = [point for each in series.values() for point in each]
     if not points:
         return '<p class="none">nothing was seen</p>'
     right = max([end or 0.0, *(x for x, _ in points)]) or 1.0
     top = nice(max(y for _, y in points))
-    parts = [_grid(right, top, unit, x_unit)]
+    parts = [_grid(right, top, unit, x_unit, x_ticks if 0 < x_ticks <= 20 else _TICKS)]
     for x, text in marks:
         at = _x(x, right)
         parts.append(
@@ -107,16 +109,20 @@ def _path(points: Points, step: bool) -> str:
     return "".join(path)
 
 
-def _grid(right: float, top: float, unit: str, x_unit: str) -> str:
-    parts, places = [], ".0f" if right >= 2 * _TICKS else ".1f"
+def _grid(right: float, top: float, unit: str, x_unit: str, x_ticks: int) -> str:
+    parts = []
     for number in range(_TICKS + 1):
-        value, moment = top * number / _TICKS, right * number / _TICKS
-        y, x = _y(value, top), _x(moment, right)
+        value = top * number / _TICKS
+        y = _y(value, top)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{value:g}</text>')
-        anchor = "end" if number == _TICKS else "middle"
+    places = ".0f" if right >= x_ticks else ".1f"
+    for number in range(x_ticks + 1):
+        moment = right * number / x_ticks
+        anchor = "end" if number == x_ticks else "middle"
         parts.append(
-            f'<text x="{x}" y="{_HEIGHT - 8}" text-anchor="{anchor}">{moment:{places}}{escape(x_unit)}</text>'
+            f'<text x="{_x(moment, right)}" y="{_HEIGHT - 8}" text-anchor="{anchor}">'
+            f"{moment:{places}}{escape(x_unit)}</text>"
         )
     parts.append(f'<text class="unit" x="{_LEFT + 4}" y="{_TOP + 10}">{escape(unit)}</text>')
     return "".join(parts)

@@ -142,7 +142,11 @@ def _job(job: Job) -> str:
     return (
         f"<h2>Job {escape(job.name)}</h2><p>{escape(said)}</p>"
         + charts.lines(
-            {"accuracy": _accuracy(job)}, "% accuracy after rounds", end=len(job.rounds), x_unit=""
+            {"accuracy": _accuracy(job)},
+            "% accuracy after rounds",
+            end=len(job.rounds),
+            x_unit="",
+            x_ticks=len(job.rounds),
         )
         + _table(("round", "accuracy", "loss", "samples"), rows, numbers=3)
         + _table(("trainer", "state", "", "samples", "earned"), trainers, numbers=2)

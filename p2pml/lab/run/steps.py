@@ -20,7 +20,7 @@ from p2pml.scenario import spec
 POLL_S = 0.25
 WORKER_S = 420.0
 """TensorFlow takes a minute to load where many nodes share few cores."""
-ANNOUNCE_S = 90.0
+ANNOUNCE_S = 180.0
 PATIENCE_S = 90.0
 """How long a check may take to come true: blocks travel, forks heal."""
 
