@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ class JobService:
         balance = self._parts.chain.balance(self._sender.account)
         if balance < needed:
             raise UserError(
-                f"the job needs {needed / TOKEN:g} tokens with fees, this node has {balance / TOKEN:g}",
+                f"the job needs {_tokens(needed)} tokens with fees, this node has {_tokens(balance)}",
                 "lower reward.budget, or send tokens to this node's account",
                 ExitCode.JOB_FAILED,
             )
@@ -193,3 +194,7 @@ class JobService:
 
     def _ended(self, job_id: str, entry: dict[str, Any]) -> JobView:
         return JobView.ended(job_id, entry["view"], entry["state"], entry["reason"], self._parts.events)
+
+
+def _tokens(units: int) -> str:
+    return f"{Decimal(units) / TOKEN:,f}"

@@ -247,7 +247,7 @@ async def test_what_is_wrong_is_said_before_any_money_moves(
 async def test_what_cannot_begin(job_world: Callable[..., Any], job_spec: Callable[..., str]) -> None:
     async with job_world(1) as world:
         jobs = world.requester.jobs
-        with pytest.raises(UserError, match="needs 5001 tokens with fees"):
+        with pytest.raises(UserError, match="needs 5,001 tokens with fees"):
             await jobs.start(job_spec().replace("budget: 10", "budget: 5000"), world.root, "job.yaml")
         with pytest.raises(UserError, match="unknown key 'roundz'") as caught:
             await jobs.start(job_spec(extra="roundz: 1\n"), world.root, "job.yaml")
