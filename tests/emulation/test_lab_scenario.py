@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from p2pml.errors import ExitCode
 from p2pml.lab import engine, procs
+from p2pml.lab.registry import default_registry
 from p2pml.lab.run.report import Report
 from p2pml.lab.run.runner import run_scenario
 from p2pml.lab.run.timeline import Event
@@ -167,3 +170,32 @@ def test_the_command_writes_a_report_and_tells_failure(tmp_path: Path) -> None:
     assert told == json.loads((tmp_path / "out" / "report.json").read_text())
     assert "FAILED" in done.stderr
     assert (tmp_path / "out" / "logs" / "n1" / "daemon.out").exists()
+
+
+@pytest.mark.parametrize("kind", ["processes", "namespaces"])
+def test_ctrl_c_clears_everything_away(usable: str, tmp_path: Path) -> None:
+    scenario = tmp_path / "long.yaml"
+    scenario.write_text(
+        "version: 1\nname: long\nnodes: 2\ntrainers: []\nsteps:\n  - wait: {height: 100000, within: 1000}\n"
+    )
+    before = _runs()
+    command = [sys.executable, "-m", "p2pml", "lab", "run", str(scenario), "--on", usable]
+    with subprocess.Popen(
+        [*command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stderr is not None
+        for line in program.stderr:
+            if "1/1 wait" in line:
+                break
+        (run,) = _runs() - before
+        assert len(procs.find(run)) >= 2
+        program.send_signal(signal.SIGINT)
+        said = program.stderr.read()
+        assert program.wait(60) == ExitCode.INTERRUPTED, said
+    assert procs.find(run) == []
+    assert run not in _runs()
+
+
+def _runs() -> set[str]:
+    folder = default_registry()
+    return {entry.name for entry in folder.iterdir()} if folder.exists() else set()
