@@ -22,7 +22,8 @@ from p2pml.scenario.spec import Scenario
 TOKEN = 10**8
 ALLOCATION = 1000 * TOKEN
 """What each founder has at the start, base units."""
-PORT, API_PORT = 9470, 9471
+PORT, API_PORT, _ANY = 9470, 9471, 0
+_LOOPBACK = "127.0.0.1"
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _BOOTSTRAPS = 2
 
@@ -180,9 +181,9 @@ class Fleet:
 
     def _place(self, name: str) -> Node:
         home = Home(self.hosts.folder(name) / "home")
-        shared = self.hosts.shared_loopback
         address = self.hosts.address(name)
-        port, api_port = _free_ports(address) if shared else (PORT, API_PORT)
+        port = _free_port() if address == _LOOPBACK else PORT
+        api_port = _ANY if self.hosts.shared_loopback else API_PORT
         return Node(name, home, address, port, api_port, make_keys(home))
 
     def _set_up(self, node: Node) -> None:
@@ -211,9 +212,7 @@ class Fleet:
         node.state = "up"
 
 
-def _free_ports(address: str) -> tuple[int, int]:
-    """A peer-to-peer port free at `address` and an API port free at 127.0.0.1."""
-    with socket.socket() as first, socket.socket() as second:
-        first.bind((address, 0))
-        second.bind(("127.0.0.1", 0))
-        return int(first.getsockname()[1]), int(second.getsockname()[1])
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_LOOPBACK, 0))
+        return int(probe.getsockname()[1])
