@@ -41,6 +41,7 @@ class Host:
         announce: addresses to tell peers instead of those listened on (behind a router that forwards a port).
         keepalive: how often connections are tested; tests shorten it.
         transport: the code under the streams: libp2p's own (`stock`) or ours (`fast`); see `net.transports`.
+        wires: what to listen on and dial over instead of TCP, see `MemoryNetwork`.
 
     Raises:
         UserError: a bootstrap address that does not parse.
@@ -56,10 +57,11 @@ class Host:
         announce: Sequence[str] = (),
         keepalive: KeepAlive | None = None,
         transport: str = "stock",
+        wires: Any = None,
     ) -> None:
         self._listen, self._port, self._announce = listen, port, tuple(announce)
         self._bootstrap = [_bootstrap_address(addr) for addr in bootstrap]
-        self.raw = new_raw_host(seed, transport)
+        self.raw = new_raw_host(seed, transport, wires)
         self.peer_id: str = self.raw.get_id().to_base58()
         self._network = self.raw.get_network()
         self._book = addresses.AddressBook()

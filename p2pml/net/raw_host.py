@@ -36,8 +36,12 @@ _RESET_S = 10.0
 StreamHandler = Callable[[Any], Awaitable[None]]
 
 
-def new_raw_host(seed: bytes, transport: str = "stock") -> Any:
+def new_raw_host(seed: bytes, transport: str = "stock", wires: Any = None) -> Any:
     """A libp2p `BasicHost` for a 32-byte Ed25519 seed, not yet listening.
+
+    Args:
+        transport: the code above the wires, see `net.transports`.
+        wires: what to listen on and dial over instead of TCP, see `MemoryNetwork`.
 
     Raises:
         ValueError: `transport` names no stack.
@@ -50,6 +54,7 @@ def new_raw_host(seed: bytes, transport: str = "stock") -> Any:
         sec_opt={NOISE: noise},
         muxer_opt={YAMUX: Yamux},
         connection_config=config,
+        transports=None if wires is None else [wires],
         disable_identify_address_discovery=True,
     )
     network = host.get_network()
