@@ -28,7 +28,7 @@ async def sink(stream):
         pass
 
 async def main():
-    async with Host(bytes([3]) * 32).running() as host:
+    async with Host(bytes([3]) * 32, transport=sys.argv[1]).running() as host:
         host.serve("/test/echo/1.0.0", echo)
         host.handle("/test/sink/1.0.0", sink)
         print(host.addrs()[0], flush=True)
@@ -39,16 +39,20 @@ trio.run(main)
 
 
 @pytest.mark.slow
-async def test_a_stopped_process_is_timed_out_then_disconnected_and_blocked_writers_end() -> None:
+@pytest.mark.parametrize("transport", ["stock", "fast"])
+async def test_a_stopped_process_is_timed_out_then_disconnected_and_blocked_writers_end(
+    transport: str,
+) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, transport], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
     assert child.stdin is not None
     ended: list[RemoteError] = []
     try:
         addr = (await trio.to_thread.run_sync(child.stdout.readline)).strip()
-        async with Host(b"\x04" * 32, keepalive=KeepAlive(interval=0.5, deadline=0.7)).running() as host:
+        keepalive = KeepAlive(interval=0.5, deadline=0.7)
+        async with Host(b"\x04" * 32, keepalive=keepalive, transport=transport).running() as host:
             peer = await host.connect(addr)
             assert await host.request(peer, ECHO, "hello") == "hello"
             os.kill(child.pid, signal.SIGSTOP)
