@@ -363,3 +363,13 @@ def test_bytes_that_nobody_reads_after_both_ended_are_dropped_in_the_end() -> No
         b.receive(frame(PING, ACK, 0, 0), now)
         b.tick(now)
     assert (b.unread, b.streams) == (0, {})
+
+
+def test_what_comes_after_the_end_is_not_kept() -> None:
+    budget = Budget()
+    side = a_side(budget=budget)
+    side.end("over")
+    side.receive(frame(DATA, SYN, 1, 3) + b"abc", 0.0)
+    assert (side.streams, side.unread, budget.used) == ({}, 0, 0)
+    with pytest.raises(Closed):
+        side.open()

@@ -125,6 +125,8 @@ class Connection:
         Raises:
             Malformed: the peer broke the protocol or a limit. Nothing may be received after it.
         """
+        if self._ended:
+            return  # what the socket still held must not be kept for anybody
         self._liveness.heard(now)
         for event in self._reader.feed(chunk):
             if isinstance(event, frames.Body):
