@@ -19,7 +19,7 @@ from p2pml.lab.run.report import Report
 from p2pml.lab.run.runner import run_scenario
 from p2pml.lab.run.timeline import Event
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.lab, pytest.mark.timeout(1200)]
 
 _ROOT = Path(__file__).parents[2]
 _LAB = _ROOT / "examples/lab/lab.yaml"
