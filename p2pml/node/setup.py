@@ -8,10 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from p2pml.config import Config, Home
 from p2pml.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from chain.genesis import Founder
 
 DEFAULT_RATING = 10
 
@@ -87,38 +90,44 @@ def make_genesis(
     Raises:
         UserError: a home without keys, an unknown preset, ratings for a home that is not listed.
     """
-    from chain.crypto import Keypair
     from chain.errors import ChainError
-    from chain.genesis import Founder, Genesis
+    from chain.genesis import Genesis
     from chain.params import preset as chain_preset
-    from chain.vrf import public_key
-    from p2pml.identity import NodeKeys
 
-    founders = []
     listed = [Home.locate(path) for path in homes]
     stranger = next((path for path in ratings if path not in {home.root for home in listed}), None)
     if stranger is not None:
         raise UserError(
             f"--rating names {stranger}, which is not among the homes", "list it too", ExitCode.USAGE
         )
-    for number, home in enumerate(listed, start=1):
-        keys = NodeKeys.load(home)
-        founders.append(
-            Founder(
-                public=Keypair.from_seed(keys.validator).public,
-                vrf_public=public_key(keys.vrf),
-                rating=ratings.get(home.root, DEFAULT_RATING),
-                name=Config.load(home).name or f"node{number}",
-            )
-        )
+    founders = tuple(
+        _founder(home, ratings.get(home.root, DEFAULT_RATING), f"node{number}")
+        for number, home in enumerate(listed, start=1)
+    )
     try:
         genesis = Genesis(
             chain_name=name,
             time_ms=int(time.time() * 1000),
             params=chain_preset(preset),
-            validators=tuple(founders),
+            validators=founders,
             allocations=tuple((founder.public, allocation) for founder in founders),
         )
     except ChainError as error:
         raise UserError(f"no network can be made of this: {error}", "correct it", ExitCode.USAGE) from error
     return genesis.to_json()
+
+
+def _founder(home: Home, rating: int, default_name: str) -> Founder:
+    """What a genesis file says of the node that lives in `home`."""
+    from chain.crypto import Keypair
+    from chain.genesis import Founder
+    from chain.vrf import public_key
+    from p2pml.identity import NodeKeys
+
+    keys = NodeKeys.load(home)
+    return Founder(
+        public=Keypair.from_seed(keys.validator).public,
+        vrf_public=public_key(keys.vrf),
+        rating=rating,
+        name=Config.load(home).name or default_name,
+    )
