@@ -41,12 +41,15 @@ def run_daemon(home: Home, config: Config, *, stop_with_stdin: bool = False) -> 
     """
     with exclusive(home.lock_file):
         _start_logging(home)
+        failure: UserError | None = None
         try:
             trio.run(partial(_main, home, config, stop_with_stdin), strict_exception_groups=True)
         except* UserError as group:
-            raise _first(group) from None
+            failure = _first(group)  # raised below: CPython before 3.11.4 wraps what an except* raises
         except* KeyboardInterrupt:
             logger.info("interrupted")
+        if failure is not None:
+            raise failure
 
 
 async def _main(home: Home, config: Config, stop_with_stdin: bool) -> None:

@@ -214,7 +214,13 @@ class Requester:
         while len(self._rounds) < self._spec.rounds.max and not self._target_reached():
             self._check_open(settlement.job)
             number = len(self._rounds)
-            begun, chosen = await self._round(number, model, members, runner)
+            try:
+                begun, chosen = await self._round(number, model, members, runner)
+            except UserError:
+                self._check_open(
+                    settlement.job
+                )  # peers refuse a job that is over: say that, not that they left
+                raise
             self._view.note(f"round {number + 1}: aggregating {len(chosen)} updates")
             weights, state = await aggregator.step(chosen, model, state)
             loss, accuracy = await aggregator.evaluate(weights)
