@@ -88,7 +88,8 @@ def stored_shards(node: Any) -> dict[str, str]:
 
 
 def test_each_participant_stores_only_the_shards_assigned_to_it(cluster: Any) -> None:
-    job_id = cluster.start_job(spec(rounds=1))
+    # All four from the start: a peer that joins later takes shards over that others have fetched already.
+    job_id = cluster.start_job(spec(rounds=1).replace("{min: 3,", "{min: 4,"))
     job = cluster.wait_job(job_id, "nobody trains", lambda job: job if busy_in_round(0)(job) else None)
     folder = cluster.nodes[0].home.jobs / job_id / "shards"
     offered = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("client-*")}
