@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,13 +48,16 @@ def trainer_of(cluster: Any, peer_id: str) -> Any:
 
 
 def busy_in_round(number: int) -> Callable[[dict[str, Any]], str | None]:
-    """For `wait_job`: a peer that has been given a task of round `number` (from 0) and is at work on it."""
+    """For `wait_job`: a peer that was given a task of round `number` (from 0) and is far from done."""
 
     def check(job: dict[str, Any]) -> str | None:
         if job["round"] != number:
             return None
-        at_work = [peer["peer"] for peer in job["peers"] if peer["state"].startswith("training")]
-        return at_work[0] if at_work else None
+        for peer in job["peers"]:
+            at_work = re.fullmatch(r"training client \d+(?: (\d+) %)?", peer["state"])
+            if at_work and int(at_work[1] or 0) < 50:
+                return str(peer["peer"])
+        return None
 
     return check
 
@@ -114,7 +118,7 @@ def test_each_participant_stores_only_the_shards_assigned_to_it(cluster: Any) ->
 
 
 def test_a_trainer_killed_in_mid_round_does_not_stop_the_job(cluster: Any) -> None:
-    job_id = cluster.start_job(spec(rounds=3))
+    job_id = cluster.start_job(spec(rounds=3, epochs=4))
     peer = cluster.wait_job(job_id, "nobody trains in the second round", busy_in_round(1))
     victim = trainer_of(cluster, peer)
     cluster.kill9(victim)
