@@ -43,6 +43,10 @@ class InvalidRecord(InvalidError):
     """A round record that cannot be applied to the state at hand."""
 
 
+class InvalidVote(InvalidError):
+    """A vote that a block on this branch cannot hold, or that nobody may cast."""
+
+
 class InvalidBlock(InvalidError):
     """A block or sealed header that breaks a rule."""
 

@@ -1,8 +1,9 @@
 """The tree of blocks and which tip is the head.
 
-The heaviest chain wins: a block weighs W >> rank, so a slot filled by its first choice counts twice
-as much as one filled by the next. Ties: lower rank, then the hash of the VRF output, then the id.
-Blocks deeper than `keep` below the head are forgotten and can no longer be forked from.
+From the highest justified checkpoint the votes decide (`chain.ghost`). Where they are equal, as without any,
+the heaviest chain wins: a block weighs W >> rank, so a slot filled by its first choice counts twice as much
+as one filled by the next; then lower rank, the hash of the VRF output, the id. What does not descend from
+the last final block, or lies deeper than `keep` below the head, can no longer be built on.
 `Chain` has one owner; it does no IO and is told the time.
 """
 
@@ -13,26 +14,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from chain.crypto import H, verify
-from chain.errors import FutureBlock, InvalidBlock, InvalidError, StaleBlock, UnknownBlock, UnknownParent
+from chain.errors import (
+    FutureBlock,
+    InvalidBlock,
+    InvalidError,
+    InvalidVote,
+    StaleBlock,
+    UnknownParent,
+)
+from chain.finality import epoch_of
 from chain.genesis import Genesis
+from chain.ghost import LatestVotes, heaviest
 from chain.orphans import Orphans
 from chain.recent import Recent
 from chain.state import State, genesis_state
 from chain.transition import apply_body, check_sealed, seal_message, slot_of
+from chain.tree import BlockTree, Head, Node
 from chain.types import Block, SealedHeader
+from chain.votes import Checkpoint, Vote
 
 KEEP = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The tip of the chain. At genesis `sealed` is None and the id is the chain id."""
-
-    id: bytes
-    height: int
-    slot: int
-    weight: int
-    sealed: SealedHeader | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,6 @@ class HeadChanged:
 Outcome = Accepted | HeadChanged
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
-    block: Block | None
-    state: State
-    head: Head
-    preference: tuple[int, int, bytes, bytes]
-    """Smaller is better."""
-
-
 class Chain:
     """All blocks of the last `keep` heights and the choice among them.
 
@@ -89,14 +81,11 @@ class Chain:
         self._keep = max(1, keep)
         state = genesis_state(genesis)
         head = Head(genesis.chain_id, 0, 0, 0, None)
-        root = _Node(None, state, head, (0, 0, b"", genesis.chain_id))
-        self._nodes: dict[bytes, _Node] = {head.id: root}
-        self._by_height: dict[int, set[bytes]] = {0: {head.id}}
-        self._lowest = 0
-        self._best = root
-        self._canonical: list[bytes] = [head.id]
-        self._height_of: dict[bytes, int] = {head.id: 0}
-        self._sealed_by: Counter[tuple[bytes, int]] = Counter()
+        self._best = Node(None, state, head, (0, 0, b"", genesis.chain_id))
+        self._tree = BlockTree(self._best)
+        self._votes = LatestVotes()
+        self._justified = self._final = Checkpoint(0, head.id)
+        self._boosted: tuple[int, bytes] = (0, b"")
         self._orphans = Orphans()
         self._bad: Recent[bytes, bool] = Recent(4096)
         self._outputs: Recent[bytes, bytes] = Recent(1024) if outputs is None else outputs
@@ -108,41 +97,48 @@ class Chain:
         """The best tip."""
         return self._best.head
 
+    @property
+    def final_height(self) -> int:
+        """The height of the last final block, which will never be reverted."""
+        return self._tree.final_height
+
+    @property
+    def votes(self) -> LatestVotes:
+        """What the voters said lately."""
+        return self._votes
+
     def state(self, block_id: bytes | None = None) -> State:
         """The state after a kept block, after the head by default. Raises UnknownBlock."""
-        return self._best.state if block_id is None else self._node(block_id).state
+        return self._best.state if block_id is None else self._tree.node(block_id).state
 
     def has(self, block_id: bytes) -> bool:
         """Whether the block is in the kept part of the tree or on the best branch below it."""
-        return block_id in self._nodes or block_id in self._height_of
+        return block_id in self._tree.nodes or block_id in self._tree.height_of
 
     def block(self, block_id: bytes) -> Block | None:
         """A kept block; None for the genesis and for what is not kept."""
-        node = self._nodes.get(block_id)
+        node = self._tree.nodes.get(block_id)
         return node.block if node else None
 
     def header(self, block_id: bytes) -> Head:
         """Height, slot and weight of a kept block. Raises UnknownBlock."""
-        return self._node(block_id).head
+        return self._tree.node(block_id).head
 
     def ancestors(self, block_id: bytes) -> Iterator[Block]:
         """The block and its kept ancestors, newest first. Raises UnknownBlock."""
-        node: _Node | None = self._node(block_id)
-        while node is not None and node.block is not None:
-            yield node.block
-            node = self._nodes.get(node.block.prev)
+        return self._tree.ancestors(block_id)
 
     def canonical_id(self, height: int) -> bytes | None:
         """The id at that height of the best branch, however deep."""
-        return self._canonical[height] if 0 <= height < len(self._canonical) else None
+        return self._tree.canonical[height] if 0 <= height < len(self._tree.canonical) else None
 
     def is_canonical(self, block_id: bytes) -> bool:
         """Whether the block is on the best branch."""
-        return block_id in self._height_of
+        return block_id in self._tree.height_of
 
     def height_of(self, block_id: bytes) -> int | None:
         """The height of a block on the best branch."""
-        return self._height_of.get(block_id)
+        return self._tree.height_of.get(block_id)
 
     def locator(self) -> tuple[bytes, ...]:
         """Ids of the best branch from the head down, dense at first, then ever sparser, genesis last."""
@@ -153,11 +149,11 @@ class Chain:
             if len(heights) >= 10:
                 step *= 2
             height -= step
-        return tuple(self._canonical[h] for h in [*heights, 0])
+        return tuple(self._tree.canonical[h] for h in [*heights, 0])
 
     def common_height(self, locator: Sequence[bytes]) -> int | None:
         """The height of the first of these ids that is on the best branch; None if none is."""
-        return next((self._height_of[i] for i in locator if i in self._height_of), None)
+        return next((self._tree.height_of[i] for i in locator if i in self._tree.height_of), None)
 
     def missing_parents(self) -> tuple[bytes, ...]:
         """Ids of blocks that orphans wait for."""
@@ -165,7 +161,13 @@ class Chain:
 
     def sealed_by(self, proposer: bytes, timestamp_ms: int) -> int:
         """How many kept blocks a proposer sealed for one slot; more than one is equivocation."""
-        return self._sealed_by[proposer, timestamp_ms]
+        return self._tree.sealed_by(proposer, timestamp_ms)
+
+    def validator_sealed(self, sealed: SealedHeader) -> bool:
+        """Whether a validator of today sealed this header: all that can be said without its parent."""
+        message = seal_message(self.genesis.chain_id, sealed.block_id)
+        known = self._best.state.weights.get(sealed.proposer) is not None
+        return known and sealed.path_ok() and verify(sealed.proposer, message, sealed.seal)
 
     # -- blocks ----------------------------------------------------------------------------------------
 
@@ -181,7 +183,7 @@ class Chain:
         """
         self._check_time(sealed, now_ms)
         self._check_depth(sealed)
-        parent = self._nodes.get(sealed.prev)
+        parent = self._tree.nodes.get(sealed.prev)
         if parent is None:
             raise UnknownParent(sealed.prev)
         self._output(parent.state, sealed, verify_seals=True)
@@ -209,7 +211,7 @@ class Chain:
             raise InvalidBlock("these bytes were found bad before")
         self._check_time(block.sealed, now_ms)
         self._check_depth(block.sealed)
-        if block.prev not in self._nodes:
+        if block.prev not in self._tree.nodes:
             self._adopt(block)
             raise UnknownParent(block.prev)
         old = self._best
@@ -222,15 +224,41 @@ class Chain:
                 except InvalidError:
                     continue  # remembered as bad; its sender is not the one who is talking to us now
                 waiting.append(orphan.block_id)
-        changed = self._head_changed(old)
-        self._prune()
-        return (*accepted, *changed)
+        for outcome in accepted:
+            self._boost(outcome.block, now_ms)
+        self._choose(now_ms)
+        return (*accepted, *self._settle(old))
 
-    def _node(self, block_id: bytes) -> _Node:
-        node = self._nodes.get(block_id)
-        if node is None:
-            raise UnknownBlock(f"block {block_id.hex()[:16]} is not kept")
-        return node
+    def check_vote(self, vote: Vote, now_ms: int) -> None:
+        """Whether a vote may be taken and passed on. Raises InvalidVote.
+
+        Its head need not be known here. It is early before its slot, but for the skew of clocks.
+        """
+        params = self.genesis.params
+        if now_ms < self.genesis.slot_start_ms(vote.slot) - params.skew_ms:
+            raise InvalidVote("the vote is from the future")
+        if vote.link.target.number != vote.slot // params.checkpoint_slots:
+            raise InvalidVote("the vote's target is not the checkpoint of its slot")
+        if not self._best.state.table(epoch_of(vote.link.target, params)).voice(vote.voter):
+            raise InvalidVote("this account has no vote")
+        if not vote.signed_for(self.genesis.chain_id):
+            raise InvalidVote("the signature does not hold")
+
+    def on_vote(self, vote: Vote, now_ms: int) -> tuple[HeadChanged, ...]:
+        """Take a vote into account.
+
+        Returns:
+            At most one HeadChanged.
+
+        Raises:
+            InvalidVote: see `check_vote`.
+        """
+        self.check_vote(vote, now_ms)
+        if not self._votes.add(vote):
+            return ()
+        old = self._best
+        self._choose(now_ms)
+        return self._settle(old)
 
     def _check_time(self, sealed: SealedHeader, now_ms: int) -> None:
         slot_of(self._best.state, sealed.timestamp_ms)
@@ -239,17 +267,16 @@ class Chain:
             raise FutureBlock(ready)
 
     def _check_depth(self, sealed: SealedHeader) -> None:
-        if sealed.prev not in self._nodes and (
-            sealed.prev in self._height_of or sealed.height <= self._lowest
+        if sealed.height <= self._tree.final_height:
+            raise StaleBlock(f"the block forks off below the final height {self._tree.final_height}")
+        if sealed.prev not in self._tree.nodes and (
+            sealed.prev in self._tree.height_of or sealed.height <= self._tree.lowest
         ):
-            raise StaleBlock(f"the block forks off below height {self._lowest}")
+            raise StaleBlock(f"the block forks off below height {self._tree.lowest}")
 
     def _adopt(self, block: Block) -> None:
         """Keep an orphan if a validator really sealed it; otherwise anybody could fill the pool."""
-        sealed = block.sealed
-        message = seal_message(self.genesis.chain_id, sealed.block_id)
-        known = self._best.state.weights.get(sealed.proposer) is not None
-        if not known or not sealed.path_ok() or not verify(sealed.proposer, message, sealed.seal):
+        if not self.validator_sealed(block.sealed):
             self._bad.put(block.fingerprint, True)
             raise InvalidBlock("an orphan that no validator sealed")
         self._orphans.add(block)
@@ -263,69 +290,58 @@ class Chain:
         return beta
 
     def _insert(self, block: Block, verify_seals: bool) -> Accepted:
-        parent = self._nodes[block.prev]
+        parent = self._tree.nodes[block.prev]
         try:
             beta = self._output(parent.state, block.sealed, verify_seals=verify_seals)
-            state = apply_body(parent.state, block, beta)
+            state = apply_body(parent.state, block, beta, verify_votes=verify_seals)
         except InvalidError:
             self._bad.put(block.fingerprint, True)
             raise
         weight = parent.head.weight + (parent.state.weights.total >> block.sealed.rank)
         head = Head(block.block_id, state.height, state.slot, weight, block.sealed)
-        node = _Node(block, state, head, (-weight, block.sealed.rank, H("tie", beta), head.id))
-        self._nodes[head.id] = node
-        self._by_height.setdefault(head.height, set()).add(head.id)
-        self._sealed_by[block.sealed.proposer, block.sealed.timestamp_ms] += 1
-        if node.preference < self._best.preference:
-            self._best = node
+        node = Node(block, state, head, (-weight, block.sealed.rank, H("tie", beta), head.id))
+        self._tree.add(block, node)
+        for vote in block.body.votes:
+            self._votes.add(vote)
+        if state.finality.highest.number > self._justified.number:
+            self._justified = state.finality.highest
+        if state.finality.final.number > self._final.number:
+            self._final = state.finality.final
         return Accepted(block, state)
 
-    def _head_changed(self, old: _Node) -> tuple[HeadChanged, ...]:
-        new = self._best
-        if new is old:
-            return ()
-        reverted: list[Block] = []
-        applied: list[Block] = []
-        left, right = old, new
-        while left is not right:
-            if left.head.height >= right.head.height and left.block is not None:
-                reverted.append(left.block)
-                left = self._nodes[left.block.prev]
-            elif right.block is not None:
-                applied.append(right.block)
-                right = self._nodes[right.block.prev]
-        for block in reverted:
-            del self._height_of[block.block_id]
-        del self._canonical[left.head.height + 1 :]
-        applied.reverse()
-        for block in applied:
-            self._height_of[block.block_id] = block.height
-            self._canonical.append(block.block_id)
-        return (HeadChanged(old.head, new.head, tuple(reverted), tuple(applied)),)
+    def _boost(self, block: Block, now_ms: int) -> None:
+        """The first timely block of a slot's first choice is helped for the rest of its slot.
 
-    def _prune(self) -> None:
-        """Forget what lies too deep, and every branch that lost its root by that."""
-        while self._lowest < self.head.height - self._keep:
-            for block_id in self._by_height.pop(self._lowest):
-                self._forget(block_id)
-            self._lowest += 1
-            stale = self._by_height[self._lowest] - {self._canonical[self._lowest]}
-            height = self._lowest
-            while stale:
-                self._by_height[height] -= stale
-                for block_id in stale:
-                    self._forget(block_id)
-                height += 1
-                stale = {i for i in self._by_height.get(height, set()) if self._parent_of(i) in stale}
+        Late votes for another branch, saved up by their voters, cannot outweigh it then.
+        """
+        slot = self._tree.nodes[block.block_id].head.slot
+        half = self.genesis.slot_start_ms(slot) + self.genesis.params.slot_ms // 2
+        if block.sealed.rank == 0 and now_ms < half and self._boosted[0] < slot:
+            self._boosted = (slot, block.block_id)
 
-    def _parent_of(self, block_id: bytes) -> bytes | None:
-        block = self._nodes[block_id].block
-        return block.prev if block else None
+    def _root(self) -> Node:
+        """Where the choice begins: the justified checkpoint, or the lowest block kept of its branch."""
+        found = self._tree.nodes.get(self._justified.id)
+        return found if found is not None else self._tree.nodes[self._tree.canonical[self._tree.lowest]]
 
-    def _forget(self, block_id: bytes) -> None:
-        block = self._nodes.pop(block_id).block
-        if block is not None:
-            key = (block.sealed.proposer, block.sealed.timestamp_ms)
-            self._sealed_by[key] -= 1
-            if not self._sealed_by[key]:
-                del self._sealed_by[key]
+    def _choose(self, now_ms: int) -> None:
+        """Find the best tip."""
+        root = self._root()
+        table = root.state.table(epoch_of(self._justified, self.genesis.params))
+        support: Counter[bytes] = Counter()
+        for voter, head in self._votes.heads():
+            support[head] += table.voice(voter)
+        if self._boosted[0] == self.genesis.slot_at(now_ms):
+            support[self._boosted[1]] += table.voices * self.genesis.params.boost_percent // 100
+        nodes = self._tree.nodes
+        tip = heaviest(root.head.id, self._tree.children, support, lambda block: nodes[block].preference)
+        self._best = nodes[tip]
+
+    def _settle(self, old: Node) -> tuple[HeadChanged, ...]:
+        """After the choice: switch branches, and forget what is final or too deep to be forked from."""
+        changed: tuple[HeadChanged, ...] = ()
+        if self._best is not old:
+            changed = (HeadChanged(old.head, self._best.head, *self._tree.switch(old, self._best)),)
+        self._tree.finalize(self._tree.height_of.get(self._final.id, 0))
+        self._tree.prune(self.head.height - self._keep)
+        return changed

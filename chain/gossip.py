@@ -6,29 +6,38 @@ late, known, or about a part of the chain that is not here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
+from chain.announced import Announced
+from chain.codec import items, octets_upto, pack, unpack
 from chain.errors import (
     FutureBlock,
     InvalidError,
     InvalidRecord,
     InvalidTransaction,
+    InvalidVote,
     PoolFull,
     StaleBlock,
     UnknownParent,
 )
+from chain.finality import WINDOW_EPOCHS
 from chain.forkchoice import Chain
 from chain.mempool import Mempool
 from chain.state import State
 from chain.training_records import RoundRecord
 from chain.transactions import Tx
 from chain.transition import check_tx_alone
-from chain.types import MAX_BLOCK_BYTES, Block
+from chain.types import MAX_BLOCK_BYTES, Block, SealedHeader
+from chain.votes import Vote
 
 MAX_SEALS = 2
-"""Blocks passed on per proposer and slot: two show everybody the equivocation, more are a flood."""
+"""Headers passed on per proposer and slot: two show everybody the equivocation, more are a flood."""
+MAX_BATCH_BYTES = 32 * 1024
+"""Transactions gossiped in one message, together; a single larger one goes alone."""
+MAX_BATCH_TXS = 512
 
 T = TypeVar("T")
 
@@ -45,7 +54,7 @@ class Verdict(Enum):
 class Checked(Generic[T]):
     """A verdict, the decoded item where it could be decoded, and the reason.
 
-    For a block, an item may come with IGNORE: it waits for its parent or its time and is worth keeping.
+    A header or block may come with IGNORE: it waits for its parent or its time and is worth keeping.
     """
 
     verdict: Verdict
@@ -53,8 +62,39 @@ class Checked(Generic[T]):
     reason: str = ""
 
 
+def validate_sealed(data: bytes, chain: Chain, announced: Announced, now_ms: int) -> Checked[SealedHeader]:
+    """Judge a gossiped sealed header; what is accepted is for the caller to add to `announced`."""
+    # REJECT: not a sealed header.
+    try:
+        sealed = SealedHeader.decode(data)
+    except InvalidError as error:
+        return Checked(Verdict.REJECT, None, str(error))
+    # IGNORE: known already.
+    if chain.has(sealed.block_id) or announced.has(sealed):
+        return Checked(Verdict.IGNORE, None, "known")
+    return _judge_sealed(sealed, chain, announced.count(sealed), now_ms)
+
+
+def _judge_sealed(sealed: SealedHeader, chain: Chain, passed: int, now_ms: int) -> Checked[SealedHeader]:
+    # IGNORE: too many seals of this proposer for this slot.
+    if max(passed, chain.sealed_by(sealed.proposer, sealed.timestamp_ms)) >= MAX_SEALS:
+        return Checked(Verdict.IGNORE, None, "the proposer sealed this slot more than twice")
+    try:
+        chain.check_header(sealed, now_ms)
+    # IGNORE: early, or the parent is unknown. Worth keeping only if a validator sealed it.
+    except (FutureBlock, UnknownParent) as error:
+        return Checked(Verdict.IGNORE, sealed if chain.validator_sealed(sealed) else None, str(error))
+    # IGNORE: late; it may come from a node that was cut off for long.
+    except StaleBlock as error:
+        return Checked(Verdict.IGNORE, None, str(error))
+    # REJECT: draw, VRF, seal, target, timestamp or state root are wrong.
+    except InvalidError as error:
+        return Checked(Verdict.REJECT, None, str(error))
+    return Checked(Verdict.ACCEPT, sealed)
+
+
 def validate_block(data: bytes, chain: Chain, now_ms: int) -> Checked[Block]:
-    """Judge a gossiped block by its sealed header; the body is judged by `Chain.on_block`."""
+    """Judge a whole block where header and body travel together; `Chain.on_block` judges the body."""
     # REJECT: not a block, or bigger than any block of this chain.
     try:
         block = Block.decode(data, min(MAX_BLOCK_BYTES, chain.genesis.params.max_body_bytes + 4096))
@@ -63,24 +103,11 @@ def validate_block(data: bytes, chain: Chain, now_ms: int) -> Checked[Block]:
     # IGNORE: known already.
     if chain.has(block.block_id):
         return Checked(Verdict.IGNORE, None, "known")
-    # IGNORE: too many seals of this proposer for this slot.
-    if chain.sealed_by(block.sealed.proposer, block.sealed.timestamp_ms) >= MAX_SEALS:
-        return Checked(Verdict.IGNORE, None, "the proposer sealed this slot more than twice")
-    try:
-        chain.check_header(block.sealed, now_ms)
-        # REJECT: the body is not under the header. Cheap, and spares everybody else the bytes.
-        if not block.root_ok():
-            return Checked(Verdict.REJECT, None, "the body is not the one under the header's root")
-    # IGNORE: early, or the parent is unknown.
-    except (FutureBlock, UnknownParent) as error:
-        return Checked(Verdict.IGNORE, block, str(error))
-    # IGNORE: late; it may come from a node that was cut off for long.
-    except StaleBlock as error:
-        return Checked(Verdict.IGNORE, None, str(error))
-    # REJECT: draw, VRF, seal, target, timestamp or state root are wrong.
-    except InvalidError as error:
-        return Checked(Verdict.REJECT, None, str(error))
-    return Checked(Verdict.ACCEPT, block)
+    checked = _judge_sealed(block.sealed, chain, 0, now_ms)
+    # REJECT: the body is not under the header. Cheap, and spares everybody else the bytes.
+    if checked.verdict is Verdict.ACCEPT and not block.root_ok():
+        return Checked(Verdict.REJECT, None, "the body is not the one under the header's root")
+    return Checked(checked.verdict, None if checked.item is None else block, checked.reason)
 
 
 def validate_tx(data: bytes, pool: Mempool, state: State, slot: int) -> Checked[Tx]:
@@ -106,6 +133,33 @@ def validate_tx(data: bytes, pool: Mempool, state: State, slot: int) -> Checked[
     return Checked(Verdict.ACCEPT, tx)
 
 
+def encode_batch(txs: Sequence[bytes]) -> bytes:
+    """The gossip message of several encoded transactions."""
+    return pack(tuple(txs))
+
+
+def validate_txs(data: bytes, pool: Mempool, state: State, slot: int) -> Checked[tuple[Tx, ...]]:
+    """Judge a gossiped batch of transactions; ACCEPT means that at least one of them is new in the pool."""
+    limit = max(MAX_BATCH_BYTES, state.genesis.params.max_tx_bytes)
+    # REJECT: not a batch, an empty one, or too big.
+    try:
+        parts = items(unpack(data, limit + 3 * MAX_BATCH_TXS), MAX_BATCH_TXS, "batch")
+        encoded = [octets_upto(part, limit, "transaction") for part in parts]
+    except InvalidError as error:
+        return Checked(Verdict.REJECT, None, str(error))
+    if len(set(encoded)) != len(encoded) or not encoded:
+        return Checked(Verdict.REJECT, None, "a batch is of different transactions, at least one")
+    results = []
+    for part in encoded:
+        results.append(validate_tx(part, pool, state, slot))
+        # REJECT: one that no honest node would have taken, let alone passed on.
+        if results[-1].verdict is Verdict.REJECT:
+            return Checked(Verdict.REJECT, None, results[-1].reason)
+    txs = tuple(result.item for result in results if result.item is not None)
+    fresh = any(result.verdict is Verdict.ACCEPT for result in results)
+    return Checked(Verdict.ACCEPT if fresh else Verdict.IGNORE, txs, "" if fresh else "nothing new")
+
+
 def validate_record(data: bytes, pool: Mempool, state: State) -> Checked[RoundRecord]:
     """Judge a gossiped round record; ACCEPT means that it is in the pool now."""
     # REJECT: not a record.
@@ -123,3 +177,23 @@ def validate_record(data: bytes, pool: Mempool, state: State) -> Checked[RoundRe
     except (InvalidRecord, PoolFull) as error:
         return Checked(Verdict.IGNORE, record, str(error))
     return Checked(Verdict.ACCEPT if fresh else Verdict.IGNORE, record, "" if fresh else "known")
+
+
+def validate_vote(data: bytes, chain: Chain, now_ms: int) -> Checked[Vote]:
+    """Judge a gossiped vote; ACCEPT means that `Chain.on_vote` may take it."""
+    # REJECT: not a vote.
+    try:
+        vote = Vote.decode(data)
+    except InvalidError as error:
+        return Checked(Verdict.REJECT, None, str(error))
+    params = chain.genesis.params
+    slot = chain.genesis.slot_at(now_ms + params.skew_ms)
+    # IGNORE: known, early by our clock, or too old to be counted.
+    if chain.votes.has(vote) or not slot - WINDOW_EPOCHS * params.slots_per_epoch <= vote.slot <= slot:
+        return Checked(Verdict.IGNORE, vote, "known, early or old")
+    try:
+        chain.check_vote(vote, now_ms)
+    # REJECT: the link, the voter or the signature is wrong in every state.
+    except InvalidVote as error:
+        return Checked(Verdict.REJECT, None, str(error))
+    return Checked(Verdict.ACCEPT, vote)

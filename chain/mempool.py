@@ -60,6 +60,10 @@ class Mempool:
         """All waiting transactions, in order of arrival."""
         return tuple(self._by_id[tx_id] for tx_id in self._arrival)
 
+    def records(self) -> tuple[RoundRecord, ...]:
+        """All waiting round records, job by job in round order."""
+        return self._records.records()
+
     def next_nonce(self, public: bytes, state: State) -> int:
         """The lowest nonce that neither the chain nor a waiting transaction has used."""
         nonce = state.account(public).nonce

@@ -25,6 +25,12 @@ class ChainParams:
     """Proposers drawn per slot: rank 0 and its fallbacks."""
     slots_per_epoch: int = 64
     """Slots that share one draw seed."""
+    checkpoint_slots: int = 2
+    """Slots from one checkpoint to the next; finality moves from checkpoint to checkpoint."""
+    boost_percent: int = 40
+    """What a timely block of the slot's first choice counts in the fork choice, per cent of all voices."""
+    max_votes: int = 1_024
+    """Votes per block."""
     max_user_txs: int = 2_000
     """User transactions per block; system items have caps of their own."""
     min_fee: int = TOKEN // 10
@@ -58,10 +64,12 @@ class ChainParams:
             raise ParamsError("the last rank must begin before the slot ends: lower ranks or rank_step_ms")
         if self.ranks > 16:
             raise ParamsError("ranks must be at most 16")
-        if self.proposer_share_percent > 100:
-            raise ParamsError("proposer_share_percent must be at most 100")
-        if self.max_user_txs > 4096 or self.max_round_records > 4096:
-            raise ParamsError("max_user_txs and max_round_records must be at most 4096")
+        if self.proposer_share_percent > 100 or self.boost_percent > 100:
+            raise ParamsError("proposer_share_percent and boost_percent must be at most 100")
+        if max(self.max_user_txs, self.max_round_records, self.max_votes) > 4096:
+            raise ParamsError("max_user_txs, max_round_records and max_votes must be at most 4096")
+        if self.checkpoint_slots > self.slots_per_epoch:
+            raise ParamsError("an epoch must have a checkpoint: checkpoint_slots <= slots_per_epoch")
         if self.issuance_per_block > 1_000 * TOKEN:
             raise ParamsError("issuance_per_block must be at most 1,000 tokens, or amounts outgrow 64 bits")
         if self.max_tx_bytes > 1024 * 1024 or self.max_body_bytes > 8 * 1024 * 1024:
@@ -86,6 +94,7 @@ _LOWEST = {
     "min_fee": 0,
     "issuance_per_block": 0,
     "proposer_share_percent": 0,
+    "boost_percent": 0,
     "slot_ms": 100,
     "slots_per_epoch": 4,
     "max_tx_bytes": 1024,
@@ -95,8 +104,8 @@ _LOWEST = {
 MAIN = ChainParams()
 """The public network."""
 LAB = replace(
-    MAIN, slot_ms=4_000, rank_step_ms=800, slots_per_epoch=32, max_user_txs=200, job_challenge_slots=64,
-    max_body_bytes=512 * 1024,
+    MAIN, slot_ms=4_000, rank_step_ms=800, slots_per_epoch=32, checkpoint_slots=1, max_user_txs=200,
+    job_challenge_slots=64, max_body_bytes=512 * 1024,
 )  # fmt: skip
 """Friends' machines."""
 DEMO = replace(

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 
 from chain import lottery, merkle, vrf
 from chain.crypto import Keypair
-from chain.errors import ChainError, InvalidRecord, InvalidTransaction
+from chain.errors import ChainError, InvalidRecord, InvalidTransaction, InvalidVote
+from chain.finality import Finality
 from chain.forkchoice import Chain
 from chain.state import Draft, State
 from chain.training_records import RoundRecord
 from chain.transactions import Tx
-from chain.transition import apply_record, apply_tx, open_slot, seal_message
+from chain.transition import apply_record, apply_tx, following, open_slot, seal_message
 from chain.types import Block, Body, Header, Leaf0, SealedHeader
+from chain.votes import Vote
 
 _ENVELOPE = 64
 """Bytes of the body's own array headers, rounded up."""
@@ -64,7 +66,7 @@ def build_block(
     records: Iterable[RoundRecord] = (),
     parent: bytes | None = None,
 ) -> Block:
-    """A sealed block for `slot`, on the head or on `parent`.
+    """A sealed block for `slot`, on the head or on `parent`, with all votes that its branch has not counted.
 
     Records and transactions that do not apply, or no longer fit, are left out.
     Raises ChainError if the key was not drawn for that rank or the slot is not after the parent's.
@@ -74,7 +76,29 @@ def build_block(
         raise ChainError(f"slot {slot} is not after the parent's slot {state.slot}")
     if ranks_for(slot, keys.keypair, state) != (rank,):
         raise ChainError(f"this key was not drawn for rank {rank} of slot {slot}")
-    return seal(state, slot, rank, keys, _fill(state, slot, keys.public, txs, records))
+    votes = choose_votes(state, slot, chain.votes)
+    return seal(state, slot, rank, keys, _fill(state, slot, keys.public, txs, records, votes))
+
+
+def choose_votes(state: State, slot: int, known: Iterable[Vote]) -> tuple[Vote, ...]:
+    """The votes that a block of `slot` after `state` can hold, the newest first if there are too many."""
+    finality = following(state, slot)
+    newest = sorted(known, key=lambda vote: (-vote.slot, vote.voter, vote.encoded))
+    fitting = [vote for vote in newest if _counts(finality, vote, slot, state)]
+    chosen: list[Vote] = []
+    for vote in reversed(fitting[: state.genesis.params.max_votes]):
+        if _counts(finality, vote, slot, state):
+            finality = finality.counted(vote, state.table)
+            chosen.append(vote)
+    return tuple(chosen)
+
+
+def _counts(finality: Finality, vote: Vote, slot: int, state: State) -> bool:
+    try:
+        finality.check(vote, slot, state.table)
+    except InvalidVote:
+        return False
+    return True
 
 
 def seal(state: State, slot: int, rank: int, keys: ProposerKeys, body: Body) -> Block:
@@ -94,11 +118,16 @@ def seal(state: State, slot: int, rank: int, keys: ProposerKeys, body: Body) -> 
 
 
 def _fill(
-    state: State, slot: int, proposer: bytes, txs: Iterable[Tx], records: Iterable[RoundRecord]
+    state: State,
+    slot: int,
+    proposer: bytes,
+    txs: Iterable[Tx],
+    records: Iterable[RoundRecord],
+    votes: tuple[Vote, ...],
 ) -> Body:
     params = state.genesis.params
     draft = open_slot(state, slot)
-    room = params.max_body_bytes - _ENVELOPE
+    room = params.max_body_bytes - _ENVELOPE - sum(len(vote.encoded) for vote in votes)
     kept_records: list[RoundRecord] = []
     for record in records:
         size = len(record.encode())
@@ -116,7 +145,7 @@ def _fill(
             continue
         kept.append(tx)
         room -= size
-    return Body(txs=tuple(kept), records=tuple(kept_records))
+    return Body(txs=tuple(kept), records=tuple(kept_records), votes=votes)
 
 
 def _applies(draft: Draft, record: RoundRecord) -> bool:

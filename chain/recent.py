@@ -25,6 +25,14 @@ class Recent(Generic[K, V]):
         """The value, or None."""
         return self._entries.get(key)
 
+    def pop(self, key: K) -> V | None:
+        """Forget an entry; returns its value, or None."""
+        return self._entries.pop(key, None)
+
+    def items(self) -> tuple[tuple[K, V], ...]:
+        """All entries, oldest first."""
+        return tuple(self._entries.items())
+
     def put(self, key: K, value: V) -> None:
         """Remember; forgets the oldest entry when full."""
         self._entries.pop(key, None)

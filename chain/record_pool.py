@@ -25,6 +25,10 @@ class RecordPool:
     def __len__(self) -> int:
         return sum(len(rounds) for rounds in self._jobs.values())
 
+    def records(self) -> tuple[RoundRecord, ...]:
+        """All of them, job by job in round order."""
+        return tuple(rounds[number] for rounds in self._jobs.values() for number in sorted(rounds))
+
     def add(self, record: RoundRecord, state: State) -> bool:
         """Take a record; False if it waits here already. Raises InvalidRecord or PoolFull."""
         known = self._jobs.get(record.job, {}).get(record.round)

@@ -9,7 +9,6 @@ throwing it away leaves no trace.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import insort
 from dataclasses import dataclass
 
 from chain import buckets, lottery
@@ -31,6 +30,7 @@ from chain.entries import (
     round_key,
 )
 from chain.errors import ChainError, InvalidTransaction
+from chain.finality import Finality
 from chain.genesis import Genesis
 from chain.weights import WeightTable
 
@@ -118,6 +118,7 @@ class State(Ledger):
         issued, burned, balances, escrow: base units.
         due: (slot, job id), ascending: jobs that change by themselves after that slot.
         weights: the table that draws proposers.
+        finality: what this branch has made final, by the votes in it.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class State(Ledger):
         due: tuple[tuple[int, bytes], ...],
         randomness: Randomness,
         weights: WeightTable,
+        finality: Finality,
         own: dict[bytes, Entry],
         parent: State | None,
     ) -> None:
@@ -142,6 +144,7 @@ class State(Ledger):
         self.balances, self.escrow = books.balances, books.escrow
         self.due = due
         self.weights = weights
+        self.finality = finality
         self._randomness = randomness
         tree = buckets.EMPTY if parent is None else parent._tree
         self._tree: buckets.Node = buckets.updated(tree, {key: entry.encoded for key, entry in own.items()})
@@ -191,6 +194,10 @@ class State(Ledger):
         mixes = (self._randomness.end_2, self._randomness.end_1, self._randomness.mix)
         return lottery.epoch_seed(epoch, mixes[min(distance, 2)])
 
+    def table(self, epoch: int) -> WeightTable:
+        """The weight table of an epoch: the founders', until ratings are earned on the chain."""
+        return self.weights
+
     def seed_at(self, slot: int) -> bytes:
         """The draw seed of a slot."""
         return self.seed(slot // self.genesis.params.slots_per_epoch)
@@ -205,7 +212,7 @@ class State(Ledger):
                     self.issued, self.burned, self.balances, self.escrow,
                 )
             )  # fmt: skip
-            self._root = H("state", self._tree.hash, self.weights.hash, meta)
+            self._root = H("state", self._tree.hash, self.weights.hash, self.finality.hash, meta)
         return self._root
 
     def supply(self) -> Supply:
@@ -258,9 +265,18 @@ class Draft(Ledger):
         self.genesis = below.genesis
         books: Books | State = below.books if isinstance(below, Draft) else below
         self.books: Books = Books(books.issued, books.burned, books.balances, books.escrow)
-        self.due: tuple[tuple[int, bytes], ...] = below.due
         self._below = below
         self._own: dict[bytes, Entry] = {}
+        self._moved: dict[bytes, int | None] = {}
+
+    @property
+    def due(self) -> tuple[tuple[int, bytes], ...]:
+        """See State. Put together when it is asked for, once a block: a block may move many jobs."""
+        if not self._moved:
+            return self._below.due
+        kept = [item for item in self._below.due if item[1] not in self._moved]
+        moved = [(slot, job) for job, slot in self._moved.items() if slot is not None]
+        return tuple(sorted(kept + moved))
 
     def entry(self, key: bytes) -> Entry | None:
         """The entry under a raw key."""
@@ -272,8 +288,8 @@ class Draft(Ledger):
         old = self.entry(key)
         self.books.balances += held_balance(entry) - held_balance(old)
         self.books.escrow += held_escrow(entry) - held_escrow(old)
-        if isinstance(entry, Job):
-            self._reschedule(old.due_slot if isinstance(old, Job) else None, entry)
+        if isinstance(entry, Job) and entry.due_slot != (old.due_slot if isinstance(old, Job) else None):
+            self._moved[entry.id] = entry.due_slot
         self._own[key] = entry
 
     def credit(self, public: bytes, amount: int) -> None:
@@ -307,9 +323,11 @@ class Draft(Ledger):
             raise ChainError("only a draft over a draft can be committed")
         self._below._own.update(self._own)
         self._below.books = self.books
-        self._below.due = self.due
+        self._below._moved.update(self._moved)
 
-    def seal(self, block_id: bytes, height: int, slot: int, randomness: Randomness) -> State:
+    def seal(
+        self, block_id: bytes, height: int, slot: int, randomness: Randomness, finality: Finality
+    ) -> State:
         """The state after the block. Raises ChainError if this draft does not lie on a State."""
         if not isinstance(self._below, State):
             raise ChainError("only a draft over a state can be sealed")
@@ -322,17 +340,10 @@ class Draft(Ledger):
             due=self.due,
             randomness=randomness,
             weights=self._below.weights,
+            finality=finality,
             own=self._own,
             parent=self._below,
         )
-
-    def _reschedule(self, old_slot: int | None, job: Job) -> None:
-        due = list(self.due)
-        if old_slot is not None:
-            due.remove((old_slot, job.id))
-        if job.due_slot is not None:
-            insort(due, (job.due_slot, job.id))
-        self.due = tuple(due)
 
 
 def genesis_state(genesis: Genesis) -> State:
@@ -350,6 +361,7 @@ def genesis_state(genesis: Genesis) -> State:
         due=(),
         randomness=Randomness(seed, seed, seed),
         weights=WeightTable.of(genesis),
+        finality=Finality.at_genesis(genesis.params, seed),
         own=own,
         parent=None,
     )

@@ -42,6 +42,7 @@ from chain.sync_messages import (
     GetBlock,
     GetBlocks,
     GetStatus,
+    Located,
     Request,
     Response,
     Status,
@@ -50,14 +51,15 @@ from chain.sync_messages import (
     decode_response,
     encode_request,
     encode_response,
+    locate,
 )
 from chain.types import Block
 
 __all__ = [
     "Answered", "Ask", "Blocks", "Distrust", "Effect", "Event", "Failed", "GetBlock", "GetBlocks",
-    "GetStatus", "HeadIs", "Import", "Imported", "Missing", "PeerJoined", "PeerLeft", "Request",
-    "Response", "Status", "Sync", "SyncState", "answer", "decode_request", "decode_response",
-    "encode_request", "encode_response",
+    "GetStatus", "HeadIs", "Import", "Imported", "Located", "Missing", "PeerJoined", "PeerLeft",
+    "Request", "Response", "Status", "Sync", "SyncState", "answer", "decode_request",
+    "decode_response", "encode_request", "encode_response", "locate",
 ]  # fmt: skip
 
 STATUS_EVERY = 10.0

@@ -122,49 +122,54 @@ def decode_response(data: bytes) -> Response:
     raise DecodeError(f"response kind {kind} is not known")
 
 
-def answer(
-    request: Request,
-    chain: Chain,
-    by_height: Callable[[int], bytes | None],
-    by_id: Callable[[bytes], bytes | None],
-) -> Response:
-    """The server's side.
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Which blocks answer a request, oldest first: each one's id, and its bytes if memory has them."""
 
-    Args:
-        request: what was asked.
-        chain: blocks it still keeps are served from it.
-        by_height: the encoded block of the best branch at a height, from storage.
-        by_id: an encoded block from storage.
-    """
+    blocks: tuple[tuple[bytes, bytes | None], ...]
+
+    def read(self, stored: Callable[[bytes], bytes | None]) -> Blocks:
+        """The blocks, as many as fit, the missing ones from storage; touches nothing of the chain.
+
+        Args:
+            stored: an encoded block by id. It may wait for a disk: call this in a thread.
+        """
+        found: list[bytes] = []
+        size = 0
+        for block_id, kept in self.blocks:
+            block = stored(block_id) if kept is None else kept
+            if block is None or (found and size + len(block) > ANSWER_BYTES):
+                break
+            found.append(block)
+            size += len(block)
+        return Blocks(tuple(found))
+
+
+def locate(request: Request, chain: Chain) -> Status | Located:
+    """The server's side, as far as memory goes."""
     match request:
         case GetStatus():
             head = chain.head
             return Status(chain.genesis.chain_id, head.id, head.height, head.weight)
         case GetBlock():
-            kept = chain.block(request.id)
-            block = kept.encoded if kept else by_id(request.id)
-            return Blocks(() if block is None else (block,))
+            return Located((_kept(request.id, chain),))
         case GetBlocks():
             common = chain.common_height(request.locator)
-            if common is None:
-                return Blocks(())
-            return Blocks(_after(common, min(request.max_blocks, MAX_BLOCKS), chain, by_height))
+            first = chain.head.height + 1 if common is None else common + 1
+            heights = range(first, first + min(request.max_blocks, MAX_BLOCKS))
+            ids = (chain.canonical_id(height) for height in heights)
+            return Located(tuple(_kept(block_id, chain) for block_id in ids if block_id is not None))
 
 
-def _after(
-    height: int, count: int, chain: Chain, by_height: Callable[[int], bytes | None]
-) -> tuple[bytes, ...]:
-    found: list[bytes] = []
-    size = 0
-    for next_height in range(height + 1, min(height + count, chain.head.height) + 1):
-        block_id = chain.canonical_id(next_height)
-        kept = chain.block(block_id) if block_id else None
-        block = kept.encoded if kept else by_height(next_height)
-        if block is None or (found and size + len(block) > ANSWER_BYTES):
-            break
-        found.append(block)
-        size += len(block)
-    return tuple(found)
+def answer(request: Request, chain: Chain, stored: Callable[[bytes], bytes | None]) -> Response:
+    """The server's side, where storage does not make anybody wait."""
+    found = locate(request, chain)
+    return found.read(stored) if isinstance(found, Located) else found
+
+
+def _kept(block_id: bytes, chain: Chain) -> tuple[bytes, bytes | None]:
+    block = chain.block(block_id)
+    return block_id, None if block is None else block.encoded
 
 
 def _kind(item: Item, what: str) -> tuple[int, tuple[Item, ...]]:

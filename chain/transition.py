@@ -11,6 +11,8 @@ from chain import jobs, lottery, vrf
 from chain.crypto import H, verify
 from chain.entries import Account, DatasetEntry, account_key
 from chain.errors import ChainError, InvalidBlock, InvalidRecord, InvalidTransaction
+from chain.finality import Finality, apply_votes
+from chain.params import ChainParams
 from chain.state import Draft, State
 from chain.training_records import RoundRecord
 from chain.transactions import (
@@ -82,24 +84,29 @@ def _output(parent: State, sealed: SealedHeader, alpha: bytes, verify_seals: boo
 
 def apply_block(parent: State, block: Block, *, verify_seals: bool = True) -> State:
     """The state after `block`. Raises InvalidBlock."""
-    return apply_body(parent, block, check_sealed(parent, block.sealed, verify_seals=verify_seals))
+    beta = check_sealed(parent, block.sealed, verify_seals=verify_seals)
+    return apply_body(parent, block, beta, verify_votes=verify_seals)
 
 
-def apply_body(parent: State, block: Block, beta: bytes) -> State:
+def apply_body(parent: State, block: Block, beta: bytes, *, verify_votes: bool = True) -> State:
     """The second half of `apply_block`, for a sealed header whose check returned `beta`."""
     body, sealed, params = block.body, block.sealed, parent.genesis.params
     if not block.root_ok():
         raise InvalidBlock("the body is not the one under the header's root")
-    if body.ratings or body.votes or body.evidence:
-        raise InvalidBlock("ratings, votes and evidence must be empty")
+    if body.ratings or body.evidence:
+        raise InvalidBlock("ratings and evidence must be empty")
     if len(body.encode()) > params.max_body_bytes:
         raise InvalidBlock(f"the body has more than {params.max_body_bytes} bytes")
-    if len(body.txs) > params.max_user_txs or len(body.records) > params.max_round_records:
+    counts = (len(body.txs), len(body.records), len(body.votes))
+    if any(n > cap for n, cap in zip(counts, _caps(params), strict=True)):
         raise InvalidBlock("the body has more items than its caps allow")
     slot = slot_of(parent, sealed.timestamp_ms)
     draft = open_slot(parent, slot)
     _apply_items(draft, body, slot, sealed.height, sealed.proposer)
-    state = finish(draft, parent, sealed.proposer, sealed.rank, slot, beta, sealed.block_id)
+    finality = apply_votes(
+        following(parent, slot), body.votes, slot, parent.table, parent.genesis.chain_id, verify_votes
+    )
+    state = finish(draft, parent, finality, sealed, slot, beta)
     if not state.supply_ok():
         raise ChainError(f"the books do not add up after {sealed.block_id.hex()[:16]}: {state.supply()}")
     return state
@@ -112,22 +119,31 @@ def open_slot(parent: State, slot: int) -> Draft:
     return draft
 
 
+def following(parent: State, slot: int) -> Finality:
+    """The finality that a block in `slot` begins with: its parent's, with the parent among the ancestors."""
+    return parent.finality.after(parent.slot, parent.block_id, slot)
+
+
 def finish(
-    draft: Draft, parent: State, proposer: bytes, rank: int, slot: int, beta: bytes, block_id: bytes
+    draft: Draft, parent: State, finality: Finality, sealed: SealedHeader, slot: int, beta: bytes
 ) -> State:
     """Issue the proposer's reward and seal the draft.
 
-    Only the proposer's share of the issuance is issued: nobody votes or audits, so nobody is paid for it.
+    Only the proposer's share of the issuance is issued so far: votes and audits are not paid yet.
     """
     reward = parent.genesis.params.proposer_reward
     if reward:
-        draft.credit(proposer, reward)
+        draft.credit(sealed.proposer, reward)
         draft.books.issued += reward
     per_epoch = parent.genesis.params.slots_per_epoch
     randomness = parent.randomness.entering(slot // per_epoch - parent.epoch)
-    if rank == 0:
+    if sealed.rank == 0:
         randomness = randomness.folded(beta)
-    return draft.seal(block_id, parent.height + 1, slot, randomness)
+    return draft.seal(sealed.block_id, parent.height + 1, slot, randomness, finality)
+
+
+def _caps(params: ChainParams) -> tuple[int, int, int]:
+    return params.max_user_txs, params.max_round_records, params.max_votes
 
 
 def apply_record(draft: Draft, record: RoundRecord) -> None:

@@ -16,6 +16,7 @@ from chain.crypto import H
 from chain.errors import DecodeError
 from chain.training_records import RoundRecord
 from chain.transactions import Tx
+from chain.votes import Vote
 from chain.vrf import PROOF_BYTES
 
 VERSION = 1
@@ -169,12 +170,12 @@ class SealedHeader:
 
 @dataclass(frozen=True)
 class Body:
-    """The sections. Rating points, votes and evidence are reserved and must be empty in this version."""
+    """The sections. Rating points and evidence are reserved and must be empty in this version."""
 
     txs: tuple[Tx, ...] = ()
     ratings: tuple[Item, ...] = ()
     records: tuple[RoundRecord, ...] = ()
-    votes: tuple[Item, ...] = ()
+    votes: tuple[Vote, ...] = ()
     evidence: tuple[Item, ...] = ()
 
     @cached_property
@@ -184,7 +185,7 @@ class Body:
             merkle.root([tx.encoded for tx in self.txs]),
             merkle.root([pack(entry) for entry in self.ratings]),
             merkle.root([record.encode() for record in self.records]),
-            merkle.root([pack(entry) for entry in self.votes]),
+            merkle.root([vote.encoded for vote in self.votes]),
             merkle.root([pack(entry) for entry in self.evidence]),
         )
 
@@ -206,7 +207,7 @@ class Body:
             tuple(tx.to_item() for tx in self.txs),
             self.ratings,
             tuple(record.to_item() for record in self.records),
-            self.votes,
+            tuple(vote.to_item() for vote in self.votes),
             self.evidence,
         )
 
@@ -214,12 +215,13 @@ class Body:
     def from_item(cls, item: Item) -> Body:
         """Raises DecodeError."""
         txs, ratings, records, votes, evidence = array(item, 5, "body")
-        for name, section in (("ratings", ratings), ("votes", votes), ("evidence", evidence)):
+        for name, section in (("ratings", ratings), ("evidence", evidence)):
             if section != ():
                 raise DecodeError(f"the section {name} must be empty in blocks of version {VERSION}")
         return cls(
             txs=tuple(Tx.from_item(tx) for tx in items(txs, MAX_SECTION_ITEMS, "txs")),
             records=tuple(RoundRecord.from_item(r) for r in items(records, MAX_SECTION_ITEMS, "records")),
+            votes=tuple(Vote.from_item(vote) for vote in items(votes, MAX_SECTION_ITEMS, "votes")),
         )
 
 

@@ -11,6 +11,9 @@ from chain.codec import pack
 from chain.crypto import H
 from chain.genesis import Genesis
 
+MAX_VOTERS = 256
+"""The heaviest keys vote; lighter ones propose only, so that the votes of a slot stay bounded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weight:
@@ -48,6 +51,20 @@ class WeightTable:
     def get(self, public: bytes) -> Weight | None:
         """The entry of an account."""
         return self._by_public.get(public)
+
+    @cached_property
+    def _voices(self) -> dict[bytes, int]:
+        heaviest = sorted(self.entries, key=lambda entry: (-entry.rating, entry.public))[:MAX_VOTERS]
+        return {entry.public: entry.rating for entry in heaviest}
+
+    @cached_property
+    def voices(self) -> int:
+        """V, the sum of the voters' ratings: what every quorum is of."""
+        return sum(self._voices.values())
+
+    def voice(self, public: bytes) -> int:
+        """An account's weight in votes: its rating, or 0 when it is not among the voters."""
+        return self._voices.get(public, 0)
 
     def owner(self, unit: int) -> Weight:
         """Who owns rating unit `unit` of 0..total-1."""

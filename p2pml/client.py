@@ -45,15 +45,17 @@ class NodeClient:
 
     def __enter__(self) -> NodeClient:
         try:
-            path = self._stack.enter_context(reachable(self._home.api_socket))
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(path)
+            self._path = self._stack.enter_context(reachable(self._home.api_socket))
         except OSError as error:
-            self._stack.close()
             raise self._down() from error
+        try:
+            self._knock()
+        except UserError:
+            self._stack.close()
+            raise
         import httpx  # 0.1 s, and needed only when there is a daemon to talk to
 
-        transport = httpx.HTTPTransport(uds=path)
+        transport = httpx.HTTPTransport(uds=self._path)
         self._http = self._stack.enter_context(
             httpx.Client(transport=transport, base_url="http://localhost", timeout=TIMEOUT_S, trust_env=False)
         )
@@ -73,14 +75,15 @@ class NodeClient:
         """The JSON answer of a POST; `timeout_s` None waits for as long as it takes."""
         return self._request("POST", path, timeout_s, json=body)
 
-    def delete(self, path: str) -> Any:
-        """The JSON answer of a DELETE."""
-        return self._request("DELETE", path, TIMEOUT_S)
+    def delete(self, path: str, *, timeout_s: float | None = TIMEOUT_S, **query: Any) -> Any:
+        """The JSON answer of a DELETE; `timeout_s` None waits for as long as it takes."""
+        return self._request("DELETE", path, timeout_s, params=query)
 
     def events(self, after: int | None = None, job: str | None = None) -> Iterator[ApiEvent]:
         """Events with ids greater than `after` (default: only new ones), until the daemon ends."""
         import httpx
 
+        self._knock()
         params = {key: value for key, value in {"after": after, "job": job}.items() if value is not None}
         timeout = httpx.Timeout(TIMEOUT_S, read=60.0)  # the daemon sends a keep-alive every 10 s
         try:
@@ -97,6 +100,7 @@ class NodeClient:
     def _request(self, method: str, path: str, timeout_s: float | None, **options: Any) -> Any:
         import httpx
 
+        self._knock()
         try:
             response = self._http.request(method, PREFIX + path, timeout=timeout_s, **options)
         except httpx.ConnectError as error:
@@ -112,6 +116,14 @@ class NodeClient:
         if response.is_error:
             raise _as_user_error(response)
         return response.json()
+
+    def _knock(self) -> None:
+        """Refuse a daemon that is gone: the HTTP library would leave its end of the socket open."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(self._path)
+            except OSError as error:
+                raise self._down() from error
 
     def _down(self) -> UserError:
         return UserError(

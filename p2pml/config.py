@@ -23,6 +23,8 @@ DEFAULT_PORT = 9470
 DEFAULT_API_PORT = 9471
 TRANSPORTS = ("stock", "fast")
 """What `transport` may say."""
+DEFAULT_TRANSPORT = os.environ.get("P2PML_TRANSPORT", "fast")
+"""What it says by default; the variable lets one run, of the tests for instance, be made on the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,10 @@ class Home:
     @property
     def genesis_file(self) -> Path:
         return self.root / "genesis.json"
+
+    @property
+    def peers_file(self) -> Path:
+        return self.root / "peers.json"
 
     @property
     def lock_file(self) -> Path:
@@ -150,21 +156,39 @@ class Config:
         name: how this node is called in lists that people read, at most 32 characters.
         listen: the IP address that the peer-to-peer port is bound to.
         port: the peer-to-peer TCP port; 0 lets the system choose one.
+        websocket_port: the port for peers that come by WebSocket; 0 for none.
         api_port: the port of the read-only HTTP API on 127.0.0.1; 0 lets the system choose one.
         bootstrap: multiaddresses (with `/p2p/<peer id>`) of nodes to connect to at start.
+        mdns: whether to find peers, and be found, on the local network; never when listening on loopback.
+        relay: whether this node forwards for peers that cannot be dialled.
+        relays: multiaddresses of nodes to be reached through, for a node that cannot be dialled.
         trainer: whether this node offers to train for other nodes' jobs.
         worker_threads: threads of the training process; 0 for a node without one.
-        transport: the code under the streams, `stock` (libp2p's own) or `fast` (p2pml's); peers may differ.
+        max_task_minutes: longest training of one task of another node's job.
+        max_task_steps: most optimizer steps of one such task.
+        max_idle_minutes: how long to wait in another node's job for a task, before it is left.
+        max_unsettled_rounds: how many rounds such a job may go on before it pays.
+        data_quota_mib: most MiB that fetched data sets may take together; 0 for no bound but the disk's.
+        transport: the code under the streams, `fast` (p2pml's own) or `stock` (libp2p's); peers may differ.
     """
 
     name: str = ""
     listen: str = "0.0.0.0"
     port: int = DEFAULT_PORT
+    websocket_port: int = 0
     api_port: int = DEFAULT_API_PORT
     bootstrap: tuple[str, ...] = ()
+    mdns: bool = True
+    relay: bool = False
+    relays: tuple[str, ...] = ()
     trainer: bool = True
     worker_threads: int = 1
-    transport: str = "stock"
+    max_task_minutes: int = 60
+    max_task_steps: int = 1_000_000
+    max_idle_minutes: int = 15
+    max_unsettled_rounds: int = 1
+    data_quota_mib: int = 0
+    transport: str = DEFAULT_TRANSPORT
 
     @classmethod
     def parse(cls, text: str, source: str = "config.toml") -> Config:
@@ -211,11 +235,20 @@ class Config:
             "name": "how this node is called in lists that people read",
             "listen": "the address that the peer-to-peer port is bound to",
             "port": "peer-to-peer port (0: any free one)",
+            "websocket_port": "port for peers that come by WebSocket (0: none)",
             "api_port": "read-only HTTP API on 127.0.0.1 (0: any free one)",
             "bootstrap": "addresses of nodes to connect to: /ip4/…/tcp/…/p2p/…",
+            "mdns": "find peers on the local network, and be found there",
+            "relay": "forward for peers that nobody can dial",
+            "relays": "addresses of nodes to be reached through, when this one cannot be dialled",
             "trainer": "offer to train for other nodes' jobs",
             "worker_threads": "threads of the training process (0: no training on this node)",
-            "transport": 'the code under the streams: "stock" (libp2p\'s own) or "fast" (p2pml\'s)',
+            "max_task_minutes": "longest training of one task of another node's job",
+            "max_task_steps": "most optimizer steps of one such task",
+            "max_idle_minutes": "how long to wait in such a job for a task, before it is left",
+            "max_unsettled_rounds": "rounds that such a job may go on before it pays",
+            "data_quota_mib": "most MiB that fetched data sets may take together (0: what the disk has)",
+            "transport": 'the code under the streams: "fast" (p2pml\'s own) or "stock" (libp2p\'s)',
         }
         lines = []
         for key, value in asdict(self).items():
@@ -240,9 +273,19 @@ class Config:
         return result
 
     def _check(self, source: str) -> None:
-        for key in ("port", "api_port"):
+        for key in ("port", "websocket_port", "api_port"):
             if not 0 <= getattr(self, key) <= 65535:
                 raise _bad(f"{source}: {key} is {getattr(self, key)}", "choose a port from 0 to 65535")
+        if self.websocket_port and self.websocket_port == self.port:
+            raise _bad(f"{source}: port and websocket_port are both {self.port}", "choose two ports")
+        for key in ("max_task_minutes", "max_task_steps", "max_idle_minutes", "max_unsettled_rounds"):
+            if not 1 <= getattr(self, key) < 2**31:
+                raise _bad(f"{source}: {key} is {getattr(self, key)}", "choose 1 or more")
+        if not 0 <= self.data_quota_mib < 2**31:
+            raise _bad(
+                f"{source}: data_quota_mib is {self.data_quota_mib}",
+                "choose 1 or more MiB, or 0 for no quota",
+            )
         if not 0 <= self.worker_threads <= 1024:
             raise _bad(
                 f"{source}: worker_threads is {self.worker_threads}", "choose 1 or more, or 0 for none"
@@ -253,10 +296,10 @@ class Config:
             raise _bad(
                 f"{source}: name {self.name!r} is too long or not printable", "use up to 32 characters"
             )
-        for address in self.bootstrap:
+        for address in (*self.bootstrap, *self.relays):
             if not address.startswith("/") or "/p2p/" not in address:
                 raise _bad(
-                    f"{source}: bootstrap address {address!r} is not a full multiaddress",
+                    f"{source}: address {address!r} is not a full multiaddress",
                     "write it as /ip4/<address>/tcp/<port>/p2p/<peer id>, as that node's `p2pml status` does",
                 )
 

@@ -32,6 +32,7 @@ def test_an_unknown_key_names_its_line_and_the_nearest_key() -> None:
         ("port = true", "must be a whole number"),
         ('port = "9470"', "must be a whole number"),
         ("worker_threads = -1", "worker_threads is -1"),
+        ("data_quota_mib = -1", "data_quota_mib is -1"),
         ("bootstrap = [1]", "list of strings"),
         ('bootstrap = ["127.0.0.1:9470"]', "not a full multiaddress"),
         ('name = "' + "x" * 33 + '"', "too long"),
@@ -116,3 +117,16 @@ def test_the_peer_id_is_libp2ps() -> None:
         seed = bytes([number]) * 32
         theirs = ID.from_pubkey(create_new_key_pair(seed).public_key).to_base58()
         assert peer_id(Keypair.from_seed(seed).public) == theirs
+
+
+def test_the_two_peer_ports_differ() -> None:
+    assert Config.parse("websocket_port = 9480").websocket_port == 9480
+    with pytest.raises(UserError, match="both 9470"):
+        Config.parse("websocket_port = 9470")
+    with pytest.raises(UserError, match="websocket_port is 70000"):
+        Config.parse("websocket_port = 70000")
+
+
+def test_relays_are_full_addresses() -> None:
+    with pytest.raises(UserError, match="full multiaddress"):
+        Config.parse('relays = ["192.0.2.1:9470"]')

@@ -1,6 +1,7 @@
 """The data-layer core: BitTorrent as pure functions and state machines, no IO, no clock.
 
-Rooms, bottom up: ``errors``, ``bencode``, ``geometry``, ``bitfield``, ``paths``, ``hashing``,
-``metainfo``, ``tar``; ``messages``, ``rate``, ``config``; ``availability``, ``partial``, ``picker``,
-``blame``, ``choker``, ``pipeline``; ``peer``, ``download``, ``upload``; ``events``, ``swarm``.
+Rooms, bottom up: ``errors``, ``bencode``, ``geometry``, ``bitfield``, ``paths``, ``files``, ``hashing``,
+``merkle``, ``metainfo_fields``, ``metainfo_v1``, ``metainfo_v2``, ``metainfo``, ``tar``; ``messages``,
+``rate``, ``config``; ``availability``, ``partial``, ``picker``, ``blame``, ``choker``, ``pipeline``;
+``peer``, ``download``, ``upload``; ``events``, ``swarm``.
 """

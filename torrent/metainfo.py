@@ -1,64 +1,39 @@
-"""Metainfo files, ``.torrent`` (BEP 3, pad files of BEP 47, private flag of BEP 27): parse what is untrusted.
+"""Metainfo files, ``.torrent`` (BEP 3, BEP 27's private flag, BEP 47's attributes, BEP 52's hybrids): parse
+what is untrusted, make our own.
 
-A hybrid file (BEP 52) is taken by its v1 half; a file with a v2 half only is refused.
+A hybrid file is known by its v1 info-hash; its v2 half is checked against the v1 half and verifies pieces
+too. A file with a v2 half only is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
 
-from torrent import bencode
+from torrent import bencode, merkle, metainfo_v2
 from torrent.bencode import Value
 from torrent.bitfield import indexes
 from torrent.errors import LocalError, MetainfoError, RemoteError
-from torrent.geometry import Geometry
-from torrent.hashing import piece_hash
-from torrent.paths import check_collisions, decode_component, decode_path
+from torrent.files import File, Segment, file_at
+from torrent.geometry import BLOCK, Geometry
+from torrent.hashing import file_part, piece_hash
+from torrent.metainfo_fields import field
+from torrent.metainfo_v1 import HASH, parse_files, parse_geometry, parse_hashes
+from torrent.metainfo_v2 import V2, is_hybrid, parse_v2
+from torrent.paths import decode_component
 
 MAX_METAINFO_BYTES = 10_000_000
-MAX_PIECES = 1 << 21
-MAX_PIECE_LENGTH = 512 << 20
-MAX_TOTAL = 1 << 48
-HASH = 20
-MIN_AUTO_PIECE = 16_384
+MIN_AUTO_PIECE = BLOCK
 MAX_AUTO_PIECE = 16 << 20
 AUTO_PIECES = 1024
 """About how many pieces ``choose_piece_length`` aims at: some 20 kB of hashes."""
-
-_T = TypeVar("_T", int, bytes, list[Value], dict[bytes, Value])
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """One file of a torrent.
-
-    ``path`` is relative to the content root: the folder that holds the file for a single-file torrent,
-    the folder named ``Metainfo.name`` otherwise. ``offset`` and ``length`` in bytes of the torrent's
-    stream. A pad file is zeros that exist in the stream only, never on disk.
-    """
-
-    path: tuple[str, ...]
-    length: int
-    offset: int
-    pad: bool = False
-
-
-class Segment(NamedTuple):
-    """A range of one file: index into ``Metainfo.files``, offset in that file, length in bytes."""
-
-    file: int
-    offset: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
 class Metainfo:
     """A checked metainfo file. ``raw`` is the file as received, ``info_hash`` the SHA-1 of its raw
-    ``info`` value.
+    ``info`` value, ``hashes`` the pieces' SHA-1 hashes, joined, ``v2`` the second half of a hybrid.
     """
 
     raw: bytes
@@ -69,6 +44,7 @@ class Metainfo:
     hashes: bytes
     private: bool
     single_file: bool
+    v2: V2 | None = None
 
     @classmethod
     def parse(cls, data: bytes) -> Metainfo:
@@ -78,19 +54,22 @@ class Metainfo:
         value, spans = bencode.decode_with_spans(data)
         if not isinstance(value, dict):
             raise MetainfoError("metainfo is not a dictionary")
-        info = _get(value, b"info", dict)
+        info = field(value, b"info", dict)
         start, end = spans[b"info"]
-        files, single = _files(info)
-        geometry = _geometry(info, files)
+        raw_info = memoryview(data)[start:end]
+        hybrid = is_hybrid(info)
+        files, single = parse_files(info)
+        geometry = parse_geometry(info, files)
         return cls(
             raw=data,
-            info_hash=hashlib.sha1(data[start:end], usedforsecurity=False).digest(),
-            name=decode_component(_get(info, b"name", bytes)),
+            info_hash=hashlib.sha1(raw_info, usedforsecurity=False).digest(),
+            name=decode_component(field(info, b"name", bytes)),
             files=files,
             geometry=geometry,
-            hashes=_hashes(info, geometry),
-            private=_get(info, b"private", int) == 1 if b"private" in info else False,
+            hashes=parse_hashes(info, geometry),
+            private=field(info, b"private", int) == 1 if b"private" in info else False,
             single_file=single,
+            v2=parse_v2(value, info, raw_info, files, geometry) if hybrid else None,
         )
 
     @property
@@ -131,8 +110,23 @@ class Metainfo:
         return range(first, (entry.offset + entry.length - 1) // self.piece_length + 1)
 
     def verify_piece(self, index: int, data: bytes | bytearray | memoryview) -> bool:
-        """Whether ``data`` is exactly piece ``index``; its hash is compared (let a thread do it)."""
-        return len(data) == self.piece_size(index) and piece_hash(data) == self.piece_hash(index)
+        """Whether ``data`` is exactly piece ``index``; its hashes are compared (let a thread do it).
+
+        Raises ``MetainfoError`` when the halves of a hybrid contradict each other about it: then no bytes
+        are right for both, and whoever sent these is not to blame.
+        """
+        if len(data) != self.piece_size(index):
+            return False
+        right = piece_hash(data) == self.piece_hash(index)
+        if self.v2 is not None and self._verify_v2(self.v2, index, data) != right:
+            raise MetainfoError(f"the v1 and v2 hashes of piece {index} contradict each other")
+        return right
+
+    def _verify_v2(self, v2: V2, index: int, data: bytes | bytearray | memoryview) -> bool:
+        length, width = file_part(self.files, self.piece_length, index * self.piece_length, len(data))
+        view = memoryview(data)
+        # v2 hashes leave padding out: without a look at it a peer could make the halves seem to disagree
+        return merkle.data_root(view[:length], width) == v2.piece_hash(index) and not any(view[length:])
 
     def wanted_mask(self, files: Iterable[int] | None) -> int:
         """Bit mask of the pieces that the given files need (``None``: every piece)."""
@@ -157,7 +151,7 @@ class Metainfo:
         if begin < 0 or length < 0 or begin + length > size:
             raise LocalError(f"range {begin}+{length} outside piece {index}")
         at = index * self.piece_length + begin
-        file = bisect_right(self.files, at, key=lambda entry: entry.offset) - 1
+        file = file_at(self.files, at)
         while length:
             entry = self.files[file]
             take = min(length, entry.offset + entry.length - at)
@@ -166,78 +160,6 @@ class Metainfo:
                 at += take
                 length -= take
             file += 1
-
-
-def _get(table: dict[bytes, Value], key: bytes, kind: type[_T]) -> _T:
-    value = table.get(key)
-    if not isinstance(value, kind):
-        state = "missing" if value is None else "of the wrong type"
-        raise MetainfoError(f"{key.decode()!r} is {state}")
-    return value
-
-
-def _files(info: dict[bytes, Value]) -> tuple[tuple[File, ...], bool]:
-    if (b"length" in info) == (b"files" in info):
-        if b"length" not in info and info.get(b"meta version") == 2:
-            raise MetainfoError("a v2-only torrent (BEP 52); only v1 and hybrid ones are supported")
-        raise MetainfoError("needs exactly one of 'length' and 'files'")
-    if b"length" in info:
-        name = decode_component(_get(info, b"name", bytes))
-        return (File((name,), _length(info), 0),), True
-    entries = _get(info, b"files", list)
-    if not entries:
-        raise MetainfoError("empty list of files")
-    files: list[File] = []
-    offset = 0
-    for entry in entries:
-        if (file := _file(entry, offset)) is not None:
-            files.append(file)
-            offset += file.length
-    check_collisions(file.path for file in files if not file.pad)
-    return tuple(files), False
-
-
-def _file(entry: Value, offset: int) -> File | None:
-    """One entry of ``files``; ``None`` for a symbolic link (BEP 47), which holds no bytes and is never
-    made.
-    """
-    if not isinstance(entry, dict):
-        raise MetainfoError("an entry of 'files' is not a dictionary")
-    attributes = _get(entry, b"attr", bytes) if b"attr" in entry else b""
-    parts = _get(entry, b"path", list)
-    if not all(isinstance(part, bytes) for part in parts):
-        raise MetainfoError("a path component is not a string")
-    path = decode_path(part for part in parts if isinstance(part, bytes))
-    if b"l" in attributes:
-        return None
-    return File(path, _length(entry), offset, pad=b"p" in attributes)
-
-
-def _length(table: dict[bytes, Value]) -> int:
-    length = _get(table, b"length", int)
-    if not 0 <= length <= MAX_TOTAL:
-        raise MetainfoError(f"file length {length}")
-    return length
-
-
-def _geometry(info: dict[bytes, Value], files: tuple[File, ...]) -> Geometry:
-    piece_length = _get(info, b"piece length", int)
-    if not 0 < piece_length <= MAX_PIECE_LENGTH:
-        raise MetainfoError(f"piece length {piece_length}")
-    total = sum(file.length for file in files)
-    if not 0 < total <= MAX_TOTAL:
-        raise MetainfoError(f"total length {total}")
-    geometry = Geometry(total, piece_length)
-    if geometry.piece_count > MAX_PIECES:
-        raise MetainfoError(f"{geometry.piece_count} pieces, more than {MAX_PIECES}")
-    return geometry
-
-
-def _hashes(info: dict[bytes, Value], geometry: Geometry) -> bytes:
-    hashes = _get(info, b"pieces", bytes)
-    if len(hashes) != geometry.piece_count * HASH:
-        raise MetainfoError(f"{len(hashes)} bytes of hashes for {geometry.piece_count} pieces")
-    return hashes
 
 
 def choose_piece_length(total: int) -> int:
@@ -278,6 +200,7 @@ def create(
     piece_length: int,
     pieces: bytes,
     *,
+    pieces_v2: bytes | None = None,
     single_file: bool = False,
     private: bool = False,
     comment: str = "",
@@ -285,8 +208,10 @@ def create(
     """Build and check a metainfo file.
 
     ``files`` as ``plan`` laid them out, ``pieces`` the concatenated hashes of that stream
-    (``PieceHasher.finish``). ``single_file`` writes the one file under ``name`` itself, without a
-    folder. Raises ``LocalError`` when the result would not pass ``Metainfo.parse``.
+    (``PieceHasher.finish``). ``pieces_v2`` makes a hybrid: the concatenated roots of the pieces
+    (``merkle.data_root``), of files that are aligned and in the order of their paths. ``single_file``
+    writes the one file under ``name`` itself, without a folder. Raises ``LocalError`` when the result
+    would not pass ``Metainfo.parse``.
     """
     info: dict[bytes, Value] = {
         b"name": _utf8(name),
@@ -302,6 +227,9 @@ def create(
     else:
         info[b"files"] = [_entry(file) for file in files]
     outer: dict[bytes, Value] = {b"created by": b"p2pml", b"info": info}
+    if pieces_v2 is not None:
+        info[b"meta version"] = metainfo_v2.META_VERSION
+        info[b"file tree"], outer[b"piece layers"] = metainfo_v2.build(files, piece_length, pieces_v2)
     if comment:
         outer[b"comment"] = _utf8(comment)
     try:
@@ -322,3 +250,15 @@ def _utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:  # a file name of this machine that is no text (surrogate escapes)
         raise LocalError(f"{text!r} cannot be written as UTF-8") from error
+
+
+__all__ = [
+    "HASH",
+    "MAX_METAINFO_BYTES",
+    "File",
+    "Metainfo",
+    "Segment",
+    "choose_piece_length",
+    "create",
+    "plan",
+]

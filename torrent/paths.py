@@ -24,7 +24,7 @@ def decode_component(raw: bytes) -> str:
     if len(raw) > MAX_COMPONENT:
         raise MetainfoError(f"path component of {len(raw)} bytes")
     # control characters would also reach terminals and logs
-    if any(c in "/\\" or ord(c) < 32 or ord(c) == 127 for c in text):
+    if any(c in "/\\" or unicodedata.category(c) == "Cc" for c in text):
         raise MetainfoError(f"path component {text!r} has a separator or a control character")
     return text
 

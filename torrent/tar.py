@@ -7,7 +7,7 @@ Reads ustar and its common extensions: GNU long names, pax records (path, size),
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torrent.errors import TarError
@@ -45,14 +45,13 @@ def is_tar(head: bytes) -> bool:
     return len(head) >= RECORD and head[257:262] == b"ustar" and _checksum_right(head[:RECORD])
 
 
-def index_tar(read: Read, size: int) -> tuple[Member, ...]:
-    """The regular files of an archive of ``size`` bytes, in order. Raises ``TarError``.
+def index_tar(read: Read, size: int) -> Iterator[Member]:
+    """The regular files of an archive of ``size`` bytes, in order, as they are found.
 
-    Calls ``read`` once per header, so give it something buffered or near.
+    Raises ``TarError``. Calls ``read`` once per header, so give it something buffered or near, and stop
+    early where a few members are enough.
     """
-    members: list[Member] = []
-    pending = _Pending()
-    everywhere = _Pending()
+    pending, everywhere = _Pending(), _Pending()
     at = headers = 0
     while at + RECORD <= size:
         headers += 1
@@ -78,15 +77,14 @@ def index_tar(read: Read, size: int) -> tuple[Member, ...]:
             if kind in (b"0", b"\0", b"7"):
                 name = pending.name or everywhere.name or _name(header)
                 if not (kind == b"\0" and name.endswith(b"/")):  # how the oldest format marks a folder
-                    members.append(_member(name, at + RECORD, length, size))
+                    yield _member(name, at + RECORD, length, size)
             pending = _Pending()
         at += RECORD + -(-length // RECORD) * RECORD
     else:
         if at > size:
             raise TarError("archive is cut short")
-    if not members and not at:
+    if not at:
         raise TarError("not a tar archive")
-    return tuple(members)
 
 
 def _first(*values: int | None) -> int:

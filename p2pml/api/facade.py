@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from p2pml.node import views
+from p2pml.node.data_views import RemovedView, TarView, VerifiedView
+from p2pml.node.net_views import BanView, ConnectionView, PingView, UnbannedView
 
 
 class NodeFacade(Protocol):
@@ -23,6 +25,10 @@ class NodeFacade(Protocol):
 
     def peers(self) -> list[views.PeerView]: ...
 
+    async def reachability(self) -> list[views.ReachView]:
+        """Let peers dial this node back, or tell what they found within the last minute."""
+        ...
+
     async def account(self, address: str) -> views.AccountView: ...
 
     async def transaction(self, tx_id: str) -> views.TransactionView: ...
@@ -37,9 +43,11 @@ class NodeFacade(Protocol):
 
     def supply(self) -> views.SupplyView: ...
 
-    def datasets(self) -> list[views.DatasetView]: ...
+    @property
+    def data(self) -> DataFacade: ...
 
-    def dataset(self, name_or_hash: str) -> views.DatasetView: ...
+    @property
+    def net(self) -> NetFacade: ...
 
     def jobs(self) -> list[dict[str, Any]]: ...
 
@@ -49,19 +57,13 @@ class NodeFacade(Protocol):
         """Take a signed, encoded transaction."""
         ...
 
-    async def seed(
-        self, path: Path, name: str | None, private: bool, allowed: tuple[str, ...]
-    ) -> views.DatasetView:
-        """Hash a file or folder and offer it to others."""
-        ...
-
-    async def get(
-        self, name_or_hash: str, metainfo: bytes | None, wanted: tuple[int, ...] | None
-    ) -> views.DatasetView:
-        """Start to fetch a dataset; returns once its metainfo is known."""
-        ...
-
     async def start_job(self, spec: str, base_dir: Path, origin: str) -> views.StartedJobView: ...
+
+    async def quote_job(self, spec: str, base_dir: Path, origin: str) -> views.QuoteView:
+        """What a job would take; nothing is begun."""
+        ...
+
+    async def resume_job(self, job_id: str) -> views.StartedJobView: ...
 
     async def stop_job(self, job_id: str) -> None: ...
 
@@ -75,3 +77,61 @@ class NodeFacade(Protocol):
         ...
 
     def request_shutdown(self) -> None: ...
+
+
+class DataFacade(Protocol):
+    """A node's datasets; `key` is a name or an info-hash. Raises as `NodeFacade`."""
+
+    def datasets(self) -> list[views.DatasetView]: ...
+
+    def dataset(self, key: str) -> views.DatasetView: ...
+
+    async def tars(self, key: str, limit: int) -> list[TarView]:
+        """The first `limit` members of each tar file in it that is wholly here."""
+        ...
+
+    async def seed(
+        self, path: Path, name: str | None, private: bool, allowed: tuple[str, ...], hybrid: bool
+    ) -> views.DatasetView:
+        """Hash a file or folder and offer it to others."""
+        ...
+
+    async def get(
+        self, key: str, metainfo: bytes | None, wanted: tuple[int, ...] | None
+    ) -> views.DatasetView:
+        """Start to fetch a dataset; returns once its metainfo is known."""
+        ...
+
+    async def remove(self, key: str, with_data: bool) -> RemovedView:
+        """Forget it, and delete what was fetched if asked; the user's own files are never touched."""
+        ...
+
+    async def verify(self, key: str) -> VerifiedView:
+        """Hash it anew; what is damaged is fetched again."""
+        ...
+
+    async def pause(self, key: str) -> views.DatasetView:
+        """Neither fetch nor serve it."""
+        ...
+
+    async def resume(self, key: str) -> views.DatasetView:
+        """Undo `pause`."""
+        ...
+
+
+class NetFacade(Protocol):
+    """A node's connections; `peer` is an id, a part of one, or a name. Raises as `NodeFacade`."""
+
+    def connections(self) -> list[ConnectionView]: ...
+
+    def bans(self) -> list[BanView]: ...
+
+    async def ping(self, peer: str) -> PingView:
+        """One round trip; connects first where needed."""
+        ...
+
+    def ban(self, peer: str, seconds: float | None, reason: str) -> BanView:
+        """Disconnect a peer and keep it away; without `seconds`, longer at each repetition."""
+        ...
+
+    def unban(self, peer: str) -> UnbannedView: ...

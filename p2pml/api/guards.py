@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from p2pml.api.problems import problem
 from p2pml.errors import ExitCode
 
-MAX_BODY = 8 * 1024 * 1024
-"""Largest request body in bytes: a metainfo file is the largest thing that is ever sent."""
+MAX_BODY = 14 * 1024 * 1024
+"""Largest request body in bytes: the largest that is ever sent is a metainfo file of 10 MB in base64."""
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 

@@ -4,14 +4,14 @@ socket.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
 
+from p2pml.api.data_routes import absolute, read_data_routes, write_data_routes
 from p2pml.api.facade import NodeFacade
-from p2pml.errors import ExitCode, UserError
+from p2pml.api.net_routes import read_net_routes, write_net_routes
 from p2pml.node import views
 
 MAX_TX_HEX = 2 * 16 * 1024
@@ -28,25 +28,6 @@ class SubmitRequest(_Request):
     transaction: str = Field(max_length=MAX_TX_HEX, pattern=r"^([0-9a-f]{2})+$")
 
 
-class SeedRequest(_Request):
-    """Offer a file or folder of this machine, by its absolute path."""
-
-    action: Literal["seed"]
-    path: str
-    name: str | None = Field(None, min_length=1, max_length=128)
-    private: bool = False
-    allowed: list[str] = Field(default_factory=list, max_length=256)
-
-
-class GetRequest(_Request):
-    """Fetch a dataset by name, by info-hash, or by its metainfo file (base64)."""
-
-    action: Literal["get"]
-    dataset: str = Field("", max_length=256)
-    metainfo: Base64Bytes | None = None
-    wanted: list[int] | None = Field(None, max_length=100_000)
-
-
 class JobRequest(_Request):
     """A job spec (YAML text); relative paths in it start at `base_dir`, errors in it name `origin`."""
 
@@ -59,9 +40,6 @@ class Accepted(BaseModel):
     """The request was taken; its effect shows later."""
 
     accepted: bool = True
-
-
-DatasetRequest = Annotated[SeedRequest | GetRequest, Body(discriminator="action")]
 
 
 def read_routes(node: NodeFacade) -> APIRouter:
@@ -79,7 +57,9 @@ def read_routes(node: NodeFacade) -> APIRouter:
         return node.peers()
 
     routes.include_router(_chain_routes(node))
+    routes.include_router(read_data_routes(node.data))
     routes.include_router(_work_routes(node))
+    routes.include_router(read_net_routes(node.net))
     return routes
 
 
@@ -118,14 +98,6 @@ def _chain_routes(node: NodeFacade) -> APIRouter:
 def _work_routes(node: NodeFacade) -> APIRouter:
     routes = APIRouter(tags=["work"])
 
-    @routes.get("/datasets")
-    async def datasets() -> list[views.DatasetView]:
-        return node.datasets()
-
-    @routes.get("/datasets/{name_or_hash}")
-    async def dataset(name_or_hash: str) -> views.DatasetView:
-        return node.dataset(name_or_hash)
-
     @routes.get("/jobs")
     async def jobs() -> list[dict[str, Any]]:
         return node.jobs()
@@ -145,22 +117,29 @@ def write_routes(node: NodeFacade) -> APIRouter:
     async def submit(request: SubmitRequest) -> views.SubmittedView:
         return await node.submit(bytes.fromhex(request.transaction))
 
-    @routes.post("/datasets", status_code=202)
-    async def datasets(request: DatasetRequest) -> views.DatasetView:
-        if isinstance(request, SeedRequest):
-            path = _absolute(request.path)
-            return await node.seed(path, request.name, request.private, tuple(request.allowed))
-        wanted = None if request.wanted is None else tuple(request.wanted)
-        return await node.get(request.dataset, request.metainfo, wanted)
+    routes.include_router(write_data_routes(node.data))
+    routes.include_router(write_net_routes(node.net))
 
     @routes.post("/jobs", status_code=202)
     async def start_job(request: JobRequest) -> views.StartedJobView:
-        return await node.start_job(request.spec, _absolute(request.base_dir), request.origin)
+        return await node.start_job(request.spec, absolute(request.base_dir), request.origin)
+
+    @routes.post("/jobs/quote")
+    async def quote_job(request: JobRequest) -> views.QuoteView:
+        return await node.quote_job(request.spec, absolute(request.base_dir), request.origin)
+
+    @routes.post("/jobs/{job_id}/resume", status_code=202)
+    async def resume_job(job_id: str) -> views.StartedJobView:
+        return await node.resume_job(job_id)
 
     @routes.delete("/jobs/{job_id}", status_code=202)
     async def stop_job(job_id: str) -> Accepted:
         await node.stop_job(job_id)
         return Accepted()
+
+    @routes.post("/reachability")
+    async def reachability() -> list[views.ReachView]:
+        return await node.reachability()
 
     @routes.post("/shutdown", status_code=202)
     async def shutdown() -> Accepted:
@@ -168,10 +147,3 @@ def write_routes(node: NodeFacade) -> APIRouter:
         return Accepted()
 
     return routes
-
-
-def _absolute(text: str) -> Path:
-    path = Path(text)
-    if not path.is_absolute() or "\0" in text:
-        raise UserError(f"{text!r} is not an absolute path", "give the path from the root", ExitCode.USAGE)
-    return path

@@ -14,9 +14,12 @@ from p2pml.cli import (
     chain_commands,
     data_commands,
     demo,
+    doctor_commands,
     genesis_commands,
+    invite_commands,
     job_commands,
     lab_commands,
+    net_commands,
     node_commands,
     sim_commands,
     wallet_commands,
@@ -34,7 +37,10 @@ app = typer.Typer(
 )
 demo.register(app)
 node_commands.register(app)
+doctor_commands.register(app)
 genesis_commands.register(app)
+invite_commands.register(app)
+net_commands.register(app)
 data_commands.register(app)
 job_commands.register(app)
 wallet_commands.register(app)

@@ -59,12 +59,18 @@ def show(
                 item["rank"],
                 len(item["transactions"]),
                 len(item["rounds"]),
+                item["votes"],
+                "yes" if item["final"] else "no",
                 item["id"][:16],
             )
             for item in answer
         ]
         emit(
-            columns(("HEIGHT", "SLOT", "PROPOSER", "RANK", "TX", "ROUNDS", "ID"), rows, right=(0, 1, 3, 4, 5))
+            columns(
+                ("HEIGHT", "SLOT", "PROPOSER", "RANK", "TX", "ROUNDS", "VOTES", "FINAL", "ID"),
+                rows,
+                right=(0, 1, 3, 4, 5, 6),
+            )
         )
 
 
@@ -134,6 +140,8 @@ def describe_block(block: dict[str, Any]) -> str:
             ("rank", block["rank"]),
             ("target", block["target"]),
             ("state before", block["state_root"]),
+            ("votes", block["votes"]),
+            ("final", "yes" if block["final"] else "not yet"),
         ]
     )
     transactions = [

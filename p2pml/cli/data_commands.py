@@ -5,25 +5,30 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
+from p2pml.cli import data_create
+from p2pml.cli.data_progress import daemon_progress, transfer_progress
+from p2pml.cli.data_view import describe, state_of
 from p2pml.cli.options import HomeOption, JsonOption
-from p2pml.cli.output import columns, emit, emit_json, fields, is_live, say, short, size
+from p2pml.cli.output import columns, emit, emit_json, say, size
 from p2pml.client import NodeClient
 from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
 
-MAX_METAINFO = 5 * 1024 * 1024
+MAX_METAINFO = 10_000_000
 POLL_S = 0.3
+SHOWN_MEMBERS = 20
 
-group = typer.Typer(help="Data sets on the network: list, look, fetch.", no_args_is_help=True)
+DatasetArgument = Annotated[str, typer.Argument(help="name or info-hash")]
+
+group = typer.Typer(help="Data sets: make, list, look, fetch, check, stop, remove.", no_args_is_help=True)
+group.command("create")(data_create.create)
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +43,9 @@ def seed(
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="only for peers named with --allow")] = False,
     allow: Annotated[list[str] | None, typer.Option("--allow", help="peer id that may fetch it")] = None,
+    hybrid: Annotated[
+        bool, typer.Option("--hybrid/--v1", help="with SHA-256 trees (BEP 52) beside SHA-1, or SHA-1 only")
+    ] = True,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,14 +58,15 @@ def seed(
         "name": name,
         "private": private,
         "allowed": allow or [],
+        "hybrid": hybrid,
     }
     place = Home.locate(home)
-    with NodeClient(place) as node, _hashing_progress(place, str(path)):
+    with NodeClient(place) as node, daemon_progress(place, "data.hash", f"hashing {path}"):
         answer = node.post("/datasets", request, timeout_s=None)
     if as_json:
         emit_json(answer)
         return
-    emit(_describe(answer))
+    emit(describe(answer))
     say(f"others fetch it with `p2pml data get {answer['name']}` or by the .torrent file")
 
 
@@ -75,27 +84,99 @@ def ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
             size(item["size"]),
             f"{item['have']}/{item['pieces']}",
             item["peers"],
-            "private" if item["private"] else "",
+            state_of(item),
             item["infohash"],
         )
         for item in answer
     ]
-    emit(columns(("NAME", "SIZE", "PIECES", "PEERS", "", "INFOHASH"), rows, right=(1, 2, 3)))
+    emit(columns(("NAME", "SIZE", "PIECES", "PEERS", "STATE", "INFOHASH"), rows, right=(1, 2, 3)))
 
 
 @group.command("info")
 def info(
-    dataset: Annotated[str, typer.Argument(help="name or info-hash")],
+    dataset: DatasetArgument,
+    members: Annotated[
+        int, typer.Option("--members", min=0, max=100_000, help="how many members of each tar to show")
+    ] = SHOWN_MEMBERS,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """One data set: its files, its pieces, and where each byte came from."""
+    """One data set: its files and what is in its tars, its pieces, and where each byte came from."""
+    path = _path(dataset)
     with NodeClient(Home.locate(home)) as node:
-        answer = node.get(f"/datasets/{dataset}")
+        answer = node.get(path)
+        tars = node.get(f"{path}/members", limit=members) if members else []
+    if as_json:
+        emit_json(answer | {"tars": tars})
+    else:
+        emit(describe(answer, tars))
+
+
+@group.command("verify")
+def verify(dataset: DatasetArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Hash a data set anew. What is damaged is fetched again, unless the files are your own: exit code 1."""
+    place = Home.locate(home)
+    with NodeClient(place) as node, daemon_progress(place, "data.verify", f"checking {dataset}"):
+        answer = node.post(f"{_path(dataset)}/verify", timeout_s=None)
     if as_json:
         emit_json(answer)
     else:
-        emit(_describe(answer))
+        emit(f"{answer['name']}: {answer['good']} of {answer['pieces']} pieces are good")
+    if not answer["damaged"]:
+        return
+    rows = ", ".join(map(str, answer["damaged"][:20])) + (" …" if len(answer["damaged"]) > 20 else "")
+    say(f"damaged: {len(answer['damaged'])} pieces ({rows})")
+    if not answer["refetching"]:
+        raise UserError(
+            f"the damaged pieces of {answer['name']} are not fetched again",
+            "your own files: put them right and verify again, or seed them anew; a paused one: resume it",
+        )
+    say("they are fetched again; `p2pml data info` shows how far it is")
+
+
+@group.command("pause")
+def pause(dataset: DatasetArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Neither fetch nor offer a data set, also after a restart, until `resume`."""
+    _change(dataset, "pause", home, as_json)
+
+
+@group.command("resume")
+def resume(dataset: DatasetArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Go on with a data set that was paused or that stopped at an error."""
+    _change(dataset, "resume", home, as_json)
+
+
+def _change(dataset: str, action: str, home: Path | None, as_json: bool) -> None:
+    with NodeClient(Home.locate(home)) as node:
+        answer = node.post(f"{_path(dataset)}/{action}")
+    if as_json:
+        emit_json(answer)
+    else:
+        emit(f"{answer['name']}: {state_of(answer)}")
+
+
+@group.command("rm")
+def remove(
+    dataset: DatasetArgument,
+    with_data: Annotated[
+        bool, typer.Option("--with-data", help="delete what was fetched, too; never your own files")
+    ] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget a data set: it is no longer fetched or offered. Its files stay unless --with-data."""
+    with NodeClient(Home.locate(home)) as node:
+        answer = node.delete(_path(dataset), timeout_s=None, with_data=with_data)
+    if as_json:
+        emit_json(answer)
+        return
+    kept = f"; its files are still in {answer['kept']}" if answer["kept"] else ", and its files are deleted"
+    emit(f"{answer['name']} is forgotten{kept}")
+
+
+def _path(dataset: str) -> str:
+    """The end point of a data set, whose name may hold signs that mean something in a URL."""
+    return f"/datasets/{quote(dataset, safe='')}"
 
 
 @group.command("get")
@@ -124,34 +205,7 @@ def get(
     if as_json:
         emit_json(answer)
     else:
-        emit(_describe(answer))
-
-
-def _describe(answer: dict[str, Any]) -> str:
-    state = "complete" if answer["complete"] else f"{answer['have']} of {answer['wanted']} wanted pieces"
-    lines = fields(
-        [
-            ("name", answer["name"]),
-            ("infohash", answer["infohash"]),
-            ("size", f"{size(answer['size'])} in {answer['pieces']} pieces"),
-            ("state", state + (", private" if answer["private"] else "")),
-            ("peers", answer["peers"]),
-            ("rates", f"{size(answer['rate_down'])}/s down, {size(answer['rate_up'])}/s up"),
-            ("files in", answer["folder"] + (" (your own)" if answer["in_place"] else "")),
-            ("torrent", answer["torrent_file"]),
-            *([("problem", answer["problem"])] if answer["problem"] else []),
-        ]
-    )
-    files = [(item["index"], size(item["size"]), item["path"]) for item in answer["files"]]
-    parts = [lines, columns(("#", "SIZE", "FILE"), files, right=(0, 1))]
-    if answer["sources"]:
-        total = max(1, sum(answer["sources"].values()))
-        rows = [
-            (short(peer, 20), size(count), f"{count / total:.0%}")
-            for peer, count in answer["sources"].items()
-        ]
-        parts.append(columns(("RECEIVED FROM", "BYTES", "SHARE"), rows, right=(1, 2)))
-    return "\n\n".join(parts)
+        emit(describe(answer))
 
 
 def _numbers(text: str | None) -> list[int] | None:
@@ -176,73 +230,17 @@ def _read_metainfo(path: Path) -> bytes:
 def _wait_complete(node: NodeClient, answer: dict[str, Any]) -> dict[str, Any]:
     """Poll until every wanted piece is here, with one progress bar, or a line now and then off a terminal."""
     infohash = answer["infohash"]
-    with _transfer_progress(answer) as show:
+    with transfer_progress(answer) as show:
         while True:
             show(answer)
             if answer["complete"]:
                 return answer
             time.sleep(POLL_S)
+            if answer["paused"]:
+                raise UserError(f"{answer['name']} is paused", f"`p2pml data resume {answer['name']}`")
             if answer["problem"]:
                 raise UserError(answer["problem"], "`p2pml data get` again goes on where it stopped")
             answer = node.get(f"/datasets/{infohash}")
-
-
-@contextmanager
-def _transfer_progress(answer: dict[str, Any]) -> Iterator[Any]:
-    if not is_live():
-        last = -10.0
-
-        def plain(state: dict[str, Any]) -> None:
-            nonlocal last
-            if state["complete"] or time.monotonic() - last >= 5:
-                last = time.monotonic()
-                rate = f"{size(state['rate_down'])}/s from {state['peers']} peers"
-                say(f"{state['name']}: {state['have']} of {state['wanted']} pieces, {rate}")
-
-        yield plain
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    layout = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} pieces {task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*layout, console=Console(stderr=True)) as progress:
-        task = progress.add_task(answer["name"], total=answer["wanted"], rate="")
-
-        def bar(state: dict[str, Any]) -> None:
-            rate = f"{size(state['rate_down'])}/s from {state['peers']} peers"
-            progress.update(task, completed=state["have"], total=state["wanted"], rate=rate)
-
-        yield bar
-
-
-@contextmanager
-def _hashing_progress(home: Home, label: str) -> Iterator[None]:
-    """On a terminal, show how far the daemon is with hashing, told by its events in a thread of their own."""
-    if not is_live():
-        yield
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"hashing {label}", total=None)
-
-        def follow() -> None:
-            try:
-                with NodeClient(home) as node:
-                    for event in node.events():
-                        if event.kind == "data.hash":
-                            progress.update(task, completed=event.data["done"], total=event.data["total"])
-            except (UserError, OSError):
-                return  # only the bar is lost; the request itself tells what is wrong
-
-        threading.Thread(target=follow, daemon=True).start()
-        yield
 
 
 def _copy_out(answer: dict[str, Any], wanted: list[int] | None, to: Path) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from p2pml.cli.job_quote import describe_quote
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, fields, say, tokens
-from p2pml.cli.train_view import TrainView, follow_job
+from p2pml.cli.train_view import FINAL_STATES, TrainView, follow_job
 from p2pml.client import NodeClient
 from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
 
 MAX_SPEC = 256 * 1024
+RESULT_FILES = ("model.json", "model.safetensors", "metrics.csv", "report.json")
 
 group = typer.Typer(help="Training jobs of this node: list, look, watch, stop.", no_args_is_help=True)
 
@@ -29,14 +32,25 @@ def register(app: typer.Typer) -> None:
 def train(
     job: Annotated[Path, typer.Option("--job", help="the job spec, a YAML file")],
     detach: Annotated[bool, typer.Option("--detach", help="start it and return")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what it would take")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have a model trained by the network and pay the trainers; shows the progress until it is done."""
+    """Have a model trained by the network and pay the trainers; shows the progress until it is done.
+
+    The result comes into a folder of its own below the spec's `output.dir`, seen from the spec's folder.
+    """
     spec = read_spec(job)
     place = Home.locate(home)
     with NodeClient(place) as node:
         request = {"spec": spec, "base_dir": str(job.absolute().parent), "origin": str(job)}
+        if dry_run:
+            quote = node.post("/jobs/quote", request, timeout_s=None)
+            if as_json:
+                emit_json(quote)
+            else:
+                emit(describe_quote(quote))
+            return
         started = node.post("/jobs", request, timeout_s=None)
         if detach:
             _announce(started["id"], as_json)
@@ -84,12 +98,92 @@ def watch(job: JobArgument, home: HomeOption = None, as_json: JsonOption = False
         _attend(node, node.get(f"/jobs/{job}")["id"], 0, as_json)
 
 
+@group.command("resume")
+def resume(job: JobArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Go on with a job that this node's disk has suspended; shows the progress, Ctrl-C detaches."""
+    with NodeClient(Home.locate(home)) as node:
+        started = node.post(f"/jobs/{job}/resume", {})
+        _attend(node, started["id"], started["events_after"], as_json)
+
+
+@group.command("result")
+def result(
+    job: JobArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="copy the result's files into this folder")
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Where a job's model is: model.json and model.safetensors, with its report and metrics; or a copy."""
+    with NodeClient(Home.locate(home)) as node:
+        answer = node.get(f"/jobs/{job}")
+    files = result_files(answer)
+    if out is not None:
+        files = copy_files(files, out)
+    if as_json:
+        emit_json(
+            {"id": answer["id"], "folder": str(files[0].parent), "files": [str(path) for path in files]}
+        )
+    else:
+        emit("\n".join(str(path) for path in files))
+
+
 @group.command("stop")
 def stop(job: JobArgument, home: HomeOption = None) -> None:
     """End a running job: what was earned is paid, the rest of the budget comes back."""
     with NodeClient(Home.locate(home)) as node:
         node.delete(f"/jobs/{job}")
     say("asked it to stop; `p2pml job show` tells when it has")
+
+
+def result_files(answer: dict[str, Any]) -> list[Path]:
+    """The files of a job's result.
+
+    Args:
+        answer: of `/jobs/<id>`.
+
+    Raises:
+        UserError: (code 6) there is none, or not any more.
+    """
+    if not answer.get("output"):
+        over = answer["state"] in FINAL_STATES
+        raise UserError(
+            f"the job {answer['id']} has no result: it is {answer['state']}",
+            answer.get("fix") or ("" if over else f"watch it with `p2pml job watch {answer['id'][:12]}`"),
+            ExitCode.JOB_FAILED,
+        )
+    folder = Path(answer["output"])
+    files = [folder / name for name in RESULT_FILES]
+    missing = [path.name for path in files if not path.is_file()]
+    if missing:
+        raise UserError(
+            f"the result in {folder} is not complete any more: {', '.join(missing)} is gone",
+            "put it back, or train again",
+            ExitCode.JOB_FAILED,
+        )
+    return files
+
+
+def copy_files(files: list[Path], folder: Path) -> list[Path]:
+    """Copy files into a folder, made if it is not there; returns the copies.
+
+    Raises:
+        UserError: (code 2) one of them is there already; (code 1) the folder cannot be written.
+    """
+    copies = [folder / path.name for path in files]
+    there = [path for path in copies if path.exists()]
+    if there:
+        raise UserError(f"{there[0]} is there already", "name another folder", ExitCode.USAGE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for source, copy in zip(files, copies, strict=True):
+            shutil.copyfile(source, copy)
+    except OSError as error:
+        raise UserError(
+            f"the result cannot be copied to {folder}: {error.strerror or error}", "name another folder"
+        ) from error
+    return copies
 
 
 def read_spec(path: Path) -> str:
@@ -130,6 +224,8 @@ def describe_job(answer: dict[str, Any]) -> str:
         lines.append(("budget", f"{tokens(answer['budget'])} tokens"))
     if answer.get("output"):
         lines.append(("result", answer["output"]))
+    if answer.get("fix") and answer["state"] == "suspended":
+        lines.append(("fix", answer["fix"]))
     parts = [fields(lines)]
     if answer.get("peers"):
         rows = [

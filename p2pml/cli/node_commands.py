@@ -186,11 +186,10 @@ def describe(answer: dict[str, Any], peers: list[dict[str, Any]]) -> str:
     """The status as text for people."""
     head = answer["head"]
     worker = answer["worker"] + (f": {answer['worker_reason']}" if answer["worker_reason"] else "")
-    block = (
-        "no block yet"
-        if head["height"] < 1
-        else f"height {head['height']} ({head['id'][:16]}), slot {head['slot']}"
-    )
+    block = "no block yet"
+    if head["height"] >= 1:
+        final = f"final up to {head['final_height']}"
+        block = f"height {head['height']} ({head['id'][:16]}), slot {head['slot']}, {final}"
     lines = fields(
         [
             ("node", f"{answer['name'] or '(no name)'}  PID {answer['pid']}, up {answer['uptime_s']:.0f} s"),
@@ -202,6 +201,7 @@ def describe(answer: dict[str, Any], peers: list[dict[str, Any]]) -> str:
             ),
             ("network", f"{answer['network']} ({answer['chain_id'][:16]}), now slot {answer['slot']}"),
             ("head", block),
+            ("clock", _clock(answer)),
             ("worker", worker),
             ("work", f"{answer['datasets']} datasets, {answer['jobs_running']} jobs running"),
         ]
@@ -219,3 +219,15 @@ def describe(answer: dict[str, Any], peers: list[dict[str, Any]]) -> str:
     if not rows:
         return f"{lines}\nno peers yet"
     return f"{lines}\n\n" + columns(("PEER", "RATING", "HEIGHT", "TRAINS", "CONNECTED"), rows, right=(1, 2))
+
+
+def _clock(answer: dict[str, Any]) -> str:
+    """How far this machine's clock is from those of its peers."""
+    offset, peers = answer.get("clock_ms"), answer.get("clock_peers", 0)
+    if offset is None:
+        return "not compared yet"
+    who = f"{peers} peer{'s' if peers != 1 else ''}"
+    if 2 * abs(offset) <= answer["slot_ms"]:
+        return f"within {abs(offset)} ms of {who}"
+    side = "behind" if offset > 0 else "ahead of"
+    return f"WRONG: {abs(offset) / 1000:.1f} s {side} {who}, over half a slot; correct it (NTP)"

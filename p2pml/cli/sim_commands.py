@@ -53,18 +53,22 @@ def chain(
         float, typer.Option("--partition", min=0.0, help="cut the network in halves for so many seconds")
     ] = 0.0,
     liar: LiarOption = None,
+    votes: Annotated[
+        bool | None, typer.Option("--votes/--no-votes", help="whether validators vote; default: up to 20 do")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a chain and say how it fared; HOW of a liar is equivocator, withholder, invalid-body or future."""
+    """Run a chain and say how it fared; HOW of a liar is one of those in docs/guide/simulator.md."""
     from p2pml.sim.chain_liars import LIARS
     from p2pml.sim.chain_world import ChainWorld
 
     shape = parse_link(link)
+    voting = nodes <= 20 if votes is None else votes
     liars = _liars(liar or [], LIARS, [f"n{i + 1}" for i in range(nodes)])
     _known_preset(preset)
 
     def run(number: int) -> tuple[Any, list[str]]:
-        world = ChainWorld(number, nodes, preset, shape, load, liars=liars)
+        world = ChainWorld(number, nodes, preset, shape, load, liars=liars, votes=voting)
         if partition:
             half = len(world.names) // 2
             cut = [world.names[:half], world.names[half:]]
@@ -75,6 +79,7 @@ def chain(
 
     again = f"p2pml sim chain --nodes {nodes} --seconds {seconds:g} --link '{link}' --preset {preset}"
     again += f" --load {load:g} --partition {partition:g}" + "".join(f" --liar {item}" for item in liar or [])
+    again += " --votes" if voting else " --no-votes"
     _repeat(run, seed, seeds, again, as_json)
 
 

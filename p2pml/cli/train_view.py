@@ -3,7 +3,7 @@
 Events of a job, all with `job` (its id):
 
 * `job.state`: `state`, `reason`, and when known `name`, `rounds`, `budget`. `done`, `failed` and `stopped`
-end a job. * `job.note`: `text`, what it waits for or does now.
+end a job, `suspended` interrupts it. * `job.note`: `text`, what it waits for or does now.
 * `job.round`: `round` (1-based, just finished), `rounds`, `accuracy`, `loss`, `seconds`, `escrow` (base units
 left). * `job.peer`: `peer`, `name`, `state`, `samples`, `earned` (base units so far).
 """
@@ -21,7 +21,8 @@ from p2pml.errors import ExitCode, UserError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-FINAL_STATES = frozenset({"done", "failed", "stopped"})
+FINAL_STATES = frozenset({"done", "failed", "stopped", "suspended"})
+"""Nothing more comes by itself: a suspended job waits for its owner."""
 
 
 @dataclass(slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ REGISTRY_LABEL = "p2pml.lab.registry"
 HOST_LABEL = "p2pml.lab.host"
 # RFC 2544 sets 198.18.0.0/15 aside for tests of networks: no real host has such an address.
 SUBNETS = ipaddress.ip_network("198.19.0.0/16")
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
 _TIMEOUT_S = 60
 _WORKERS = 4
 _TRIES = 5
@@ -55,6 +58,7 @@ def open_client() -> Any:
         raise LabError(
             "the Docker SDK for Python is not installed", "install p2pml with its extra `lab`"
         ) from None
+    _knock()
     try:
         client = docker.from_env(timeout=_TIMEOUT_S)
     except docker.errors.DockerException as error:
@@ -65,6 +69,18 @@ def open_client() -> Any:
         client.close()
         raise _no_engine(error) from None
     return client
+
+
+def _knock() -> None:
+    """Refuse a Unix socket that nobody listens on: the SDK would leave its own end of it open."""
+    scheme, _, path = os.environ.get("DOCKER_HOST", _DEFAULT_HOST).partition("://")
+    if scheme != "unix":
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError as error:
+            raise _no_engine(error) from None
 
 
 def _no_engine(error: Exception) -> LabError:

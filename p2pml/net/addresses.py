@@ -1,12 +1,11 @@
 """Multiaddresses as text: which ones can be dialled, which ones a node tells its peers, and a bounded book.
 
-Source: multiformats "multiaddr"; only TCP over IPv4, IPv6 or DNS is used here.
+Source: multiformats "multiaddr"; here TCP over IPv4, IPv6 or DNS, and WebSocket on it.
 """
 
 from __future__ import annotations
 
 import socket
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,14 +13,13 @@ from multiaddr import Multiaddr
 
 from p2pml.errors import ExitCode, UserError
 
-MAX_PEERS = 1000
-MAX_ADDRS = 8
 MAX_ADDR_CHARS = 256
+CIRCUIT = "/p2p-circuit"
 _HOST_PROTOCOLS = ("ip4", "ip6", "dns", "dns4", "dns6")
 
 
 def split(addr: str) -> tuple[str, str]:
-    """Split `/ip4/…/tcp/…/p2p/<peer>` into the part to dial and the peer id.
+    """Split `/ip4/…/tcp/…/p2p/<peer>` (or `…/tcp/…/ws/p2p/<peer>`) into the part to dial and the peer id.
 
     Raises:
         ValueError: not such an address.
@@ -35,18 +33,39 @@ def split(addr: str) -> tuple[str, str]:
 
 
 def dialable(location: str) -> bool:
-    """Whether `location` is a TCP address of a host, and not the wildcard or port 0."""
+    """Whether `location` is a TCP or WebSocket address of a host (not the wildcard, not port 0), or a circuit
+    through a peer at one.
+    """
     if len(location) > MAX_ADDR_CHARS:
         return False
+    if location.endswith(CIRCUIT):
+        relay = location.removesuffix(CIRCUIT).rpartition("/p2p/")
+        return bool(relay[2]) and not is_circuit(relay[0]) and dialable(relay[0])
     try:
         protocols = [str(protocol.name) for protocol in Multiaddr(location).protocols()]
         parts = location.strip("/").split("/")
         host, port = parts[1], int(parts[3])
     except Exception:  # the parser has many errors; each one says: not an address
         return False
-    if len(protocols) != 2 or protocols[0] not in _HOST_PROTOCOLS or protocols[1] != "tcp":
+    if protocols[0] not in _HOST_PROTOCOLS or protocols[1:] not in (["tcp"], ["tcp", "ws"]):
         return False
     return host not in ("0.0.0.0", "::") and 0 < port < 65536
+
+
+def is_websocket(location: str) -> bool:
+    """Whether `location`, with or without `/p2p/`, is a WebSocket address."""
+    return not is_circuit(location) and location.partition("/p2p/")[0].endswith("/ws") and "/tcp/" in location
+
+
+def is_circuit(location: str) -> bool:
+    """Whether the address leads through a relay."""
+    return CIRCUIT in location
+
+
+def location_of(addr: str) -> str:
+    """An address without the peer at its end, if it names one."""
+    before, circuit, _ = addr.partition(CIRCUIT)
+    return before + circuit if circuit else addr.partition("/p2p/")[0]
 
 
 def multiaddr(location: str) -> Any:
@@ -54,9 +73,9 @@ def multiaddr(location: str) -> Any:
     return Multiaddr(location)
 
 
-def listen_location(host: str, port: int) -> str:
-    """`/ip4/<host>/tcp/<port>`, or `/ip6/…` for an IPv6 host."""
-    return f"/{'ip6' if ':' in host else 'ip4'}/{host}/tcp/{port}"
+def listen_location(host: str, port: int, websocket: bool = False) -> str:
+    """`/ip4/<host>/tcp/<port>`, or `/ip6/…` for an IPv6 host; with `/ws` behind it for WebSocket."""
+    return f"/{'ip6' if ':' in host else 'ip4'}/{host}/tcp/{port}{'/ws' if websocket else ''}"
 
 
 def check_port_free(host: str, port: int) -> None:
@@ -85,7 +104,7 @@ def expand(locations: Iterable[str]) -> list[str]:
     for location in locations:
         parts = location.strip("/").split("/")
         if parts[1] == "0.0.0.0":
-            found += [listen_location(ip, int(parts[3])) for ip in own_ipv4()]
+            found += [listen_location(ip, int(parts[3]), is_websocket(location)) for ip in own_ipv4()]
         else:
             found.append(location)
     return list(dict.fromkeys(found))
@@ -101,31 +120,3 @@ def own_ipv4() -> list[str]:
         except OSError:
             pass  # no way outside: loopback is all there is
     return [*addresses, "127.0.0.1"]
-
-
-class AddressBook:
-    """Addresses that peers were said to have; bounded, the peer heard of longest ago is dropped first."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, list[str]] = OrderedDict()
-
-    def learn(self, peer: str, addrs: Iterable[str]) -> None:
-        """Put `addrs`, with or without `/p2p/`, before those that are known; drop what cannot be dialled."""
-        fresh = [
-            location for location in (addr.partition("/p2p/")[0] for addr in addrs) if dialable(location)
-        ]
-        merged = list(dict.fromkeys([*fresh, *self._known.get(peer, [])]))[:MAX_ADDRS]
-        if not merged:
-            return
-        self._known[peer] = merged
-        self._known.move_to_end(peer)
-        while len(self._known) > MAX_PEERS:
-            self._known.popitem(last=False)
-
-    def get(self, peer: str) -> list[str]:
-        """The peer's addresses, best first."""
-        return list(self._known.get(peer, []))
-
-    def prefer(self, peer: str, location: str) -> None:
-        """Put the address that worked first."""
-        self.learn(peer, [location])

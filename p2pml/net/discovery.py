@@ -200,6 +200,7 @@ class Discovery:
             rows = _parse_answer(answer, query)
         except RemoteError as error:
             log.debug("%s did not answer a question about %r: %s", peer, query, error)
+            self._host.standing.note(peer, error)
             return
         for listing, providers in rows:
             for provider, addrs in providers:

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 
 class RemoteError(Exception):
-    """A peer, or the way to it, failed us."""
+    """A peer, or the way to it, failed us.
+
+    Attributes:
+        noted: it has been counted for or against the peer, see `net.standing`.
+    """
+
+    noted = False
 
 
 class Closed(RemoteError):
@@ -25,3 +31,7 @@ class Malformed(RemoteError):
 
 class Unreachable(RemoteError):
     """No connection to the peer, or it does not speak the protocol."""
+
+
+class Declined(RemoteError):
+    """We turn down what the peer asks for: it is too much at a time, or not for it. No proof of bad faith."""

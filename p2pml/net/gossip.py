@@ -2,24 +2,31 @@
 
 Gossip may lose messages (bounded queues, restarts): whoever uses it asks its neighbours now and then what it
 has missed. Source: libp2p specification, "gossipsub v1.1".
+
+The library's peer scores stay off (all weights zero). In libp2p 0.8.1 a message that we ignore counts as
+invalid (P4), so a node that passes on what is merely late or known would be punished; mesh deliveries (P3)
+are never counted; time in the mesh (P1) counts grafts, not time; and the gate for messages looks at
+neither the application's score (P6) nor addresses (P7). What its validators reject is reported to the host
+instead, which judges a peer by all that it does.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import trio
 from libp2p.pubsub.gossipsub import GossipSub
-from libp2p.pubsub.pubsub import Pubsub
 from libp2p.tools.anyio_service import background_trio_service
 
 from chain.gossip import Verdict
+from p2pml.net.buffered import BufferedReads
 from p2pml.net.host import Host
+from p2pml.net.judging import JudgingPubsub, keep_topics
 from p2pml.net.raw_host import to_raw_peer
+from p2pml.net.scores import Deed
 
 __all__ = ["MAX_MESSAGE", "Gossip", "Verdict"]
 
@@ -29,11 +36,12 @@ MAX_MESSAGE = 900 * 1024
 """Bytes: an RPC of libp2p holds 1 MiB, envelope and signature included."""
 PROTOCOL = "/meshsub/1.1.0"
 _BURST = 16
+"""Publications without a pause. The library queues 32 messages per peer and drops the next without a word.
+A burst fills the queue of each mesh peer at once, since no sender runs until we wait; the other half is for
+what we pass on meanwhile. What all nodes together publish nothing paces: then messages are lost. Who has many
+small things to publish puts them into one message."""
 _INTERVAL_S = 0.02
-_REJECTS_BEFORE_CUT = 16
-_REJECT_WINDOW_S = 600.0
-_RECONCILE_S = 2.0
-
+_LOOK_S = 2.0
 
 Validate = Callable[[bytes], Verdict]
 Deliver = Callable[[str, bytes], None]
@@ -51,7 +59,7 @@ class Gossip:
     def __init__(self, host: Host, chain_id: bytes, heartbeat: float = 1.0) -> None:
         self._host = host
         self._suffix = chain_id.hex()[:16]
-        self._router = GossipSub(
+        self._router = _Router(
             protocols=[PROTOCOL],
             degree=6,
             degree_low=4,
@@ -63,18 +71,19 @@ class Gossip:
             # A node that restarts must be taken back at once; in a small network nobody else would do.
             prune_back_off=2,
             unsubscribe_back_off=2,
+            # It takes a network of few nodes for a sick one, and then slows the heartbeat to a minute.
+            adaptive_gossip_enabled=False,
             # Its limit of ten messages per second counts a node's own and drops without a word.
             spam_protection_enabled=False,
             # Friends' machines often share one address.
             eclipse_protection_enabled=False,
         )
-        self._pubsub = Pubsub(host.raw, self._router)
+        self._pubsub = JudgingPubsub(host.raw, self._router, self.blame)
+        host.raw.set_stream_handler(PROTOCOL, self._on_stream)
         # Message ids are (origin, counter): a restart must not count over the ids it used before.
         self._pubsub.counter = time.time_ns()
         self._topics: dict[str, tuple[Validate, Deliver]] = {}
         self._nursery: trio.Nursery | None = None
-        self._rejects: Counter[str] = Counter()
-        self._rejects_since = 0.0
         self._next_send = 0.0
         self.forwarder = ""
         """While a validator runs: the id of the connected peer that passed the message on."""
@@ -91,7 +100,7 @@ class Gossip:
                 for name in self._topics:
                     await nursery.start(self._receive, name)
                 self._nursery = nursery
-                nursery.start_soon(self._reconcile)
+                nursery.start_soon(self._look)
                 task_status.started()
                 try:
                     await trio.sleep_forever()
@@ -131,7 +140,10 @@ class Gossip:
         """Ids of the connected peers that subscribe to a topic."""
         return [peer.to_base58() for peer in self._pubsub.peer_topics.get(self.topic(name), ())]
 
-    async def _reconcile(self) -> None:
+    async def _on_stream(self, stream: Any) -> None:
+        await self._pubsub.stream_handler(BufferedReads(stream))
+
+    async def _look(self) -> None:
         """Bring in connected peers that libp2p has given up on, e.g. since their gossip began after ours."""
         while True:
             for peer in self._host.connected():
@@ -140,31 +152,26 @@ class Gossip:
                 if stream is not None and stream.muxed_conn.event_shutting_down.is_set():
                     self._pubsub._handle_dead_peer(target)  # of a connection that has been replaced
                 if target not in self._pubsub.peers and self._nursery is not None:
-                    self._nursery.start_soon(self._pubsub.ensure_peer_stream, target, _RECONCILE_S / 2)
-            await trio.sleep(_RECONCILE_S)
+                    self._nursery.start_soon(self._pubsub.ensure_peer_stream, target, _LOOK_S / 2)
+            await trio.sleep(_LOOK_S)
 
     async def _receive(self, name: str, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        topic, deliver = self.topic(name), self._topics[name][1]
+        topic = self.topic(name)
         self._pubsub.set_topic_validator(topic, self._validator(name), False)
         subscription = await self._pubsub.subscribe(topic)
         task_status.started()
         while True:
-            message = await subscription.get()
-            origin = _origin(message)
-            if origin == self._host.peer_id:
-                continue
-            try:
-                deliver(origin, bytes(message.data))
-            except Exception:
-                log.exception("the subscriber of %s failed", name)
+            await subscription.get()  # delivered by the validator: this channel holds 32 and drops the next
 
     def _validator(self, name: str) -> Callable[[Any, Any], bool]:
-        validate = self._topics[name][0]
+        validate, deliver = self._topics[name]
 
         def check(forwarder: Any, message: Any) -> bool:
-            peer = forwarder.to_base58()
+            peer, origin = forwarder.to_base58(), _origin(message)
             if peer == self._host.peer_id:
                 return True
+            if origin == self._host.peer_id:
+                return False  # our own comes back; one that we forgot in a restart, perhaps
             self.forwarder = peer
             try:
                 verdict = validate(bytes(message.data))
@@ -172,22 +179,38 @@ class Gossip:
                 log.exception("the validator of %s failed", name)
                 return False
             if verdict is Verdict.REJECT:
-                self._blame(peer, name)
+                self.blame(peer, f"passed on an invalid message on {name}")
+            if verdict is Verdict.ACCEPT:
+                self._deliver(deliver, origin, message, name)
             return verdict is Verdict.ACCEPT
 
         return check
 
-    def _blame(self, peer: str, name: str) -> None:
-        now = trio.current_time()
-        if now - self._rejects_since > _REJECT_WINDOW_S:
-            self._rejects.clear()
-            self._rejects_since = now
-        self._rejects[peer] += 1
-        log.debug("%s passed on an invalid message on %s", peer, name)
-        if self._rejects[peer] >= _REJECTS_BEFORE_CUT and self._nursery is not None:
-            del self._rejects[peer]
-            log.warning("disconnecting %s: it keeps passing on invalid messages", peer)
-            self._nursery.start_soon(self._host.disconnect, peer)
+    def _deliver(self, deliver: Deliver, origin: str, message: Any, name: str) -> None:
+        try:
+            deliver(origin, bytes(message.data))
+        except Exception:
+            log.exception("the subscriber of %s failed", name)
+
+    def blame(self, peer: str, what: str) -> None:
+        """Count something against a peer that no honest node does."""
+        self._host.report(peer, Deed.INVALID, what)
+
+
+class _Router(GossipSub):  # type: ignore[misc]
+    """The library's router, without the signed list of our addresses that it adds to every message.
+
+    Nobody here reads it, and each receiver would check its signature, once for every message and copy.
+    """
+
+    def send_rpc(self, peer_id: Any, rpc: Any, priority: bool = False) -> None:
+        rpc.ClearField("senderRecord")
+        super().send_rpc(peer_id, rpc, priority)
+
+    async def handle_rpc(self, rpc: Any, sender_peer_id: Any) -> None:
+        """Take a peer's control messages, those that are about our topics."""
+        keep_topics(rpc.control, self.pubsub.topic_ids)
+        await super().handle_rpc(rpc, sender_peer_id)
 
 
 def _origin(message: Any) -> str:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import trio
-from libp2p.peer.peerinfo import PeerInfo
+from libp2p.connection_types import ConnectionType
 
+from p2pml.config import DEFAULT_TRANSPORT
 from p2pml.errors import UserError
 from p2pml.net import addresses
+from p2pml.net.admission import guard
+from p2pml.net.backoff import Backoff
 from p2pml.net.cancelsafe import cut
-from p2pml.net.errors import Closed, RemoteError, TimedOut, Unreachable
+from p2pml.net.dialing import Dialing
+from p2pml.net.errors import Closed, Malformed, RemoteError, TimedOut
+from p2pml.net.gate import Gate, Limits
 from p2pml.net.keepalive import KeepAlive
+from p2pml.net.opening import Opening
 from p2pml.net.raw_host import alive, new_raw_host, to_raw_peer
+from p2pml.net.scores import Deed
+from p2pml.net.standing import Standing
 from p2pml.net.streams import Stream
 
 log = logging.getLogger(__name__)
@@ -23,11 +33,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Stream], Awaitable[None]]
 Service = Callable[[str, Any], Awaitable[Any]]
 
-STREAMS_PER_PEER = 128
-"""Streams that we hold open to one peer: yamux blocks without a word at 256, and gossip needs a few."""
 DIAL_S = 10.0
-ADDRESS_S = 4.0
-"""Seconds for one of a peer's addresses, so that a dead one leaves time for the next."""
 
 
 class Host:
@@ -36,12 +42,15 @@ class Host:
     Args:
         seed: the node key, a 32-byte Ed25519 seed.
         listen: IPv4 or IPv6 address to listen on; `0.0.0.0` for all.
-        port: TCP port; 0 for a free one.
+        port: TCP port; 0 for a free one, None for no TCP listener.
+        websocket_port: port for WebSocket; 0 for a free one, None for no WebSocket listener.
         bootstrap: addresses `/ip4/…/tcp/…/p2p/<peer>` that are dialled again whenever they are not connected.
         announce: addresses to tell peers instead of those listened on (behind a router that forwards a port).
         keepalive: how often connections are tested; tests shorten it.
-        transport: the code under the streams: libp2p's own (`stock`) or ours (`fast`); see `net.transports`.
+        transport: the code under the streams: ours (`fast`) or libp2p's own (`stock`); see `net.transports`.
         wires: what to listen on and dial over instead of TCP, see `MemoryNetwork`.
+        limits: on connections, see `net.gate`.
+        peers_file: where bans and peers that were met are kept, to be dialled again; None to forget them.
 
     Raises:
         UserError: a bootstrap address that does not parse.
@@ -52,22 +61,36 @@ class Host:
         self,
         seed: bytes,
         listen: str = "127.0.0.1",
-        port: int = 0,
+        port: int | None = 0,
         bootstrap: Sequence[str] = (),
         announce: Sequence[str] = (),
         keepalive: KeepAlive | None = None,
-        transport: str = "stock",
+        transport: str = DEFAULT_TRANSPORT,
         wires: Any = None,
+        websocket_port: int | None = None,
+        limits: Limits | None = None,
+        peers_file: Path | None = None,
     ) -> None:
-        self._listen, self._port, self._announce = listen, port, tuple(announce)
+        self._listen, self._announce = listen, tuple(announce)
+        wanted = ((port, False), (websocket_port, True))
+        self._ports = [(number, websocket) for number, websocket in wanted if number is not None]
         self._bootstrap = [_bootstrap_address(addr) for addr in bootstrap]
-        self.raw = new_raw_host(seed, transport, wires)
+        limits = limits or Limits()
+        gate = Gate(limits)
+        self.raw = new_raw_host(seed, transport, wires, gate)
         self.peer_id: str = self.raw.get_id().to_base58()
         self._network = self.raw.get_network()
-        self._book = addresses.AddressBook()
-        self._dials: dict[str, trio.Event] = {}
-        self._slots: dict[str, trio.Semaphore] = {}
+        self.standing = Standing(self._cut_soon, peers_file)
+        self._remembers = peers_file is not None
+        guard(self._network, gate, lambda peer: self.standing.banned(peer) is not None)
+        self.external: tuple[str, ...] = ()
+        """Locations outside, such as a router's, at which peers have reached this node."""
+        self.relayed: tuple[str, ...] = ()
+        """Relays' circuit locations, through which this node can be reached."""
+        self._opening = Opening(self.raw)
         self._keepalive = keepalive or KeepAlive()
+        rest = Backoff[str](self._keepalive.redial_first, self._keepalive.redial_most, random.Random())
+        self.dialing = Dialing(self.raw, self.standing, limits, rest)
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
@@ -76,15 +99,19 @@ class Host:
         Raises:
             UserError: the port is in use.
         """
-        if self._port:
-            addresses.check_port_free(self._listen, self._port)
-        where = addresses.listen_location(self._listen, self._port)
-        async with self.raw.run(listen_addrs=[addresses.multiaddr(where)]):
-            if not self.raw.get_transport_addrs():
-                raise UserError(f"cannot listen on {where}", "choose another address or port")
+        for port, _ in self._ports:
+            if port:
+                addresses.check_port_free(self._listen, port)
+        places = [addresses.listen_location(self._listen, port, ws) for port, ws in self._ports]
+        async with self.raw.run(listen_addrs=[addresses.multiaddr(place) for place in places]):
+            if len(self._network.listeners) < len(places):
+                raise UserError(f"cannot listen on {', '.join(places)}", "choose another address or port")
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                nursery.start_soon(self.standing.run)
                 nursery.start_soon(self._keepalive.watch, self)
+                if self._remembers:
+                    nursery.start_soon(self._keepalive.find_friends, self)
                 for addr in self._bootstrap:
                     nursery.start_soon(self._keepalive.redial, self, addr)
                 task_status.started()
@@ -115,10 +142,41 @@ class Host:
     def addrs(self) -> list[str]:
         """What to tell others: `/ip4/…/tcp/…/p2p/<our id>`, wildcards expanded."""
         if self._announce:
-            locations = [addr.partition("/p2p/")[0] for addr in self._announce]
+            locations = [addresses.location_of(addr) for addr in self._announce]
         else:
-            locations = addresses.expand(str(addr) for addr in self.raw.get_transport_addrs())
-        return [f"{location}/p2p/{self.peer_id}" for location in locations]
+            listening = sorted(
+                (str(addr) for addr in self.raw.get_transport_addrs()), key=addresses.is_websocket
+            )
+            locations = addresses.expand(listening)  # TCP first: it is the faster one
+        found = dict.fromkeys([*self.external, *locations, *self.relayed])
+        return [f"{location}/p2p/{self.peer_id}" for location in found]
+
+    def ports(self) -> list[list[Any]]:
+        """`["tcp" or "ws", port]` of each listener."""
+        listening = sorted((str(addr) for addr in self.raw.get_transport_addrs()), key=addresses.is_websocket)
+        ports = [
+            ["ws" if addresses.is_websocket(addr) else "tcp", int(addr.split("/")[4])] for addr in listening
+        ]
+        return [port for number, port in enumerate(ports) if port not in ports[:number]]
+
+    @property
+    def listens_on_loopback(self) -> bool:
+        """Whether only this machine can reach this node."""
+        return self._listen in ("127.0.0.1", "::1", "localhost")
+
+    @property
+    def listens_on(self) -> str:
+        """The IP address that this node listens on; `0.0.0.0` for all."""
+        return self._listen
+
+    def remote_ip(self, peer: str) -> str | None:
+        """The IP address that a connected peer is at; None where the connection cannot say."""
+        for conn in self._network.get_connections(to_raw_peer(peer)):
+            secured = conn.muxed_conn.secured_conn
+            where = secured.get_remote_address()
+            if where is not None and secured.get_connection_type() is ConnectionType.DIRECT and alive([conn]):
+                return str(where[0])
+        return None
 
     def connected(self) -> list[str]:
         """Ids of the peers with a live connection."""
@@ -135,11 +193,11 @@ class Host:
     def learn(self, peer: str, addrs: Sequence[str]) -> None:
         """Remember where `peer` was said to be; an address that cannot be dialled is left out."""
         if peer != self.peer_id:
-            self._book.learn(peer, addrs)
+            self.standing.book.learn(peer, addrs, self.standing.wall())
 
     def known_addrs(self, peer: str) -> list[str]:
         """Where `peer` was said to be."""
-        return self._book.get(peer)
+        return self.standing.book.get(peer)
 
     async def connect(self, addr: str, deadline: float = DIAL_S) -> str:
         """Connect to `/ip4/…/tcp/…/p2p/<peer>`; nothing to do when connected.
@@ -163,44 +221,20 @@ class Host:
         Raises:
             RemoteError: `Unreachable` or `TimedOut`.
         """
-        with trio.move_on_after(deadline):
-            while peer in self._dials:  # two dials at once would make two connections
-                await self._dials[peer].wait()
-            if self.is_connected(peer):
-                return
-            self._dials[peer] = trio.Event()
-            try:
-                await self._dial(peer)
-            finally:
-                self._dials.pop(peer).set()
-            return
-        raise TimedOut(f"{peer} did not answer the dial within {deadline:g} s")
-
-    async def _dial(self, peer: str) -> None:
-        known = self._book.get(peer)
-        if peer == self.peer_id or not known:
-            raise Unreachable(f"no address of {peer} is known")
-        target, last = to_raw_peer(peer), ""
-        for dead in self._network.get_connections(target):
-            self._network.remove_conn(dead)  # still closing: libp2p would take it for a connection
-        for location in known:
-            # libp2p dials one TCP address of those it knows and then refuses the peer for a minute.
-            self.raw.get_peerstore().clear_addrs(target)
-            self._network.unblock_peer(target)
-            last = f"{location}: no answer"
-            try:
-                with trio.move_on_after(ADDRESS_S):
-                    await self.raw.connect(PeerInfo(target, [addresses.multiaddr(location)]))
-                    self._book.prefer(peer, location)
-                    return
-            except Exception as error:
-                last = f"{location}: {error.__cause__ or error}"
-        raise Unreachable(f"cannot reach {peer} at {last}")
+        await self.dialing.connect(peer, deadline)
 
     async def disconnect(self, peer: str) -> None:
         """Cut every connection to `peer`, frozen or not."""
         for conn in list(self._network.get_connections(to_raw_peer(peer))):
             await cut(conn.muxed_conn)
+
+    def report(self, peer: str, deed: Deed, why: str) -> None:
+        """Note what a peer did; too much of what no honest node does, and it is disconnected and banned."""
+        self.standing.report(peer, deed, why)
+
+    def _cut_soon(self, peer: str) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self.disconnect, peer)
 
     def handle(self, protocol: str, handler: Handler) -> None:
         """Serve `protocol`: each new stream runs `handler`; the stream is closed after it.
@@ -215,6 +249,7 @@ class Host:
                 await stream.close()
             except RemoteError as error:
                 log.debug("%s from %s: %s", protocol, stream.peer, error)
+                self.standing.note(stream.peer, error)
             except Exception:
                 log.exception("the handler of %s failed", protocol)
             finally:
@@ -247,49 +282,10 @@ class Host:
         with trio.move_on_after(deadline):
             if not self.is_connected(peer):
                 await self.connect_peer(peer, deadline)
-            slots = self._slots_of(peer)
-            await slots.acquire()
-            return await self._open(peer, protocol, slots.release)
+            if self._nursery is None:
+                raise Closed("the host is not running")
+            return await self._opening.open(self._nursery, peer, protocol)
         raise TimedOut(f"{peer} opened no {protocol} stream within {deadline:g} s")
-
-    def _slots_of(self, peer: str) -> trio.Semaphore:
-        if len(self._slots) > addresses.MAX_PEERS:
-            in_use = {name: slots for name, slots in self._slots.items() if slots.value < STREAMS_PER_PEER}
-            self._slots = in_use
-        return self._slots.setdefault(peer, trio.Semaphore(STREAMS_PER_PEER))
-
-    async def _open(self, peer: str, protocol: str, release: Callable[[], None]) -> Stream:
-        """Negotiate in a task of its own: cancelled half way, it would damage the connection."""
-        pending = _PendingOpen()
-        if self._nursery is None:
-            release()
-            raise Closed("the host is not running")
-        self._nursery.start_soon(self._negotiate, peer, protocol, pending, release)
-        try:
-            await pending.done.wait()
-        except trio.Cancelled:
-            pending.abandoned = True
-            if pending.stream is not None:
-                await pending.stream.reset()
-            raise
-        if pending.stream is None:
-            raise Unreachable(pending.problem)
-        return pending.stream
-
-    async def _negotiate(
-        self, peer: str, protocol: str, pending: _PendingOpen, release: Callable[[], None]
-    ) -> None:
-        try:
-            raw = await self.raw.new_stream(to_raw_peer(peer), [protocol])
-        except Exception as error:
-            pending.problem = f"{peer} opened no {protocol} stream: {error.__cause__ or error}"
-            release()
-        else:
-            pending.stream = Stream(raw, release)
-            if pending.abandoned:
-                await pending.stream.reset()
-        finally:
-            pending.done.set()
 
     async def request(
         self, peer: str, protocol: str, message: Any, deadline: float = 10.0, max_size: int = 1 << 20
@@ -310,18 +306,11 @@ class Host:
             answer = await stream.recv(max_size, max(until - trio.current_time(), 0.0))
             await stream.close()
             return answer
+        except (Malformed, TimedOut) as error:
+            self.standing.note(peer, error)
+            raise
         finally:
             await stream.reset()  # nothing happens when it was closed
-
-
-class _PendingOpen:
-    """What a waiting `open` and its negotiating task share."""
-
-    def __init__(self) -> None:
-        self.done = trio.Event()
-        self.stream: Stream | None = None
-        self.problem = ""
-        self.abandoned = False
 
 
 def _bootstrap_address(addr: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from p2pml.net.errors import Malformed, TimedOut
+from p2pml.net.errors import Declined, Malformed, TimedOut
 from p2pml.net.host import Host
 from p2pml.net.pieces import PROTOCOL, SwarmPump
 from p2pml.net.streams import Stream
@@ -41,5 +41,5 @@ class PieceExchange:
             raise Malformed(str(error)) from error
         pump = self._pumps.get(info_hash)
         if pump is None or not pump.admits(stream.peer):
-            raise Malformed(f"{stream.peer} asks for a torrent that is not here")  # one answer for both
+            raise Declined(f"{stream.peer} asks for a torrent that is not here")  # one answer for both
         await pump.accept(stream, data)

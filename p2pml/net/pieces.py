@@ -25,6 +25,7 @@ from p2pml.net.errors import RemoteError
 from p2pml.net.host import Host
 from p2pml.net.piece_link import Link
 from p2pml.net.piece_ports import Disk, Machine, Watcher
+from p2pml.net.scores import Deed
 from p2pml.net.streams import Stream
 from torrent import events
 
@@ -247,6 +248,8 @@ class SwarmPump:
     def _disconnect(self, peer: str, reason: str, banned: bool) -> None:
         log.log(logging.WARNING if banned else logging.DEBUG, "%s leaves the swarm: %s", peer, reason)
         if banned:
+            if not self._dialer.is_banned(peer):  # or it was told of before, and only comes again
+                self._host.report(peer, Deed.LIED, reason)
             self._dialer.ban(peer)
         link = self._links.pop(peer, None)
         if link is not None:
@@ -308,6 +311,7 @@ class SwarmPump:
             await link.run()
         finally:
             self._open_links.discard(link)
+            self._host.standing.useful(link.peer, link.received)
             self._inbox_send.send_nowait(_Ended(link))
 
     # -- dialling ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,8 +49,6 @@ class Timing:
     """After the last announcement a peer counts as gone."""
     look: float = 0.5
     """Between two looks at who is connected."""
-    redial: float = 5.0
-    """Before a peer that could not be reached is dialled again; doubles up to a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,6 @@ class Presence:
         self._host, self._gossip, self._describe = host, gossip, describe
         self._timing = timing or Timing()
         self._peers: dict[str, Peer] = {}
-        self._retry: dict[str, tuple[float, float]] = {}
         self._greeted: dict[str, float] = {}
         self._hinted: dict[str, float] = {}
         self._busy_with: set[str] = set()
@@ -198,7 +195,8 @@ class Presence:
 
     def _dialable(self, connected: set[str], now: float) -> list[str]:
         waiting = (set(self._peers) | set(self._hinted)) - connected - self._busy_with
-        ready = [peer for peer in waiting if self._retry.get(peer, (0.0, 0.0))[0] <= now]
+        rest, standing = self._host.dialing.rest, self._host.standing
+        ready = [peer for peer in waiting if rest.ready(peer, now) and not standing.banned(peer)]
         random.shuffle(ready)
         return ready
 
@@ -213,17 +211,15 @@ class Presence:
                 self._take_hint(hint)
         except RemoteError as error:
             log.debug("no presence from %s: %s", peer, error)
+            self._host.standing.note(peer, error)
         finally:
             self._busy_with.discard(peer)
 
     async def _dial(self, peer: str) -> None:
         try:
             await self._host.connect_peer(peer)
-            self._retry.pop(peer, None)
         except RemoteError as error:
             log.debug("%s", error)
-            wait = min(2 * self._retry.get(peer, (0.0, self._timing.redial / 2))[1], 60.0)
-            self._retry[peer] = (trio.current_time() + wait * random.uniform(0.75, 1.25), wait)
         finally:
             self._busy_with.discard(peer)
 
@@ -269,9 +265,13 @@ class Presence:
         peer, addrs = _fields(hint, 2)
         if not is_peer_id(peer):
             raise Malformed("a hint begins with a peer id")
+        self.hint(peer, _texts(addrs))
+
+    def hint(self, peer: str, addrs: Sequence[str]) -> None:
+        """Somebody says that a peer is at these addresses: it is dialled when there is room."""
         if peer == self._host.peer_id or peer in self._peers or len(self._hinted) >= MAX_PEERS:
             return
-        self._host.learn(peer, _texts(addrs))
+        self._host.learn(peer, addrs)
         self._hinted[peer] = trio.current_time()
 
     def _expire(self, now: float) -> None:
@@ -281,8 +281,6 @@ class Presence:
         for name in [name for name, peer in self._peers.items() if peer.seen <= limit]:
             del self._peers[name]
             self._tell()
-        for name in set(self._retry) - set(self._peers) - set(self._hinted):
-            del self._retry[name]
 
     def _tell(self) -> None:
         changed, self._changed = self._changed, trio.Event()

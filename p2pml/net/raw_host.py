@@ -1,4 +1,4 @@
-"""The libp2p host underneath: one Ed25519 identity, TCP with noise and yamux, nothing else.
+"""The libp2p host underneath: one Ed25519 identity, TCP or WebSocket with noise and yamux, nothing else.
 
 Security: the only security protocol offered is noise (plaintext would let anyone claim any identity), the
 only muxer is yamux. The one place that all streams pass is guarded: libp2p would otherwise let an exception
@@ -21,14 +21,24 @@ from libp2p.peer.id import ID
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux
+from libp2p.transport.tcp.tcp import TCP
 
+from p2pml.config import DEFAULT_TRANSPORT
 from p2pml.net.cancelsafe import uninterrupted
+from p2pml.net.circuits import CircuitTransport
 from p2pml.net.errors import Malformed
+from p2pml.net.forgetting import Forgetting
+from p2pml.net.gate import Gate
+from p2pml.net.inbound import free_ended_inbound
+from p2pml.net.negotiation import bound_lines
 from p2pml.net.transports import noise_class, use_own_muxer
+from p2pml.net.websocket import WebSocketTransport
 
 log = logging.getLogger(__name__)
 logging.getLogger("libp2p").setLevel(logging.CRITICAL)  # it logs what peers do as errors of this process
 
+CONNECTIONS = 400
+"""Of all kinds; `net.gate` has bounds for each."""
 INBOUND_PER_PEER = 192
 """Streams that one peer may hold open to us; more are reset."""
 _RESET_S = 10.0
@@ -36,32 +46,44 @@ _RESET_S = 10.0
 StreamHandler = Callable[[Any], Awaitable[None]]
 
 
-def new_raw_host(seed: bytes, transport: str = "stock", wires: Any = None) -> Any:
+def new_raw_host(
+    seed: bytes, transport: str = DEFAULT_TRANSPORT, wires: Any = None, gate: Gate | None = None
+) -> Any:
     """A libp2p `BasicHost` for a 32-byte Ed25519 seed, not yet listening.
 
     Args:
         transport: the code above the wires, see `net.transports`.
-        wires: what to listen on and dial over instead of TCP, see `MemoryNetwork`.
+        wires: what to listen on and dial over instead of TCP and WebSocket, see `MemoryNetwork`.
+        gate: asked by listeners that do something before libp2p sees a connection.
 
     Raises:
         ValueError: `transport` names no stack.
     """
+    bound_lines()
     keys = create_new_key_pair(seed)
     noise = noise_class(transport)(keys, noise_privkey=create_noise_key_pair().private_key)
-    config = ConnectionConfig(min_connections=0, low_watermark=0, max_connections=300, high_watermark=300)
+    circuits = CircuitTransport()
+    config = ConnectionConfig(
+        min_connections=0, low_watermark=0, max_connections=CONNECTIONS, high_watermark=CONNECTIONS
+    )
     host = new_host(
         key_pair=keys,
         sec_opt={NOISE: noise},
         muxer_opt={YAMUX: Yamux},
         connection_config=config,
-        transports=None if wires is None else [wires],
+        transports=[circuits, TCP(), WebSocketTransport(gate)] if wires is None else [wires],
         disable_identify_address_discovery=True,
     )
+    circuits.attach(host)
+    host.circuits = circuits
     network = host.get_network()
     network.retry_config = RetryConfig(max_retries=0)
     network.auto_connector.maybe_connect = trio.lowlevel.checkpoint  # whom to dial is decided by `Host`
+    network.auto_connector.record_disconnect = lambda peer: None  # or it would list every peer that ever left
     # Its accounting loses slots on abrupt disconnects until nothing can be opened: our limits replace it.
     network.set_resource_manager(None)
+    free_ended_inbound(network)
+    network.register_notifee(Forgetting(host))
     network.set_stream_handler(guarded(host._swarm_stream_handler))
     if transport == "fast":
         use_own_muxer(network)

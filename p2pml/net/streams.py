@@ -7,11 +7,14 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import trio
+from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 
 from p2pml.net import wire
 from p2pml.net.cancelsafe import uninterrupted, wait_readable, wait_writable
 from p2pml.net.errors import Closed, Malformed, RemoteError, TimedOut, Unreachable
 from p2pml.net.transports import cancels_safely
+from p2pml.net.yamux.muxed_stream import MuxedStream
 
 __all__ = ["Closed", "Malformed", "RemoteError", "Stream", "TimedOut", "Unreachable"]
 
@@ -35,7 +38,8 @@ class Stream:
         self._raw = raw
         self._on_end = on_end
         self._ended = False
-        self._cancels_safely = cancels_safely(raw)
+        # Our muxer's streams are used directly: libp2p's wrapper only adds locks, each a turn of the loop.
+        self._own: MuxedStream | None = raw.muxed_stream if cancels_safely(raw) else None
         self.peer: str = raw.muxed_conn.peer_id.to_base58()
 
     async def read_some(self, max_bytes: int = READ_BYTES) -> bytes:
@@ -50,9 +54,9 @@ class Stream:
             raise Closed("the stream was closed on this side")
         data: bytes
         try:
-            if self._cancels_safely:
+            if self._own is not None:
                 with _foreign_errors():
-                    data = await self._raw.read(max_bytes)
+                    data = await self._own.read(max_bytes)
             else:
                 await wait_readable(self._raw)
                 with _foreign_errors():
@@ -86,9 +90,9 @@ class Stream:
         """
         if self._ended:
             raise Closed("the stream was closed on this side")
-        if self._cancels_safely:
+        if self._own is not None:
             with _foreign_errors():
-                await self._raw.write(data)
+                await self._own.write(data)
             return
         view = memoryview(data)
         while view:
@@ -165,11 +169,9 @@ def _deadline(seconds: float, complaint: str) -> Iterator[None]:
 @contextmanager
 def _foreign_errors() -> Iterator[None]:
     """Around calls into libp2p only, so whatever is raised came from the other side or the way to it."""
-    from libp2p.network.stream.exceptions import StreamEOF
-
     try:
         yield
-    except StreamEOF as error:
+    except (StreamEOF, MuxedStreamEOF) as error:
         raise _EndOfStream from error
     except trio.TooSlowError as error:
         raise TimedOut("the connection stalled and was cut") from error

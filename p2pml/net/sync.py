@@ -13,6 +13,7 @@ import trio
 
 from chain.errors import InvalidError
 from chain.sync import (
+    MAX_FETCHES,
     Answered,
     Ask,
     Distrust,
@@ -31,15 +32,19 @@ from chain.sync import (
 from chain.sync_messages import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, PROTOCOL
 from p2pml.net.errors import Malformed, RemoteError
 from p2pml.net.host import Host
+from p2pml.net.limited import request_bytes, serve_limited
+from p2pml.net.scores import Deed
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
 """Seconds between two looks at who is connected."""
-_FRAME_BYTES = 16
+AGAIN_S = 60.0
+PER_PEER = MAX_FETCHES + 4
+"""Requests of one peer that may be under way: single blocks, its question for our head, its download."""
 
 ImportBlocks = Callable[[Import], Awaitable[str | None]]
-Answer = Callable[[Request], bytes]
+Answer = Callable[[Request], Awaitable[bytes]]
 
 
 class SyncPump:
@@ -58,6 +63,7 @@ class SyncPump:
         self._import_blocks, self._answer = import_blocks, answer
         self._nursery: trio.Nursery | None = None
         self._joined: set[str] = set()
+        self._told_all = float("-inf")
         self._waiting: list[Effect] = []
         self._moved = trio.Event()
         self.behind = 0
@@ -67,7 +73,7 @@ class SyncPump:
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Serve requests and keep up with the network until cancelled."""
-        self._host.serve(PROTOCOL, self._serve, MAX_REQUEST_BYTES + _FRAME_BYTES)
+        serve_limited(self._host, PROTOCOL, self._serve, MAX_REQUEST_BYTES, PER_PEER)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._ticking)
@@ -89,7 +95,12 @@ class SyncPump:
 
     def _look(self) -> None:
         connected = set(self._host.connected())
-        for peer in connected - self._joined:
+        now, joined = trio.current_time(), connected - self._joined
+        if (
+            now >= self._told_all + AGAIN_S
+        ):  # one that was distrusted, and has stayed, is asked again some day
+            self._told_all, joined = now, connected
+        for peer in joined:
             self.tell(PeerJoined(peer))
         for peer in self._joined - connected:
             self.tell(PeerLeft(peer))
@@ -116,15 +127,15 @@ class SyncPump:
                     self._nursery.start_soon(self._import, effect)
                 case Distrust(peer, reason):
                     log.warning("not syncing from %s any more: %s", peer, reason)
+                    self._host.report(peer, Deed.LIED, reason)
                 case SyncState(behind):
                     self.behind = behind
 
     async def _ask(self, ask: Ask) -> None:
-        limit = MAX_RESPONSE_BYTES + _FRAME_BYTES
         try:
-            data = await self._host.request(ask.peer, PROTOCOL, ask.data, ask.timeout, limit)
-            if not isinstance(data, bytes):
-                raise Malformed("a sync response is a byte string")
+            data = await request_bytes(
+                self._host, ask.peer, PROTOCOL, ask.data, ask.timeout, MAX_RESPONSE_BYTES
+            )
         except RemoteError as error:
             self.tell(Failed(ask.peer, ask.request_id, str(error)))
             return
@@ -133,13 +144,13 @@ class SyncPump:
 
     async def _import(self, batch: Import) -> None:
         error = await self._import_blocks(batch)
+        if error is None:
+            self._host.report(batch.peer, Deed.ANSWERED, "blocks that hold")
         self.tell(Imported(batch.batch_id, error))
 
-    async def _serve(self, peer: str, message: Any) -> Any:
-        if not isinstance(message, bytes):
-            raise Malformed("a sync request is a byte string")
+    async def _serve(self, peer: str, message: bytes) -> bytes:
         try:
             request = decode_request(message)
         except InvalidError as error:
             raise Malformed(str(error)) from error
-        return self._answer(request)
+        return await self._answer(request)

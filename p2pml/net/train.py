@@ -10,8 +10,9 @@
     DONE              →
 
 Each is a msgpack array `[kind, fields…]` behind its length (`p2pml.net.streams`). Every field has a type and
-a bound; whatever else comes is `Malformed`. An update is pulled from an offset, so an upload that broke off
-goes on where it stopped.
+a bound; whatever else comes is `Malformed`. How long a message may be depends on who reads: before an
+invitation is judged, and from a participant, only what such a message needs. An update is pulled from an
+offset, so an upload that broke off goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -23,19 +24,26 @@ from typing import Any
 
 import trio
 
+from p2pml.formats.keras_json import MAX_TEXT
 from p2pml.net.errors import Malformed
 from p2pml.net.streams import Stream
 
 PROTOCOL = "/p2pml/train/1.0.0"
 VERSION = 1
 CHUNK_BYTES = 256 * 1024
-MAX_MODEL_TEXT = 1 << 20
 MAX_METAINFO = 4 << 20
-MAX_MESSAGE = MAX_METAINFO + 4096
+MAX_INVITE = MAX_TEXT + 4096
+"""Bytes of the first message: a model's description and what stands around it."""
+FROM_REQUESTER = MAX_METAINFO + 128 * 1024
+"""Bytes of any later message of a requester: a torrent, and the ids of peers."""
+FROM_PARTICIPANT = CHUNK_BYTES + 4096
+"""Bytes of any message of a participant: a piece of an update, and what stands around it."""
 MAX_CONTENT = 512 << 20
 """Bytes of the largest model or update that is sent, 512 MiB."""
 MAX_CLIENTS = 4096
 MAX_PEERS = 512
+MAX_EPOCHS = 1000
+MAX_BATCH = 65_536
 
 _Check = Callable[[Any], bool]
 
@@ -107,6 +115,9 @@ class Invite:
         batch, epochs, seed: of the training.
         rounds: at most so many.
         price: base units per sample and epoch.
+        settle_every: after so many rounds what was earned in them is paid on the chain.
+        sig: the requester's account's, over chain, job and both peers: who speaks for it, and to whom
+            (`p2pml.node.terms.JobTerms.invite`).
     """
 
     version: int = _whole(2**16)
@@ -114,15 +125,17 @@ class Invite:
     job: bytes = _octets(32)
     requester: bytes = _octets(32)
     name: str = _text(64)
-    model: str = _text(MAX_MODEL_TEXT)
+    model: str = _text(MAX_TEXT)
     optimizer: str = _text(32)
     lr: float = _real()
     arguments: dict[str, float] = _wire(_is_arguments)  # noqa: RUF009  (it makes a field, not a value)
-    batch: int = _whole(2**20, 1)
-    epochs: int = _whole(2**16, 1)
+    batch: int = _whole(MAX_BATCH, 1)
+    epochs: int = _whole(MAX_EPOCHS, 1)
     seed: int = _whole(2**32)
     rounds: int = _whole(2**32)
     price: int = _whole()
+    settle_every: int = _whole(2**32, 1)
+    sig: bytes = _octets(64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +198,8 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """Participant: how far it is; `stage` is `fetch` or `train`, `done` of `total` in bytes or steps."""
+    """Participant: how far it is, `done` of `total` in bytes or steps; `stage` is `fetch`, `train`, or
+    `pay` while it waits for what it earned before."""
 
     round: int = _whole(2**32)
     client: int = _whole(MAX_CLIENTS)
@@ -318,16 +332,17 @@ class Channel:
         async with self._turn:
             await self._stream.send(plain, deadline)
 
-    async def receive(self, deadline: float = math.inf) -> Message:
+    async def receive(self, most: int, deadline: float = math.inf) -> Message:
         """The next message.
 
         Args:
+            most: bytes, of what may come now: `MAX_INVITE`, `FROM_REQUESTER` or `FROM_PARTICIPANT`.
             deadline: seconds; without one only the end of the connection ends the wait.
 
         Raises:
             RemoteError: the peer is gone, silent, or sent something else.
         """
-        return decode(await self._stream.recv(MAX_MESSAGE, deadline))
+        return decode(await self._stream.recv(most, deadline))
 
     async def close(self) -> None:
         """End in good order: what was sent arrives."""

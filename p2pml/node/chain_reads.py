@@ -7,11 +7,12 @@ from collections.abc import Callable
 import trio
 
 from chain.entries import Account, Job
-from chain.forkchoice import Chain, Head
+from chain.forkchoice import Chain
 from chain.genesis import Genesis
 from chain.mempool import Mempool
 from chain.state import State, Supply
 from chain.transactions import Tx
+from chain.tree import Head
 from chain.types import Block
 from p2pml.storage.chain_db import ChainDb, IncludedRound, IncludedTx
 
@@ -65,6 +66,10 @@ class ChainReads:
     def head(self) -> Head:
         """The tip of the best branch; height 0 and the chain id before the first block."""
         return self.chain.head
+
+    def height(self) -> int:
+        """Blocks of the best branch."""
+        return self.chain.head.height
 
     def state(self) -> State:
         """The ledger after the head."""

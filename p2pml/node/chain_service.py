@@ -15,32 +15,33 @@ from typing import Any
 import trio
 
 from chain.crypto import Keypair
-from chain.errors import FutureBlock, InvalidError, StaleBlock, UnknownParent
+from chain.errors import FutureBlock, InvalidError, InvalidVote, StaleBlock, UnknownParent
 from chain.forkchoice import Accepted, Chain, HeadChanged, Outcome
 from chain.genesis import Genesis
-from chain.gossip import Verdict, validate_block, validate_record, validate_tx
 from chain.mempool import Mempool
 from chain.producer import ProposerKeys
-from chain.sync import HeadIs, Import, Missing, Request, Sync, answer, encode_response
+from chain.sync import HeadIs, Import, Missing, Request, Status, Sync, encode_response, locate
 from chain.training_records import RoundRecord
 from chain.transactions import Payload, Tx, sign_tx
 from chain.types import Block
-from p2pml.net.gossip import MAX_MESSAGE, Gossip
+from chain.votes import Vote
+from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
 from p2pml.net.presence import Presence
 from p2pml.net.sync import SyncPump
+from p2pml.node.block_gossip import BlockGossip, Early
 from p2pml.node.chain_reads import ChainReads
 from p2pml.node.events import Events
-from p2pml.node.outbox import RECORDS, TXS, Outbox
+from p2pml.node.outbox import Outbox
+from p2pml.node.pool_gossip import PoolGossip
 from p2pml.node.proposing import Patience, Proposer
+from p2pml.node.voting import Voting
 from p2pml.storage.chain_db import ChainDb
 
 log = logging.getLogger(__name__)
 
-BLOCKS = "blocks"
 KEEP_BLOCKS = 256
 _INBOX = 1024
-_MAX_EARLY = 64
 _REPLAY_STEP = 16
 
 
@@ -80,16 +81,17 @@ class ChainService(ChainReads):
         rng: random.Random | None = None,
     ) -> None:
         super().__init__(genesis, Chain(genesis, KEEP_BLOCKS), Mempool(), db, clock_ms)
-        self._gossip, self._presence, self._events = gossip, presence, events
-        self._sync = SyncPump(
-            host, Sync(genesis.chain_id, rng or random.Random()), self._import_batch, self._answer
-        )
+        self._presence, self._events = presence, events
+        rng = rng or random.Random()
+        self._sync = SyncPump(host, Sync(genesis.chain_id, rng), self._import_batch, self._answer)
+        self._early = Early(self)
+        self._blocks = BlockGossip(self, host, gossip, self._early, self._enqueue, self._missing, rng)
         self._proposer = Proposer(self, db, keys) if keys is not None else None
-        self._send, self._inbox = trio.open_memory_channel[_Offer](_INBOX)
-        self._early: set[bytes] = set()
-        self._outbox = Outbox(self, gossip)
+        self._voting = Voting(self, gossip, db, keys.keypair if keys is not None else None, self._put)
+        self._send, self._inbox = trio.open_memory_channel[_Offer | Vote](_INBOX)
+        self._pools = PoolGossip(self, host, gossip, rng)
+        self._outbox = Outbox(self, self._pools)
         self._patience = Patience(genesis.params.slot_ms / 1000)
-        self._nursery: trio.Nursery | None = None
 
     # -- running ---------------------------------------------------------------------------------------
 
@@ -101,17 +103,17 @@ class ChainService(ChainReads):
         """
         await self._load()
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            self._gossip.subscribe(BLOCKS, self._judge_block, self._on_gossiped_block)
-            self._gossip.subscribe(TXS, self._judge_tx, lambda peer, data: None)
-            self._gossip.subscribe(RECORDS, self._judge_record, lambda peer, data: None)
             nursery.start_soon(self._owner)
+            nursery.start_soon(self._early.run)
             self._tell_head()
             await nursery.start(self._sync.run)
+            nursery.start_soon(self._blocks.run)
+            nursery.start_soon(self._pools.run)
             nursery.start_soon(self._outbox.run)
             nursery.start_soon(self._watching_sync)
             if self._proposer is not None:
                 nursery.start_soon(self._proposer.run)
+            self._voting.start(nursery)
             task_status.started()
 
     async def _load(self) -> None:
@@ -131,11 +133,20 @@ class ChainService(ChainReads):
             log.info("loaded %d blocks, head %d", count, self.chain.head.height)
 
     async def _owner(self) -> None:
-        async for offer in self._inbox:
+        async for item in self._inbox:
+            if isinstance(item, Vote):
+                await self._count(item)
+                continue
             try:
-                offer.error = await self._take(offer)
+                item.error = await self._take(item)
             finally:
-                offer.done.set()
+                item.done.set()
+
+    async def _count(self, vote: Vote) -> None:
+        try:
+            await self._adopt(self.chain.on_vote(vote, self.clock_ms()))
+        except InvalidVote as error:
+            log.debug("a vote is not counted: %s", error)
 
     async def _take(self, offer: _Offer) -> str | None:
         """Give a block to the tree. Returns what its sender is to blame for."""
@@ -164,6 +175,7 @@ class ChainService(ChainReads):
         reverted, applied = (change.reverted, change.applied) if change else ((), ())
         floor = self.chain.head.height - KEEP_BLOCKS
         await trio.to_thread.run_sync(self.db.commit, accepted, reverted, applied, floor)
+        self._blocks.accepted(accepted)
         if change is None:
             return
         self.pool.on_head(applied, reverted, self.state(), self.next_slot())
@@ -173,19 +185,12 @@ class ChainService(ChainReads):
 
     def _hold(self, offer: _Offer, ready_at_ms: int) -> None:
         """Offer an early block again when it is due, if that is soon."""
-        key = offer.block.fingerprint
-        soon = ready_at_ms - self.clock_ms() <= 2 * self.genesis.params.slot_ms
-        if self._nursery is None or key in self._early or len(self._early) >= _MAX_EARLY or not soon:
-            return
-        self._early.add(key)
 
-        async def later() -> None:
-            await self.sleep_until(ready_at_ms)
-            self._early.discard(key)
+        async def again() -> None:
             if await self.offer(offer.block, offer.peer) is None:
-                await self.publish_block(offer.block)  # gossip did not pass the early one on
+                await self.publish_block(offer.block)
 
-        self._nursery.start_soon(later)
+        self._early.hold(offer.block.fingerprint, ready_at_ms, again)
 
     async def offer(self, block: Block, peer: str | None = None) -> str | None:
         """Give a block to the owner task and wait until it is taken, on disk and told.
@@ -199,9 +204,8 @@ class ChainService(ChainReads):
         return offer.error
 
     async def publish_block(self, block: Block) -> None:
-        """Gossip a block; one too large for gossip is found by the peers' next question for our head."""
-        if len(block.encoded) <= MAX_MESSAGE:
-            await self._gossip.publish(BLOCKS, block.encoded)
+        """Announce a block of which the chain knows: its header by gossip; who wants the body asks for it."""
+        await self._blocks.publish(block)
 
     # -- sending ---------------------------------------------------------------------------------------
 
@@ -215,7 +219,8 @@ class ChainService(ChainReads):
             InvalidTransaction: it cannot be included as things stand.
             UserError: the pool of waiting transactions is full.
         """
-        await self._outbox.submit_tx(tx)
+        await trio.lowlevel.checkpoint()
+        self._outbox.submit_tx(tx)
         return tx.id
 
     async def submit_record(self, record: RoundRecord) -> None:
@@ -225,7 +230,8 @@ class ChainService(ChainReads):
             InvalidRecord: it does not follow the job's last round, or is not signed by the requester.
             UserError: the pool of waiting records is full.
         """
-        await self._outbox.submit_record(record)
+        await trio.lowlevel.checkpoint()
+        self._outbox.submit_record(record)
 
     async def send(
         self, keypair: Keypair, payload: Payload, fee: int | None = None, valid_slots: int = 128
@@ -271,26 +277,17 @@ class ChainService(ChainReads):
 
     # -- gossip and sync -------------------------------------------------------------------------------
 
-    def _judge_block(self, data: bytes) -> Verdict:
-        checked = validate_block(data, self.chain, self.clock_ms())
-        if checked.verdict is Verdict.IGNORE and checked.item is not None:
-            self._enqueue(checked.item, self._gossip.forwarder)  # early, or waiting for its parent: keep it
-        return checked.verdict
-
-    def _judge_tx(self, data: bytes) -> Verdict:
-        return validate_tx(data, self.pool, self.state(), self.next_slot()).verdict
-
-    def _judge_record(self, data: bytes) -> Verdict:
-        return validate_record(data, self.pool, self.state()).verdict
-
-    def _on_gossiped_block(self, origin: str, data: bytes) -> None:
-        self._enqueue(Block.decode(data), origin)
-
     def _enqueue(self, block: Block, peer: str | None) -> None:
+        self._put(_Offer(block, peer))
+
+    def _put(self, item: _Offer | Vote) -> None:
         try:
-            self._send.send_nowait(_Offer(block, peer))
+            self._send.send_nowait(item)
         except trio.WouldBlock:
-            log.warning("too many blocks at once: one is left to sync")
+            log.warning("too many blocks and votes at once: one is left to sync")
+
+    def _missing(self, peer: str, block_id: bytes) -> None:
+        self._sync.tell(Missing(peer, block_id))
 
     async def _import_batch(self, batch: Import) -> str | None:
         before = self.head().weight
@@ -302,8 +299,11 @@ class ChainService(ChainReads):
             self._patience.progressed(trio.current_time())
         return None
 
-    def _answer(self, request: Request) -> bytes:
-        return encode_response(answer(request, self.chain, self.db.block_at, self.db.block))
+    async def _answer(self, request: Request) -> bytes:
+        found = locate(request, self.chain)  # here, where the tree stands still; the rest may take its time
+        if isinstance(found, Status):
+            return encode_response(found)
+        return await trio.to_thread.run_sync(lambda: encode_response(found.read(self.db.block)))
 
     def _tell_head(self) -> None:
         head = self.chain.head

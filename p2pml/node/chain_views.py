@@ -81,8 +81,12 @@ def payload_view(payload: Payload, price_of: PriceOf) -> dict[str, Any]:
             return {"job": payload.job.hex()}
 
 
-def block_view(block: Block, genesis: Genesis, price_of: PriceOf) -> views.BlockView:
-    """A block with everything in it."""
+def block_view(block: Block, genesis: Genesis, price_of: PriceOf, final: bool) -> views.BlockView:
+    """A block with everything in it.
+
+    Args:
+        final: whether the block can never be reverted.
+    """
     sealed = block.sealed
     names = {founder.public: founder.name for founder in genesis.validators}
     return views.BlockView(
@@ -98,6 +102,8 @@ def block_view(block: Block, genesis: Genesis, price_of: PriceOf) -> views.Block
         state_root=sealed.leaf0.parent_state_root.hex(),
         transactions=[transaction_view(tx, price_of, block.height, block.block_id) for tx in block.body.txs],
         rounds=[_round(record) for record in block.body.records],
+        votes=len(block.body.votes),
+        final=final,
     )
 
 

@@ -46,12 +46,30 @@ class Claims:
         self._folder = folder
         self._events = events
         self._open: dict[bytes, Journal] = {}
+        self._unpaid: dict[bytes, dict[tuple[int, int], int]] = {}
 
     async def keep(self, receipt: Receipt) -> None:
-        """Put a receipt on disk; it is there when this returns."""
-        journal = self._journal(receipt.commitment.job)
+        """Put a receipt on disk; it is there when this returns.
+
+        Raises:
+            OSError: the disk refuses it.
+        """
+        commitment = receipt.commitment
+        self.unpaid(commitment.job)  # what is on disk already, before this one is
+        journal = self._journal(commitment.job)
         text = receipt.encode().hex()
         await trio.to_thread.run_sync(lambda: journal.append("receipt", receipt=text))
+        self._unpaid[commitment.job][commitment.round, commitment.client] = commitment.samples
+
+    def unpaid(self, job: bytes) -> dict[tuple[int, int], int]:
+        """Samples of the receipts that no block has paid yet, by round and client."""
+        known = self._unpaid.get(job)
+        if known is None:
+            held = self.receipts(job) if job in self._open or self._path(job).exists() else []
+            known = {(r.commitment.round, r.commitment.client): r.commitment.samples for r in held}
+        rounds = {round_: self._chain.paid_clients(job, round_) for round_, _ in known}
+        self._unpaid[job] = {key: samples for key, samples in known.items() if key[1] not in rounds[key[0]]}
+        return self._unpaid[job]
 
     def receipts(self, job: bytes) -> list[Receipt]:
         """The receipts of a job, each (round, client) once."""
@@ -123,10 +141,19 @@ class Claims:
 
     def _journal(self, job: bytes) -> Journal:
         if job not in self._open:
-            self._open[job] = Journal(self._folder / f"{job.hex()}.receipts")
+            self._open[job] = Journal(self._path(job))
         return self._open[job]
+
+    def _path(self, job: bytes) -> Path:
+        return self._folder / f"{job.hex()}.receipts"
 
     def _put_aside(self, job: bytes) -> None:
         journal = self._open.pop(job)
+        self._unpaid.pop(job, None)
         journal.close()
-        journal.path.rename(journal.path.with_suffix(".done"))
+        aside = journal.path.with_suffix(".done")
+        number = 1
+        while aside.exists():  # receipts that came after it was put aside once, when blocks were replaced
+            number += 1
+            aside = journal.path.with_suffix(f".{number}.done")
+        journal.path.rename(aside)

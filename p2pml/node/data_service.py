@@ -23,12 +23,11 @@ from p2pml.net.raw_host import is_peer_id
 from p2pml.node.dataset_finder import Finder
 from p2pml.node.dataset_info import DatasetInfo
 from p2pml.node.dataset_keys import Key, stalled
+from p2pml.node.dataset_seeding import Seeder
 from p2pml.node.events import Events
-from p2pml.node.hashing import hash_source
 from p2pml.node.torrent_session import TorrentSession
 from p2pml.node.torrent_sessions import TorrentSessions
-from p2pml.storage.payload import Stamp
-from p2pml.storage.seeding import Seeded, Source, listed, scan
+from p2pml.storage.tar_listing import TarListing, list_tars
 from p2pml.storage.torrent_files import check_wanted
 from p2pml.storage.torrent_state import TorrentState
 from torrent.errors import RemoteError
@@ -65,6 +64,7 @@ class DataService:
         self._events = events
         self._sessions = TorrentSessions(home, host, gossip, events, quota)
         self._finder = Finder(self._sessions.discovery, host, presence, events)
+        self._seeder = Seeder(self._sessions, events)
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Take up every stored dataset, then serve until cancelled; a damaged one is told and left out."""
@@ -78,6 +78,7 @@ class DataService:
         name: str | None = None,
         private: bool = False,
         allowed: Iterable[str] | None = None,
+        hybrid: bool = True,
     ) -> DatasetInfo:
         """Hash a file, a tar or a folder and offer it from where it is; the `.torrent` file is kept at home.
 
@@ -85,13 +86,14 @@ class DataService:
             name: what others call it; default: the file's name.
             private: only `allowed` peers may know of it; also when `allowed` is given.
             allowed: peer ids; `allow` changes them later.
+            hybrid: make a v2 half too. Clients that know v1 only ignore it, and it closes what SHA-1 leaves
+                open: two data sets made to have one info-hash.
 
         Raises:
             UserError: it cannot be read, holds nothing, changes meanwhile or has an impossible name; or
                 `allowed` holds what is no peer id.
         """
-        source = await self._sessions.in_thread(scan, path, name)
-        return await self._offer(source, _allow_list(private, allowed))
+        return (await self._seeder.seed(path, name, _allow_list(private, allowed), hybrid)).info()
 
     async def seed_files(
         self, name: str, files: Sequence[tuple[str, Path]], allowed: Iterable[str]
@@ -106,8 +108,8 @@ class DataService:
         Raises:
             UserError: as `seed`.
         """
-        source = await self._sessions.in_thread(listed, name, files)
-        return await self._offer(source, _allow_list(True, allowed))
+        peers = _allow_list(True, allowed) or frozenset()
+        return (await self._seeder.seed_files(name, files, peers)).info()
 
     def allow(self, key: Key, allowed: Iterable[str]) -> None:
         """Replace the peers that may know of a private dataset; streams of others end.
@@ -119,35 +121,6 @@ class DataService:
         if session.store.state.allowed is None:
             raise UserError(f"{session.name} is public", "seed it again with --private")
         session.allow(_allow_list(True, allowed))
-
-    async def _offer(self, source: Source, allowed: frozenset[str] | None) -> DatasetInfo:
-        seeded = await hash_source(source, allowed is not None, self._events)
-        async with self._sessions.changing:
-            return await self._install_seed(seeded, allowed)
-
-    async def _install_seed(self, seeded: Seeded, allowed: frozenset[str] | None) -> DatasetInfo:
-        infohash = seeded.metainfo.info_hash
-        await self._drop_outdated(seeded)
-        old = self._sessions.get(infohash)
-        if old is not None and old.complete and (old.problem is None or not old.store.in_place):
-            if allowed is not None:
-                old.allow((old.store.state.allowed or frozenset()) | allowed)
-            return old.info()
-        if old is not None:  # half fetched, or seeded from a place that is gone: what is here now is better
-            await self._sessions.end(old, delete_files=True)
-        state = TorrentState(references=seeded.places, stamps=dict(seeded.stamps), allowed=allowed)
-        have = range(seeded.metainfo.piece_count)
-        return (await self._sessions.install(seeded.metainfo, state, have)).info()
-
-    async def _drop_outdated(self, seeded: Seeded) -> None:
-        """End datasets seeded from files that have changed into what is seeded now."""
-        places = set(seeded.places.values())
-        for session in self._sessions:
-            state = session.store.state
-            if session.infohash == seeded.metainfo.info_hash or places.isdisjoint(state.references.values()):
-                continue
-            if await self._sessions.in_thread(_has_changed, state):
-                await self._sessions.end(session, delete_files=False)
 
     # -- fetching ------------------------------------------------------------------------------------
 
@@ -241,10 +214,12 @@ class DataService:
             timeout: seconds without any progress after which it gives up.
 
         Raises:
-            UserError: (code 5) no progress; or what the disk complains of; or it was removed.
+            UserError: (code 5) no progress; or what the disk complains of; or it was removed or paused.
         """
         session = self._sessions.of(key)
         while not session.complete:
+            if session.paused:
+                raise UserError(f"{session.name} is paused", f"`p2pml data resume {session.name}`")
             if session.problem is not None:
                 raise session.problem
             if session.stopped.is_set():
@@ -321,9 +296,42 @@ class DataService:
             )
         return session.store.path_of(file_index)
 
-    async def verify(self, key: Key) -> int:
-        """Hash a dataset's files anew; returns how many pieces were damaged. They are fetched again."""
-        return await self._sessions.of(key).verify()
+    async def tars(self, key: Key, limit: int) -> Sequence[TarListing]:
+        """The first `limit` members of each tar file of a dataset that is wholly here.
+
+        Raises:
+            UserError: no such dataset.
+        """
+        return await self._sessions.in_thread(list_tars, self._sessions.of(key).store, limit)
+
+    # -- changing ------------------------------------------------------------------------------------
+
+    async def verify(self, key: Key) -> frozenset[int]:
+        """Hash a dataset's files anew; returns the pieces that were damaged. They are fetched again.
+
+        Raises:
+            UserError: no such dataset, or the disk cannot be read or written.
+        """
+        async with self._sessions.changing:
+            session = await self._sessions.revive(self._sessions.of(key))
+        return await session.verify()
+
+    async def pause(self, key: Key) -> DatasetInfo:
+        """Stop fetching and serving a dataset until `resume`. Raises UserError: no such dataset."""
+        session = self._sessions.of(key)
+        await session.pause()
+        return session.info()
+
+    async def resume(self, key: Key) -> DatasetInfo:
+        """Undo `pause`; a dataset that stopped of a problem is tried again.
+
+        Raises:
+            UserError: no such dataset, or the problem is still there.
+        """
+        session = self._sessions.of(key)
+        await session.resume()
+        async with self._sessions.changing:
+            return (await self._sessions.revive(session)).info()
 
     async def remove(self, key: Key, delete_files: bool = False) -> None:
         """Forget a dataset. A file that was seeded in place is never touched.
@@ -346,13 +354,3 @@ def _allow_list(private: bool, allowed: Iterable[str] | None) -> frozenset[str] 
         if not is_peer_id(peer):
             raise UserError(f"{peer!r} is not a peer id", "`p2pml status` shows it on the peer's node")
     return peers
-
-
-def _has_changed(state: TorrentState) -> bool:
-    for index, place in state.references.items():
-        try:
-            if Stamp.of(place) != state.stamps.get(index):
-                return True
-        except OSError:
-            return True
-    return False

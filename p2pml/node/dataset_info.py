@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pml.storage.piece_store import METAINFO_NAME, PieceStore
-from torrent.events import SwarmStats
+from torrent.events import PeerStats, SwarmStats
+
+MAP_CELLS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,10 @@ class DatasetInfo:
         complete: every wanted file is here.
         have, wanted, pieces: pieces here, pieces of the wanted files, pieces in all.
         peers: peers that are connected for this dataset.
+        links: each of them: pieces that it has, rates.
+        paused: neither fetched nor served.
+        infohash_v2: 32 bytes for a hybrid torrent, else empty.
+        piece_map: at most 64 runs of pieces: `#` all here, `+` some, `.` none, `-` none and none wanted.
         rate_down, rate_up: payload bytes per second.
         received, sent: verified payload bytes by peer id, over all runs of this node.
         files: without pad files.
@@ -51,6 +57,10 @@ class DatasetInfo:
     wanted: int
     pieces: int
     peers: int
+    links: tuple[PeerStats, ...]
+    paused: bool
+    infohash_v2: bytes
+    piece_map: str
     rate_down: float
     rate_up: float
     received: dict[str, int]
@@ -74,7 +84,7 @@ def describe(
     problem: str = "",
 ) -> DatasetInfo:
     """The facts about a stored dataset; `stats` is None while its swarm does not run."""
-    metainfo = store.metainfo
+    metainfo, wanted = store.metainfo, store.wanted_pieces()
     files = tuple(
         FileInfo(index, "/".join(file.path), file.length, store.is_complete(index), store.path_of(index))
         for index, file in enumerate(metainfo.files)
@@ -88,9 +98,13 @@ def describe(
         in_place=store.in_place,
         complete=store.is_complete(),
         have=store.have_count,
-        wanted=len(store.wanted_pieces()),
+        wanted=len(wanted),
         pieces=metainfo.piece_count,
         peers=0 if stats is None else len(stats.peers),
+        links=() if stats is None else stats.peers,
+        paused=store.state.paused,
+        infohash_v2=b"" if metainfo.v2 is None else metainfo.v2.info_hash,
+        piece_map=piece_map(store.have, wanted, metainfo.piece_count),
         rate_down=0.0 if stats is None else stats.down_rate,
         rate_up=0.0 if stats is None else stats.up_rate,
         received=received,
@@ -100,6 +114,20 @@ def describe(
         torrent_file=store.folder / METAINFO_NAME,
         problem=problem,
     )
+
+
+def piece_map(have: frozenset[int], wanted: frozenset[int], count: int) -> str:
+    """`DatasetInfo.piece_map`: one sign for each of up to 64 runs of pieces of about one length."""
+    cells = min(count, MAP_CELLS)
+    signs = []
+    for cell in range(cells):
+        run = range(cell * count // cells, (cell + 1) * count // cells)
+        here = sum(piece in have for piece in run)
+        if here:
+            signs.append("#" if here == len(run) else "+")
+        else:
+            signs.append("." if any(piece in wanted for piece in run) else "-")
+    return "".join(signs)
 
 
 def _folder(store: PieceStore, files: tuple[FileInfo, ...]) -> Path:

@@ -64,6 +64,18 @@ class JobFiles:
         await self._data.fetch(metainfo.info_hash, frozenset({index}), FETCH_STALL_S, SEARCH_S)
         return metainfo.info_hash, self._data.path_of(metainfo.info_hash, index)
 
+    async def local(self, source: str, base_dir: Path) -> Path:
+        """A dataset's file on this machine; nothing is seeded or fetched.
+
+        Raises:
+            UserError: it is not here, or holds nothing that can be read.
+        """
+        path, kind = await trio.to_thread.run_sync(_locate, base_dir, source)
+        if kind == "file":
+            return path
+        infohash = self._data.info(source).infohash
+        return self._data.path_of(infohash, _readable_file(self._data.metainfo(infohash)))
+
     async def offer(self, name: str, files: Sequence[tuple[str, Path]]) -> bytes:
         """Seed files for chosen peers only; returns the torrent's metainfo.
 

@@ -249,8 +249,9 @@ class Members:
             await channel.reset()
             return
         session = PeerSession(
-            channel, self.terms, self.parts.keys, self.shapes, self.spool, self._report, self._shown
-        )
+            channel, self.terms, self.parts.keys, self.parts.host.peer_id, self.shapes, self.spool,
+            self._report, self._shown,
+        )  # fmt: skip
         self._sessions[peer] = session
         try:
             with session.scope:
@@ -267,6 +268,7 @@ class Members:
             record.retry_at = trio.current_time() + REFUSED_RETRY_S
             return f"refused: {error}"
         except RemoteError as error:
+            self.parts.host.standing.note(session.peer, error)
             return str(error)
 
     async def _converse(self, session: PeerSession) -> str:

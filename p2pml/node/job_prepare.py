@@ -20,7 +20,8 @@ from p2pml.node.terms import price_per_sample
 from p2pml.storage.journal import write_atomic
 from p2pml.training import dataset, models
 from p2pml.training.dataset import Dataset
-from p2pml.training.partition import PartitionError, partition
+from p2pml.training.partition import Indices, PartitionError, partition
+from p2pml.training.sampling import most_samples
 from p2pml.training.spec import TOKEN, JobSpec
 from p2pml.worker.protocol import Build
 from p2pml.worker.session import WorkerError
@@ -90,10 +91,10 @@ async def prepare(
     """
     note(f"getting the data {spec.data.train}")
     infohash, path = await parts.data.dataset(spec.data.train, base_dir)
-    data = await trio.to_thread.run_sync(_load, spec, path)
-    model = _model(spec, base_dir, data.sample_shape, data.classes)
+    data = await trio.to_thread.run_sync(load_data, spec, path)
+    model = model_of(spec, base_dir, data.sample_shape, data.classes)
     samples = await trio.to_thread.run_sync(_divide, spec, data, await clients(), store)
-    price = _price(spec, sum(samples))
+    price = checked_price(spec, samples)
     await trio.to_thread.run_sync(write_atomic, store.model_file, model.to_json().encode())
     note("building the model")
     weights = await _first_weights(spec, model, parts)
@@ -106,19 +107,27 @@ async def prepare(
     return result
 
 
-def _load(spec: JobSpec, path: Path) -> Dataset:
+def load_data(spec: JobSpec, path: Path) -> Dataset:
+    """Read the training data. Raises UserError."""
     with _data_errors(spec):
         return dataset.load(path, spec.data.member)
 
 
-def _divide(spec: JobSpec, data: Dataset, clients: int, store: JobStore) -> list[int]:
-    """Write the shard files; returns their sample counts."""
+def divided(spec: JobSpec, data: Dataset, clients: int) -> tuple[Shard, Shard, list[Indices]]:
+    """The samples to train on, those to evaluate on, and each client's rows of the former; or UserError."""
     kind = spec.data.partition
     with _data_errors(spec):
         train, evaluation = dataset.hold_out(data, spec.data.validation.fraction, spec.seed)
         parts = partition(
             kind.kind, train.y, clients, spec.seed, per_client=kind.per_client or 2, alpha=kind.alpha or 0.5
         )
+    return train, evaluation, parts
+
+
+def _divide(spec: JobSpec, data: Dataset, clients: int, store: JobStore) -> list[int]:
+    """Write the shard files; returns their sample counts."""
+    train, evaluation, parts = divided(spec, data, clients)
+    with _data_errors(spec):
         _write(store, train, evaluation, parts)
     return [len(part) for part in parts]
 
@@ -147,7 +156,8 @@ def _write(store: JobStore, train: Shard, evaluation: Shard, parts: Sequence[Any
         shards.write(store.shard(client), train.take(part))
 
 
-def _model(spec: JobSpec, base_dir: Path, shape: tuple[int, ...], classes: int) -> ModelSpec:
+def model_of(spec: JobSpec, base_dir: Path, shape: tuple[int, ...], classes: int) -> ModelSpec:
+    """The model, for samples of this shape and so many classes. Raises UserError."""
     try:
         if spec.model.builder is not None:
             return models.build(spec.model.builder, spec.model.args, shape, classes)
@@ -182,10 +192,12 @@ async def _first_weights(spec: JobSpec, model: ModelSpec, parts: NodeParts) -> b
     return built.weights
 
 
-def _price(spec: JobSpec, samples: int) -> int:
-    price = price_per_sample(spec.budget, spec.rounds.max, samples, spec.train.epochs)
+def checked_price(spec: JobSpec, samples: Sequence[int]) -> int:
+    """Base units for one sample in one epoch, by the samples of each client. Raises UserError for none."""
+    most = most_samples(samples, spec.peers.sample)
+    price = price_per_sample(spec.budget, spec.rounds.max, most, spec.train.epochs)
     if spec.budget and not price:
-        least = spec.rounds.max * samples * spec.train.epochs
+        least = spec.rounds.max * most * spec.train.epochs
         raise UserError(
             f"a budget of {spec.budget / TOKEN:g} tokens is less than one base unit per sample",
             f"set reward.budget to {least / TOKEN:.8f} or more",

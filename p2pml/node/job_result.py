@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,49 @@ def shown(done: RoundDone) -> dict[str, Any]:
     }
 
 
-def write_result(
-    folder: Path, model: str, weights: bytes, rounds: list[RoundDone], facts: dict[str, Any]
-) -> None:
-    """Write model.json, model.safetensors, report.json and metrics.csv.
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What is kept of a job.
 
     Args:
-        folder: made if it is not there.
         model: Keras JSON.
         weights: safetensors.
         rounds: in order.
         facts: what else the report says.
+    """
+
+    model: str
+    weights: bytes
+    rounds: list[RoundDone]
+    facts: dict[str, Any]
+
+
+def keep_result(result: Result, places: tuple[Path, Path], reason: str) -> tuple[Path, str]:
+    """Write a result to the first place, or to the second where the first refuses it.
+
+    Args:
+        places: folders, made if they are not there.
+        reason: why the job ended; what the first place refuses is added.
+
+    Returns:
+        The place, and the reason.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: neither can be written.
     """
+    wanted, instead = places
+    try:
+        _write(result, wanted, reason)
+    except OSError as error:
+        trouble = f"the result cannot be written to {wanted}: {error.strerror or error}"
+        reason = f"{reason}; {trouble}" if reason else trouble
+        _write(result, instead, reason)
+        return instead, reason
+    return wanted, reason
+
+
+def _write(result: Result, folder: Path, reason: str) -> None:
+    """Write model.json, model.safetensors, report.json and metrics.csv."""
     history = [
         {
             **shown(done),
@@ -44,13 +73,14 @@ def write_result(
             "model_out": done.model_out.hex(),
             "receipts": [receipt.encode().hex() for receipt in done.receipts],
         }
-        for done in rounds
+        for done in result.rounds
     ]
+    facts = {**result.facts, "output": str(folder), "reason": reason}
     report = json.dumps({**facts, "history": history}, indent=2, allow_nan=False)
-    write_atomic(folder / "model.json", model.encode())
-    write_atomic(folder / "model.safetensors", weights)
+    write_atomic(folder / "model.json", result.model.encode())
+    write_atomic(folder / "model.safetensors", result.weights)
     write_atomic(folder / "report.json", f"{report}\n".encode())
-    write_atomic(folder / "metrics.csv", "".join(f"{line}\n" for line in _metrics(rounds)).encode())
+    write_atomic(folder / "metrics.csv", "".join(f"{line}\n" for line in _metrics(result.rounds)).encode())
 
 
 def _metrics(rounds: list[RoundDone]) -> list[str]:

@@ -13,6 +13,7 @@ from p2pml.node.job_members import Members
 from p2pml.node.job_session import Delivered, GlobalModel, Report
 from p2pml.node.job_store import JobStore, Receipted
 from p2pml.training import round as machine
+from p2pml.training.sampling import sample_size, sampled
 
 MIN_AUTO_DEADLINE_S = 60.0
 AUTO_DEADLINE = 1.5
@@ -42,11 +43,21 @@ class RoundRunner:
         members: who takes part.
         store: where receipts are journaled.
         samples: of each client, times epochs.
+        fraction: share of the clients that take part in each round.
+        seed: of the job.
+        spare: how many more clients train than the round needs; the first that deliver count.
     """
 
     members: Members
     store: JobStore
     samples: Mapping[int, int]
+    fraction: float
+    seed: int
+    spare: int = 0
+
+    def clients(self, number: int) -> tuple[int, ...]:
+        """Who takes part in a round."""
+        return sampled(len(self.samples), self.fraction, self.seed, number, self.spare)
 
     async def run(self, number: int, model: GlobalModel, deadline: float) -> list[Receipted]:
         """One round from `model`; updates of an earlier attempt at the same round count.
@@ -64,7 +75,8 @@ class RoundRunner:
         """
         delivered = self.store.receipted(number)
         self._drain(number)
-        works = tuple(machine.Work(client, self.members.placement.holders(client)) for client in self.samples)
+        holders = self.members.placement.holders
+        works = tuple(machine.Work(client, holders(client)) for client in self.clients(number))
         limits = self.members.limits
         config = machine.RoundConfig(
             works,
@@ -72,6 +84,7 @@ class RoundRunner:
             limits.stall,
             deadline,
             tuple((c, item.peer) for c, item in delivered.items()),
+            sample_size(len(self.samples), self.fraction),
         )
         now = trio.current_time()
         current = machine.Round(config, now, [session.peer for session in self.members.ready])
@@ -99,8 +112,7 @@ class RoundRunner:
         if report.round is not None and report.round != number:
             return []
         effects = current.receive(report.event, trio.current_time())
-        refused = any(isinstance(effect, machine.Refuse) for effect in effects)
-        if report.delivered is not None and not refused:
+        if report.delivered is not None and not _refused(effects, report.delivered):
             await self._give_receipt(report, report.delivered, delivered)
         return effects
 
@@ -149,3 +161,11 @@ class RoundRunner:
                     self.members.start(session.refuse, session, report.round or 0, client, reason)
                 case machine.UpdateBad(peer, _, reason):
                     self.members.drop(peer, reason, banned=True)
+
+
+def _refused(effects: list[machine.Effect], update: Delivered) -> bool:
+    """Whether the machine does not want this update; others' may be refused because it ended the round."""
+    mine = update.peer, update.commitment.client
+    return any(
+        isinstance(effect, machine.Refuse) and (effect.peer, effect.client) == mine for effect in effects
+    )

@@ -14,19 +14,23 @@ import trio
 
 from chain.errors import DecodeError
 from p2pml.errors import ExitCode, UserError
+from p2pml.node.job_disk import Suspended, disk_errors
+from p2pml.node.job_quote import quote
 from p2pml.node.job_store import JobStore
 from p2pml.node.job_view import JobView
 from p2pml.node.ports import NodeParts
 from p2pml.node.requester import Requester
+from p2pml.node.terms import settlements
 from p2pml.node.tx_sender import TxSender
+from p2pml.node.views import QuoteView
 from p2pml.storage.journal import JournalError, read, write_atomic
-from p2pml.training.spec import TOKEN, parse_spec
+from p2pml.training.spec import TOKEN, JobSpec, parse_spec
 
 log = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
 
-KEEP_FEES = 10
-"""Fees that a job's account should have beside the budget: opening and settling cost one each."""
+SPARE_FEES = 8
+"""Fees that a job's account should have beside what the job costs: a settlement may have to be made again."""
 
 
 class UnknownJob(UserError):
@@ -80,17 +84,28 @@ class JobService:
             UserError: (code 7) a wrong spec; (code 6) no worker, or not enough money.
         """
         spec = parse_spec(spec_text, origin)
-        self._check_able(spec.budget)
+        self._check_able(spec)
         if self._nursery is None:
             raise UserError("the node is not running yet", "try again in a moment")
         job_id = secrets.token_hex(8)
         folder = self._parts.folder / job_id
-        await trio.to_thread.run_sync(write_atomic, folder / "spec.yaml", spec_text.encode())
-        store = await trio.to_thread.run_sync(JobStore, folder)
-        await store.note("start", base_dir=str(base_dir), origin=origin)
+        try:
+            await trio.to_thread.run_sync(write_atomic, folder / "spec.yaml", spec_text.encode())
+            store = await trio.to_thread.run_sync(JobStore, folder)
+            await store.note("start", base_dir=str(base_dir), origin=origin)
+        except OSError as error:
+            raise UserError(
+                f"the job's folder {folder} cannot be written: {error.strerror or error}",
+                "make room there, or make it writable for the user of the daemon; then start the job again",
+                ExitCode.JOB_FAILED,
+            ) from error
         view = JobView(job_id, spec.name, origin, spec.rounds.max, spec.budget, self._parts.events)
         self._begin(view, Requester(spec, base_dir, self._parts, self._sender, store, view), store)
         return job_id
+
+    async def quote(self, spec_text: str, base_dir: Path, origin: str) -> QuoteView:
+        """What a job would take now; nothing is begun. Arguments and errors as those of `start`."""
+        return await quote(parse_spec(spec_text, origin), base_dir, self._parts)
 
     def list(self) -> Rows:
         """All jobs, newest first."""
@@ -104,7 +119,21 @@ class JobService:
         """
         return self._find(job_id).view.full()
 
-    def stop(self, job_id: str) -> None:
+    async def resume(self, job_id: str) -> str:
+        """Go on with a suspended job where it stopped; returns its id.
+
+        Raises:
+            UnknownJob: none, or several.
+            UserError: it is not suspended.
+        """
+        view = self._find(job_id).view
+        if view.state != "suspended":
+            what = "is over" if view.over else "goes on already"
+            raise UserError(f"the job {view.id} {what}: {view.state}", "only a suspended job can be resumed")
+        await self._load(self._parts.folder / view.id)
+        return view.id
+
+    async def stop(self, job_id: str) -> None:
         """End a job: what was earned is paid, the rest of the budget comes back.
 
         Raises:
@@ -112,6 +141,8 @@ class JobService:
             UserError: it is over.
         """
         job = self._find(job_id)
+        if job.view.state == "suspended":
+            job = self._find(await self.resume(job.view.id))
         if job.view.over or job.requester is None:
             raise UserError(f"the job {job.view.id} is over: {job.view.state}", "nothing to stop")
         job.requester.stop("stopped by its owner")
@@ -119,7 +150,7 @@ class JobService:
     @property
     def running(self) -> int:
         """How many jobs are not over."""
-        return sum(1 for job in self._jobs.values() if not job.view.over)
+        return sum(1 for job in self._jobs.values() if not job.view.over and job.view.state != "suspended")
 
     def _find(self, job_id: str) -> _Job:
         found = [job for key, job in self._jobs.items() if job_id and key.startswith(job_id)]
@@ -129,7 +160,7 @@ class JobService:
             raise UnknownJob(f"{how} {job_id!r}", "see `p2pml job ls`")
         return found[0]
 
-    def _check_able(self, budget: int) -> None:
+    def _check_able(self, spec: JobSpec) -> None:
         status = self._parts.worker.status
         if status.startswith("unavailable"):
             raise UserError(
@@ -137,7 +168,8 @@ class JobService:
                 "start the job from a node with one",
                 ExitCode.JOB_FAILED,
             )
-        needed = budget + KEEP_FEES * self._parts.chain.genesis.params.min_fee
+        fee = self._parts.chain.genesis.params.min_fee
+        needed = spec.budget + (SPARE_FEES + settlements(spec, fee)[1]) * fee
         balance = self._parts.chain.balance(self._sender.account)
         if balance < needed:
             raise UserError(
@@ -154,6 +186,10 @@ class JobService:
     async def _carry_out(self, view: JobView, requester: Requester, store: JobStore) -> None:
         try:
             await requester.run()
+        except Suspended as error:
+            log.error("the job %s is suspended: %s; %s", view.id, error, error.fix)
+            view.fix = error.fix
+            view.enter("suspended", error.cause)
         except Exception as error:  # one job's trouble is not the node's
             log.exception("the job %s ended badly", view.id)
             view.enter("failed", f"internal error: {error!r}")
@@ -184,13 +220,28 @@ class JobService:
             base, origin = Path(start["base_dir"]), start["origin"]
             view = JobView(folder.name, spec.name, origin, spec.rounds.max, spec.budget, self._parts.events)
             requester = Requester(spec, base, self._parts, self._sender, store, view)
-        except (OSError, JournalError, UserError, DecodeError, KeyError, TypeError, ValueError) as error:
+        except OSError as error:
+            self._suspend(folder, error)
+            return
+        except (JournalError, UserError, DecodeError, KeyError, TypeError, ValueError) as error:
             log.error("the job in %s cannot go on: %s", folder, error)
             view = JobView(folder.name, folder.name, "", 0, 0, self._parts.events, "failed", str(error))
             self._jobs[folder.name] = _Job(view)
             return
-        view.note("going on after a restart")
+        view.note("going on where it stopped")
         self._begin(view, requester, store)
+
+    def _suspend(self, folder: Path, error: OSError) -> None:
+        """Show a job whose files cannot be read or written now."""
+        view = JobView(folder.name, folder.name, "", 0, 0, self._parts.events)
+        try:
+            with disk_errors(folder, folder.name):
+                raise error
+        except Suspended as trouble:
+            log.error("the job %s is suspended: %s; %s", view.id, trouble, trouble.fix)
+            view.fix = trouble.fix
+            view.enter("suspended", trouble.cause)
+        self._jobs[folder.name] = _Job(view)
 
     def _ended(self, job_id: str, entry: dict[str, Any]) -> JobView:
         return JobView.ended(job_id, entry["view"], entry["state"], entry["reason"], self._parts.events)

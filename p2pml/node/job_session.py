@@ -20,6 +20,7 @@ from p2pml.formats import FormatError, tensors
 from p2pml.net.errors import Malformed, RemoteError
 from p2pml.net.train import (
     CHUNK_BYTES,
+    FROM_PARTICIPANT,
     Accept,
     Channel,
     Chunk,
@@ -93,7 +94,8 @@ class PeerSession:
     Args:
         channel: to the participant.
         terms: of the job.
-        keys: the requester's, to sign tasks with.
+        keys: the requester's, to sign invitation and tasks with.
+        own_peer: the id of this node's peer.
         shapes: of the model's weights.
         spool: folder for updates.
         report: called with each thing worth telling; must not block.
@@ -107,6 +109,7 @@ class PeerSession:
     channel: Channel
     terms: JobTerms
     keys: Keypair
+    own_peer: str
     shapes: list[tuple[int, ...]]
     spool: Path
     report: Callable[[Report], None]
@@ -132,8 +135,8 @@ class PeerSession:
             Refused: it does not want to, or cannot; the reason is its own.
             RemoteError: it does not answer, or not in this protocol.
         """
-        await self.channel.send(self.terms.invite())
-        answer = await self.channel.receive(JOIN_S)
+        await self.channel.send(self.terms.invite(self.keys, self.own_peer, self.peer))
+        answer = await self.channel.receive(FROM_PARTICIPANT, JOIN_S)
         match answer:
             case Accept(account):
                 self.account = account
@@ -150,7 +153,7 @@ class PeerSession:
             RemoteError: the stream ended, or the peer broke the protocol.
         """
         while True:
-            match await self.channel.receive():
+            match await self.channel.receive(FROM_PARTICIPANT):
                 case Ready():
                     if not self.ready:  # said once, or a peer could fill our memory with it
                         self.ready = True
@@ -233,6 +236,8 @@ class PeerSession:
             self._show(f"fetching {_percent(working)}")
         elif working.stage == "train" and self._task is not None:
             self._show(f"training client {working.client} {_percent(working)}")
+        elif working.stage == "pay" and self._task is not None:
+            self._show("waiting for its pay")
         self._tell(machine.Progress(self.peer))
 
     def _on_failure(self, round_: int, client: int, reason: str) -> None:

@@ -23,8 +23,9 @@ class JobView:
         events: told every change.
 
     Attributes:
-        state: `preparing`, `waiting`, `running`, `settling`, then `done`, `failed` or `stopped`.
-        reason: why it failed or stopped.
+        state: `preparing`, `waiting`, `running`, `settling`, then `done`, `failed` or `stopped`; `suspended`
+            while this node's disk refuses to keep it.
+        reason: why it failed, stopped or was suspended.
         fix: what to do about a failure; empty when there is nothing to do.
         chain_job: id of its JOB_OPEN transaction, hexadecimal; empty before.
         history: one record per finished round.

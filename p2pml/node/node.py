@@ -17,11 +17,17 @@ from chain.producer import ProposerKeys
 from p2pml.config import Config, Home
 from p2pml.errors import ExitCode, UserError
 from p2pml.identity import NodeKeys
+from p2pml.net.genesis_exchange import offer_genesis
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
+from p2pml.net.lan import Lan
 from p2pml.net.presence import Facts, Presence
+from p2pml.net.reachability import Reachability
+from p2pml.net.relay import Relays
+from p2pml.net.time_exchange import PeerTime
 from p2pml.node.chain_service import ChainService
 from p2pml.node.claims import Claims
+from p2pml.node.clock_watch import ClockWatch
 from p2pml.node.data_service import DataService
 from p2pml.node.events import Events
 from p2pml.node.genesis_file import read_genesis
@@ -31,6 +37,7 @@ from p2pml.node.no_worker import NoWorker, reason_for_no_worker
 from p2pml.node.participant import Participant
 from p2pml.node.ports import NodeParts, Trainer
 from p2pml.node.tx_sender import TxSender
+from p2pml.node.work_limits import WorkLimits
 from p2pml.storage.chain_db import ChainDb
 from p2pml.worker.process import WorkerSupervisor
 
@@ -69,9 +76,22 @@ class Node:
         self.keypair = Keypair.from_seed(keys.validator)
         self._vrf_public = vrf.public_key(keys.vrf)
         address = (config.listen, config.port)
-        self.host = Host(keys.node, *address, config.bootstrap, transport=config.transport)
+        self.host = Host(
+            keys.node,
+            *address,
+            config.bootstrap,
+            transport=config.transport,
+            websocket_port=config.websocket_port or None,
+            peers_file=home.peers_file,
+        )
         self.gossip = Gossip(self.host, self.genesis.chain_id)
+        self.reachability = Reachability(self.host)
+        self.relays = Relays(self.host, config.relay, config.relays)
+        offer_genesis(self.host, self.genesis.chain_id, self.genesis.to_json().encode())
         self.presence = Presence(self.host, self.gossip, self.facts)
+        self.lan = Lan(self.host, self.genesis.chain_id, self.presence.hint)
+        self.clock_watch = ClockWatch(self.events, self.genesis.params.slot_ms)
+        self.time = PeerTime(self.host, unix_ms, self.clock_watch.heard)
         self.db = ChainDb(home.chain_db, self.genesis.chain_id)
         self.chain = ChainService(
             self.genesis,
@@ -83,7 +103,8 @@ class Node:
             self.events,
             unix_ms,
         )
-        self.data = DataService(home, self.host, self.gossip, self.presence, self.events)
+        quota = config.data_quota_mib * 2**20 or None
+        self.data = DataService(home, self.host, self.gossip, self.presence, self.events, quota)
         self.worker = _make_worker(config, home.logs / "worker.log")
         self._sender = TxSender(self.chain, self.keypair)
         parts = NodeParts(
@@ -98,7 +119,7 @@ class Node:
             name_of=self.name_of,
         )
         claims = Claims(self.chain, self._sender, home.root / "receipts", self.events)
-        self.participant = Participant(parts, claims, willing=config.trainer)
+        self.participant = Participant(parts, claims, WorkLimits.of(config), config.trainer)
         self.jobs = JobService(parts, self._sender)
 
     @property
@@ -159,6 +180,11 @@ class Node:
             await nursery.start(self.host.run)
             await nursery.start(self.gossip.run)
             await nursery.start(self.presence.run)
+            await nursery.start(self.reachability.run)
+            await nursery.start(self.relays.run)
+            await nursery.start(self.time.run)
+            if self.config.mdns and not self.host.listens_on_loopback:
+                await nursery.start(self.lan.run)
             nursery.cancel_scope.shield = True
             task_status.started(nursery.cancel_scope)
 

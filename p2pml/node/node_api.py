@@ -11,10 +11,12 @@ from typing import Any
 from chain import address
 from chain.errors import ChainError
 from chain.transactions import Tx
+from chain.types import Block
 from p2pml.errors import ExitCode, UserError
 from p2pml.node import chain_views, views
-from p2pml.node.dataset_info import DatasetInfo
+from p2pml.node.data_api import DataApi
 from p2pml.node.job_service import UnknownJob
+from p2pml.node.net_api import NetApi
 from p2pml.node.node import Node
 
 HISTORY = 100
@@ -25,12 +27,15 @@ class NodeApi:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self.data = DataApi(node.data)
+        self.net = NetApi(node)
 
     # -- this node -------------------------------------------------------------------------------------
 
     def status(self) -> views.StatusView:
         node, head = self._node, self._node.chain.head()
         state, reason = node.worker_state()
+        clock = node.time.estimate()
         return views.StatusView(
             version=version("p2pml"),
             name=node.config.name,
@@ -41,7 +46,7 @@ class NodeApi:
             account=address.encode(node.account),
             network=node.genesis.chain_name,
             chain_id=node.genesis.chain_id.hex(),
-            head=views.HeadView(head.id.hex(), head.height, head.slot),
+            head=views.HeadView(head.id.hex(), head.height, head.slot, node.chain.chain.final_height),
             slot=node.chain.slot_now(),
             slot_ms=node.genesis.params.slot_ms,
             behind=node.chain.behind,
@@ -53,6 +58,8 @@ class NodeApi:
             rating=node.chain.rating(node.account),
             datasets=len(node.data.list()),
             jobs_running=node.jobs.running,
+            clock_ms=None if clock is None else round(clock.offset * 1000),
+            clock_peers=0 if clock is None else clock.peers,
         )
 
     def not_ready_reason(self) -> str:
@@ -76,6 +83,13 @@ class NodeApi:
                 addresses=list(peer.addrs),
             )
             for peer in self._node.presence.peers()
+        ]
+
+    async def reachability(self) -> list[views.ReachView]:
+        node = self._node
+        reports = await node.reachability.look()
+        return [
+            views.ReachView(item.peer, node.name_of(item.peer), item.ip, item.reached) for item in reports
         ]
 
     def request_shutdown(self) -> None:
@@ -124,7 +138,7 @@ class NodeApi:
         chain = self._node.chain
         start = chain.head().height - count + 1 if first is None else first
         found = await chain.blocks(max(start, 1), count)
-        return [chain_views.block_view(block, self._node.genesis, self._price_of) for block in found]
+        return [self._block_view(block) for block in found]
 
     async def block(self, id_or_height: str) -> views.BlockView:
         if id_or_height.isascii() and id_or_height.isdigit() and len(id_or_height) < 16:
@@ -133,7 +147,12 @@ class NodeApi:
             found = await self._node.chain.block(_hash(id_or_height, "block"))
         if found is None:
             raise views.NotFound(f"there is no block {id_or_height}", "`p2pml chain head` names the newest")
-        return chain_views.block_view(found, self._node.genesis, self._price_of)
+        return self._block_view(found)
+
+    def _block_view(self, block: Block) -> views.BlockView:
+        chain = self._node.chain.chain
+        final = chain.is_canonical(block.block_id) and block.height <= chain.final_height
+        return chain_views.block_view(block, self._node.genesis, self._price_of, final)
 
     def validators(self) -> list[views.ValidatorView]:
         return chain_views.validator_views(self._node.chain.state())
@@ -153,28 +172,6 @@ class NodeApi:
             raise UserError(f"the transaction is refused: {error}", "correct it and sign it again") from error
         return views.SubmittedView(tx.id.hex())
 
-    # -- data ------------------------------------------------------------------------------------------
-
-    def datasets(self) -> list[views.DatasetView]:
-        return [dataset_view(item) for item in self._node.data.list()]
-
-    def dataset(self, name_or_hash: str) -> views.DatasetView:
-        return dataset_view(self._node.data.info(name_or_hash))
-
-    async def seed(
-        self, path: Path, name: str | None, private: bool, allowed: tuple[str, ...]
-    ) -> views.DatasetView:
-        found = await self._node.data.seed(path, name, private, allowed or None)
-        return dataset_view(found)
-
-    async def get(
-        self, name_or_hash: str, metainfo: bytes | None, wanted: tuple[int, ...] | None
-    ) -> views.DatasetView:
-        files = None if wanted is None else frozenset(wanted)
-        if metainfo is not None:
-            return dataset_view(await self._node.data.add(metainfo, files))
-        return dataset_view(await self._node.data.begin(name_or_hash, files))
-
     # -- jobs ------------------------------------------------------------------------------------------
 
     def jobs(self) -> list[dict[str, Any]]:
@@ -190,9 +187,19 @@ class NodeApi:
         after = self._node.events.last_id
         return views.StartedJobView(await self._node.jobs.start(spec, base_dir, origin), after)
 
+    async def quote_job(self, spec: str, base_dir: Path, origin: str) -> views.QuoteView:
+        return await self._node.jobs.quote(spec, base_dir, origin)
+
+    async def resume_job(self, job_id: str) -> views.StartedJobView:
+        after = self._node.events.last_id
+        try:
+            return views.StartedJobView(await self._node.jobs.resume(job_id), after)
+        except UnknownJob as error:
+            raise views.NotFound(error.cause, error.fix) from error
+
     async def stop_job(self, job_id: str) -> None:
         try:
-            self._node.jobs.stop(job_id)
+            await self._node.jobs.stop(job_id)
         except UnknownJob as error:
             raise views.NotFound(error.cause, error.fix) from error
 
@@ -208,33 +215,6 @@ class NodeApi:
 
     async def wait_for_events(self, after: int) -> None:
         await self._node.events.wait(after)
-
-
-def dataset_view(info: DatasetInfo) -> views.DatasetView:
-    """A dataset as the API tells it."""
-    return views.DatasetView(
-        infohash=info.hex,
-        name=info.name,
-        size=info.size,
-        private=info.private,
-        in_place=info.in_place,
-        complete=info.complete,
-        have=info.have,
-        pieces=info.pieces,
-        wanted=info.wanted,
-        peers=info.peers,
-        rate_down=info.rate_down,
-        rate_up=info.rate_up,
-        sources=dict(info.received),
-        sent=dict(info.sent),
-        files=[
-            views.FileView(file.index, file.path, file.size, file.complete, str(file.location))
-            for file in info.files
-        ],
-        folder=str(info.folder),
-        torrent_file=str(info.torrent_file),
-        problem=info.problem,
-    )
 
 
 def _hash(text: str, what: str) -> bytes:

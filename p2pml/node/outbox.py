@@ -1,4 +1,8 @@
-"""This node's own transactions and round records, sent again until a block has them: gossip may lose them."""
+"""This node's own transactions and round records, kept waiting until a block has them.
+
+They are gossiped once. Our pool may lose them (a reorganization, a better-paying one), so they are put back;
+what others' pools lack they fetch from ours.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,13 @@ from chain.errors import InvalidRecord, InvalidTransaction, PoolFull
 from chain.training_records import RoundRecord
 from chain.transactions import Tx
 from p2pml.errors import UserError
-from p2pml.net.gossip import Gossip
 from p2pml.node.chain_reads import ChainReads
+from p2pml.node.pool_gossip import PoolGossip
 
 log = logging.getLogger(__name__)
 
-TXS, RECORDS = "txs", "records"
 AGAIN_SLOTS = 3
-"""Slots between two sendings."""
+"""Slots between two looks."""
 
 
 class Outbox:
@@ -29,43 +32,41 @@ class Outbox:
         gossip: carries it to the others.
     """
 
-    def __init__(self, reads: ChainReads, gossip: Gossip) -> None:
+    def __init__(self, reads: ChainReads, gossip: PoolGossip) -> None:
         self._reads, self._gossip = reads, gossip
         self._txs: dict[bytes, Tx] = {}
         self._records: dict[tuple[bytes, int], RoundRecord] = {}
 
     async def run(self) -> None:
-        """Send again, for ever."""
+        """Put back what fell out of the pool, for ever."""
         while True:
             await trio.sleep(AGAIN_SLOTS * self._reads.genesis.params.slot_ms / 1000)
             for tx in list(self._txs.values()):
-                if await self._still_waits(tx):
-                    await self._gossip.publish(TXS, tx.encoded)
-                else:
+                if not await self._still_waits(tx):
                     self._txs.pop(tx.id, None)
             for key, record in list(self._records.items()):
-                if self._record_waits(record):
-                    await self._gossip.publish(RECORDS, record.encode())
-                else:
+                if not self._record_waits(record):
                     self._records.pop(key, None)
 
-    async def submit_tx(self, tx: Tx) -> None:
+    def submit_tx(self, tx: Tx) -> None:
         """Take a transaction. Raises InvalidTransaction or UserError."""
         try:
-            self._reads.pool.add(tx, self._reads.state(), self._reads.next_slot())
+            fresh = self._reads.pool.add(tx, self._reads.state(), self._reads.next_slot())
         except PoolFull as error:
             raise UserError(str(error), "try again in a minute") from error
         self._txs[tx.id] = tx
-        await self._gossip.publish(TXS, tx.encoded)
+        if fresh:
+            self._gossip.send_tx(tx)
 
-    async def submit_record(self, record: RoundRecord) -> None:
+    def submit_record(self, record: RoundRecord) -> None:
         """Take a round record. Raises InvalidRecord or UserError."""
         try:
-            self._reads.pool.add_record(record, self._reads.state())
+            fresh = self._reads.pool.add_record(record, self._reads.state())
         except PoolFull as error:
             raise UserError(str(error), "try again in a minute") from error
         self._records[record.job, record.round] = record
-        await self._gossip.publish(RECORDS, record.encode())
+        if fresh:
+            self._gossip.send_record(record)
 
     async def _still_waits(self, tx: Tx) -> bool:
         if await self._reads.tx(tx.id) is not None:

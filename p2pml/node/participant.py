@@ -7,6 +7,8 @@ on disk before anything else; what a requester leaves unpaid `p2pml.node.claims`
 from __future__ import annotations
 
 import logging
+import math
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,11 +19,13 @@ from chain.training_records import Receipt
 from p2pml.formats import SpecError, keras_json, optimizers
 from p2pml.net.errors import Malformed, RemoteError
 from p2pml.net.streams import Stream
-from p2pml.net.train import PROTOCOL, VERSION, Channel, Invite
+from p2pml.net.train import MAX_INVITE, PROTOCOL, VERSION, Channel, Done, Invite
 from p2pml.node.claims import Claims
-from p2pml.node.participant_job import ParticipantJob, refusal
+from p2pml.node.participant_job import Idle, ParticipantJob, refusal
+from p2pml.node.pay_watch import PayWatch
 from p2pml.node.ports import NodeParts
 from p2pml.node.terms import JobTerms
+from p2pml.node.work_limits import WorkLimits
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +34,13 @@ BLOCK_S = 20.0
 """How long to wait for the block with a job that we are invited to."""
 KEEP_SHARDS_S = 600.0
 """How long a job's shards stay after its requester vanished: it may come back and go on."""
+REST_S = 60.0
+"""How long a requester that had nothing to do for us is refused, so that others' invitations come first."""
 
 
 @dataclass(slots=True)
 class _Running:
     job: bytes
-    peer: str
     scope: trio.CancelScope
     ended: trio.Event
 
@@ -46,7 +51,7 @@ class Participant:
     Args:
         parts: of the node.
         claims: keeps receipts and collects what is owed.
-        limits: how large a model may be.
+        limits: what a job may ask of this node.
         willing: whether this node trains for others at all.
     """
 
@@ -54,16 +59,18 @@ class Participant:
         self,
         parts: NodeParts,
         claims: Claims,
-        limits: keras_json.Limits | None = None,
+        limits: WorkLimits | None = None,
         willing: bool = True,
     ) -> None:
         self._parts = parts
         self._claims = claims
-        self._limits = limits or keras_json.Limits()
+        self._limits = limits or WorkLimits()
         self._willing = willing
         self._running: _Running | None = None
         self._nursery: trio.Nursery | None = None
         self._leaving: dict[bytes, trio.CancelScope] = {}
+        self._pay: dict[bytes, PayWatch] = {}
+        self._idled: dict[bytes, float] = {}
 
     @property
     def busy(self) -> bool:
@@ -86,14 +93,14 @@ class Participant:
 
     async def _on_stream(self, stream: Stream) -> None:
         channel = Channel(stream)
-        invite = await channel.receive(INVITE_S)
+        invite = await channel.receive(MAX_INVITE, INVITE_S)
         if not isinstance(invite, Invite):
             raise Malformed(f"{type(invite).__name__} before an invitation")
         terms = JobTerms.from_invite(invite)
         reason = (
-            self._refusal(invite, terms)
+            self._refusal(channel.peer, invite, terms)
             or await self._money_refusal(terms)
-            or await self._make_room(channel.peer, terms)
+            or await self._make_room(terms)
         )
         if reason:
             log.info("an invitation from %s is refused: %s", channel.peer, reason)
@@ -101,7 +108,7 @@ class Participant:
             return
         await self._take_part(channel, terms)
 
-    def _refusal(self, invite: Invite, terms: JobTerms) -> str:
+    def _refusal(self, peer: str, invite: Invite, terms: JobTerms) -> str:
         """Why this invitation cannot be accepted; empty when it can."""
         if invite.version != VERSION:
             return f"version {invite.version} of the training protocol is not spoken here"
@@ -109,10 +116,14 @@ class Participant:
             return "this node does not train for others"
         if terms.chain_id != self._parts.chain.genesis.chain_id:
             return "the job is on another chain"
+        if not terms.invited_by_requester(invite, peer, self._parts.host.peer_id):
+            return "the invitation is not signed by the job's requester, for you and for this node"
+        if self._idled.get(terms.requester, -math.inf) > trio.current_time():
+            return "this node has waited for a task in vain; ask again in a minute"
         if not self._parts.worker.status.startswith(("ready", "busy")):
             return f"the worker is {self._parts.worker.status}"
         try:
-            keras_json.parse(terms.model, self._limits)
+            keras_json.parse(terms.model, self._limits.model)
             terms.optimizer.check(optimizers.CLIENT)
         except SpecError as error:
             return f"the model is not accepted here: {error}"
@@ -130,37 +141,63 @@ class Participant:
             return "the invitation does not say what the job says on the chain"
         if not job.status.active:
             return f"the job is {job.status.name} on the chain"
-        return ""
+        most = self._limits.unsettled(job, self._parts.chain.genesis.params.min_fee)
+        if job.price and terms.settle_every > most:
+            return f"the job pays every {terms.settle_every} rounds; this node waits for {most} at most"
+        return self._pay_watch(terms).refusal()
 
-    async def _make_room(self, peer: str, terms: JobTerms) -> str:
-        """End an earlier conversation about the same job: the requester has come back. Empty, or why not.
+    def _pay_watch(self, terms: JobTerms) -> PayWatch:
+        """What is known of a job's paying, also from earlier conversations; what is over is forgotten."""
+        chain = self._parts.chain
+        over = [key for key in self._pay if (job := chain.job(key)) is None or not job.status.active]
+        for key in over:
+            del self._pay[key]
+        fresh = PayWatch(chain, self._claims, terms.job, terms.settle_every)
+        return self._pay.setdefault(terms.job, fresh)
 
-        An invitation is not signed, and what the chain says of a job is public: only the same peer may do it.
-        """
+    async def _make_room(self, terms: JobTerms) -> str:
+        """End an earlier conversation about the same job: the requester has come back. Empty, or why not."""
         running = self._running
         if running is None:
             return ""
         if running.job != terms.job:
             return "busy with another job"
-        if running.peer != peer:
-            return "busy with this job for another peer"
         running.scope.cancel()
         with trio.move_on_after(15):
             await running.ended.wait()
         return "" if self._running is None else "busy with an earlier conversation about this job"
 
+    def _conversation(self, channel: Channel, terms: JobTerms) -> ParticipantJob:
+        chain = self._parts.chain
+        job = chain.job(terms.job)
+        limits, idle_s = self._limits, self._limits.idle_s
+        if job is not None:
+            idle_s = limits.patience(job, chain.slot_now(), chain.genesis.params.slot_ms)
+        return ParticipantJob(
+            channel, terms, self._parts, self._pay_watch(terms), limits, idle_s,
+            partial(self._keep, terms), self._wanted_again,
+        )  # fmt: skip
+
     async def _take_part(self, channel: Channel, terms: JobTerms) -> None:
-        running = self._running = _Running(terms.job, channel.peer, trio.CancelScope(), trio.Event())
+        running = self._running = _Running(terms.job, trio.CancelScope(), trio.Event())
         self._tell(channel, terms, "joined")
-        conversation = ParticipantJob(
-            channel, terms, self._parts, partial(self._keep, terms), self._wanted_again
-        )
+        conversation = self._conversation(channel, terms)
         reason, over = "replaced by a newer conversation", False
         try:
             with running.scope:
                 reason, over = await conversation.run(), True
-        except RemoteError as error:
+        except Idle as error:
             reason = str(error)
+            self._idled = {key: at for key, at in self._idled.items() if at > trio.current_time()}
+            self._idled[terms.requester] = trio.current_time() + REST_S
+        except RemoteError as error:
+            self._parts.host.standing.note(channel.peer, error)
+            reason = str(error)
+        except OSError as error:
+            reason = f"this node's disk, the folder of its receipts: {error.strerror or error}"
+            log.error("the job %s of %s is left: %s", terms.name, channel.peer, reason)
+            with suppress(RemoteError):
+                await channel.send(Done(reason[:500]))
         finally:
             self._running = None
             running.ended.set()

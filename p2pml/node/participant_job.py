@@ -1,7 +1,8 @@
 """A participant's side of one job: one conversation with its requester.
 
-A reader takes messages as they come (a reader that pauses would break the stream); the work is done by tasks
-of its own: fetching shards, training one task after the other, sending updates that were asked for.
+A reader takes messages as they come (a reader that pauses would break the stream); the work is done by one
+task for each kind: fetching shards, training, sending updates that were asked for. What waits for them is
+bounded, and without a training task for too long the conversation ends: nobody holds this node for nothing.
 """
 
 from __future__ import annotations
@@ -10,18 +11,17 @@ import logging
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TypeVar
 
 import trio
 
 from chain.codec import pack
 from chain.errors import DecodeError
 from chain.training_records import Receipt
-from p2pml.errors import UserError
-from p2pml.formats import FormatError, shards, tensors
-from p2pml.net.errors import Malformed, RemoteError
+from p2pml.formats import FormatError, tensors
+from p2pml.net.errors import Malformed, RemoteError, TimedOut
 from p2pml.net.train import (
-    CHUNK_BYTES,
+    FROM_REQUESTER,
     Accept,
     Channel,
     Chunk,
@@ -35,23 +35,29 @@ from p2pml.net.train import (
     Ready,
     Refuse,
     Task,
-    Update,
     Working,
 )
+from p2pml.node.held_shards import HeldShards, TaskFailed
+from p2pml.node.own_updates import OwnUpdates
+from p2pml.node.pay_watch import PayWatch
 from p2pml.node.ports import NodeParts
 from p2pml.node.terms import JobTerms
+from p2pml.node.work_limits import WorkLimits, most_steps
 from p2pml.worker.protocol import Progress, Train, Trained
 from p2pml.worker.session import WorkerError
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-MAX_WAITING_TASKS = 4
+MAX_WAITING = 4
+"""Tasks, and requests for updates, that may wait."""
 REPORT_S = 1.0
 """Between two reports of progress, seconds."""
+PAY_LOOK_S = 0.5
 
 
-class TaskFailed(Exception):
-    """This node cannot do a task; the message goes to the requester."""
+class Idle(TimedOut):
+    """The requester has given no task for too long."""
 
 
 @dataclass(slots=True)
@@ -62,6 +68,9 @@ class ParticipantJob:
         channel: to the requester.
         terms: that were accepted.
         parts: of the node.
+        pay: what the job owes this node.
+        limits: of this node.
+        idle_s: longest wait for a task, seconds.
         keep: called with each receipt, before anything else happens to it.
         wanted: called with the metainfo of the torrent that the job's shards are in.
     """
@@ -69,52 +78,85 @@ class ParticipantJob:
     channel: Channel
     terms: JobTerms
     parts: NodeParts
+    pay: PayWatch
+    limits: WorkLimits
+    idle_s: float
     keep: Callable[[Receipt], Awaitable[None]]
     wanted: Callable[[bytes], None]
-    metainfo: bytes = b""
-    _sources: tuple[str, ...] = ()
+    _updates: OwnUpdates = field(init=False)
+    _shards: HeldShards = field(init=False)
+    _to_hold: Hold | None = None
+    _told_to_hold: trio.Event = field(default_factory=trio.Event)
     _model: bytes = b""
     _incoming: bytearray | None = None
     _announced: Model | None = None
-    _updates: dict[tuple[int, int], bytes] = field(default_factory=dict)
-    _committed: dict[tuple[int, int], bytes] = field(default_factory=dict)
-    _earned: dict[tuple[int, int], int] = field(default_factory=dict)
     _current: Task | None = None
     _working: trio.CancelScope | None = None
-    _shards: dict[int, Path] = field(default_factory=dict)
-    _told_at: float = -math.inf
+    _patience: trio.CancelScope = field(default_factory=trio.CancelScope)
     _newest: Working | None = None
     _news: trio.Event = field(default_factory=trio.Event)
+
+    def __post_init__(self) -> None:
+        self._updates = OwnUpdates(self.channel)
+        self._shards = HeldShards(self.channel.peer, self.parts.data, self._report)
+
+    @property
+    def metainfo(self) -> bytes:
+        """Of the torrent with the job's shards; empty before it is known."""
+        return self._shards.metainfo
 
     async def run(self) -> str:
         """Accept, then serve until the requester ends it; returns the reason.
 
         Raises:
-            RemoteError: the requester is gone or broke the protocol.
+            RemoteError: the requester is gone or broke the protocol; Idle when it has nothing to do.
+            OSError: this node's disk.
         """
         await self.channel.send(Accept(self.parts.keys.public))
-        tasks, queue = trio.open_memory_channel[Task](MAX_WAITING_TASKS)
-        failure: RemoteError | None = None
+        tasks, queue = trio.open_memory_channel[Task](MAX_WAITING)
+        pulls, asked = trio.open_memory_channel[Pull](MAX_WAITING)
+        failure: RemoteError | OSError | None = None
         reason = ""
-        # Errors of the requester are carried out by hand: the nursery would wrap them in a group.
+        # Errors are carried out by hand: the nursery would wrap them in a group.
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._quietly, self._train_all, queue)
-            nursery.start_soon(self._quietly, self._tell_progress)
+            for operation, arguments in (
+                (self._train_all, (queue,)),
+                (self._upload_all, (asked,)),
+                (self._hold_all, ()),
+                (self._tell_progress, ()),
+            ):
+                nursery.start_soon(self._quietly, operation, *arguments)
             try:
-                reason = await self._listen(nursery, tasks)
-            except RemoteError as error:
+                with self._patience:
+                    self._rest()
+                    reason = await self._listen(tasks, pulls)
+                if self._patience.cancelled_caught:
+                    failure = Idle(f"no task within {self.idle_s / 60:g} minutes")
+                    await self.channel.send(Done(str(failure)))
+            except (RemoteError, OSError) as error:
                 failure = error
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
         return reason
 
-    async def _listen(self, nursery: trio.Nursery, tasks: trio.MemorySendChannel[Task]) -> str:
+    def _rest(self) -> None:
+        """Nothing to do from now on: the time begins to run."""
+        self._patience.deadline = trio.current_time() + self.idle_s
+
+    def _work(self) -> None:
+        """There is something to do."""
+        self._patience.deadline = math.inf
+
+    async def _listen(self, tasks: trio.MemorySendChannel[Task], pulls: trio.MemorySendChannel[Pull]) -> str:
         limit = self.terms.max_content()
         while True:
-            match await self.channel.receive():
+            match await self.channel.receive(FROM_REQUESTER):
                 case Hold() as hold:
-                    nursery.start_soon(self._quietly, self._hold, hold)
+                    if self.metainfo and hold.metainfo != self.metainfo:
+                        raise Malformed("a job has one torrent")
+                    self._to_hold = hold
+                    self._told_to_hold.set()
                 case Model() as model:
                     if model.size > limit:
                         raise Malformed(f"{model.size} bytes of weights for a model that has at most {limit}")
@@ -123,12 +165,10 @@ class ParticipantJob:
                     self._on_chunk(offset, data)
                 case Task() as task:
                     self._check_task(task)
-                    try:
-                        tasks.send_nowait(task)
-                    except trio.WouldBlock as error:
-                        raise Malformed("more tasks than one node can wait for") from error
+                    _queue(tasks, task)
                 case Pull() as pull:
-                    nursery.start_soon(self._quietly, self._upload, pull)
+                    self._updates.check(pull)
+                    _queue(pulls, pull)
                 case Countersigned(receipt):
                     await self._on_receipt(receipt)
                 case Refuse(what="update", round=round_, client=client, reason=reason):
@@ -147,36 +187,23 @@ class ParticipantJob:
 
     # -- shards ----------------------------------------------------------------------------------------
 
+    async def _hold_all(self) -> None:
+        """Fetch what the newest of the requester's messages says; an older one that still waits is void."""
+        while True:
+            await self._told_to_hold.wait()
+            self._told_to_hold = trio.Event()
+            hold, self._to_hold = self._to_hold, None
+            if hold is not None:
+                await self._hold(hold)
+
     async def _hold(self, hold: Hold) -> None:
         self.wanted(hold.metainfo)
-        self.metainfo, self._sources = hold.metainfo, (self.channel.peer, *hold.peers)
         try:
-            await self._fetch(hold.clients, 0)
+            await self._shards.hold(hold)
         except TaskFailed as error:
             await self.channel.send(Refuse("job", 0, 0, _short(error)))
             return
         await self.channel.send(Ready(hold.clients))
-
-    async def _fetch(self, clients: tuple[int, ...], round_: int) -> None:
-        """Have these clients' shards on disk.
-
-        Raises:
-            TaskFailed: they cannot be had.
-        """
-        missing = [client for client in clients if client not in self._shards]
-        if not missing:
-            return
-        if not self.metainfo:
-            raise TaskFailed("there is no torrent to fetch the shard from")
-
-        def progress(done: int, total: int) -> None:
-            self._report(Working(round_, missing[0], "fetch", done, total))
-
-        try:
-            paths = await self.parts.data.fetch(self.metainfo, missing, self._sources, progress)
-        except (UserError, RemoteError, OSError, ValueError) as error:
-            raise TaskFailed(f"the shard of client {missing[0]} cannot be fetched: {error}") from error
-        self._shards.update(zip(missing, paths, strict=True))
 
     # -- the model -------------------------------------------------------------------------------------
 
@@ -194,7 +221,6 @@ class ParticipantJob:
         self._model = weights
         # Updates of earlier rounds are of no use any more: nobody can ask for them with this model.
         self._updates.clear()
-        self._committed.clear()
 
     # -- tasks -----------------------------------------------------------------------------------------
 
@@ -207,6 +233,7 @@ class ParticipantJob:
     async def _train_all(self, queue: trio.MemoryReceiveChannel[Task]) -> None:
         async for task in queue:
             self._current = task
+            self._work()
             with trio.CancelScope() as self._working:
                 try:
                     await self._commit(task)
@@ -215,10 +242,14 @@ class ParticipantJob:
                     refusal = Refuse("task", task.round, task.client, _short(error))
                     await self.channel.send(refusal)
             self._current = None
+            self._rest()
 
     async def _commit(self, task: Task) -> None:
         """Train and commit to the update."""
-        self._check_pay(task)
+        steps = most_steps(task.samples, self.terms.batch, self.terms.epochs)
+        if steps > self.limits.task_steps:
+            raise TaskFailed(f"the task takes {steps} steps, this node does at most {self.limits.task_steps}")
+        await self._check_pay(task)
         trained, update = await self._train(task)
         samples = trained.samples * self.terms.epochs
         if samples != task.samples:
@@ -226,8 +257,7 @@ class ParticipantJob:
         commitment = self.terms.commitment(
             task.round, task.client, task.trainer, samples, task.model_in, tensors.digest(update)
         )
-        key = (task.round, task.client)
-        self._updates[key], self._committed[key] = update, commitment.update_hash
+        self._updates.add((task.round, task.client), update, commitment.update_hash)
         sig = self.parts.keys.sign(commitment.signing_bytes())
         await self.channel.send(
             Commit(
@@ -239,32 +269,30 @@ class ParticipantJob:
             )
         )
 
-    def _check_pay(self, task: Task) -> None:
-        """Before any work: does the chain hold what it would bring, beside what is owed for earlier work?
+    async def _check_pay(self, task: Task) -> None:
+        """Before any work: was the work before it paid, and does the chain hold what this would bring?
 
         Raises:
-            TaskFailed: it does not, or pays nobody any more.
+            TaskFailed: no; the job pays nobody any more, or not enough.
         """
-        chain, job_id = self.parts.chain, self.terms.job
-        job = chain.job(job_id)
+        self.pay.began(task.round)
+        while self.pay.late():
+            if reason := self.pay.refusal():
+                raise TaskFailed(reason)
+            self._report(Working(task.round, task.client, "pay", 0, 1))
+            await trio.sleep(PAY_LOOK_S)
+        job = self.parts.chain.job(self.terms.job)
         if job is None:
             return  # its block was reverted and comes again
         if not job.status.active:
             raise TaskFailed(f"the job is {job.status.name} on the chain: it takes no more rounds")
-        owed = sum(
-            samples
-            for (round_, client), samples in self._earned.items()
-            if client not in chain.paid_clients(job_id, round_)
-        )
-        if (owed + task.samples) * job.price > job.escrow:
+        if (self.pay.owed() + task.samples) * job.price > job.escrow:
             raise TaskFailed("the job's escrow on the chain does not cover this work")
 
     async def _train(self, task: Task) -> tuple[Trained, bytes]:
         if not self._model or tensors.digest(self._model) != task.model_in:
             raise TaskFailed("the model that the task starts from was not sent")
-        await self._fetch((task.client,), task.round)
-        shard = self._shards[task.client]
-        await self._check_shard(shard)
+        shard = await self._shards.get(task.client, task.round)
 
         def progress(step: Progress) -> None:
             self._report(Working(task.round, task.client, "train", step.done, step.total))
@@ -273,8 +301,12 @@ class ParticipantJob:
             self.terms.model, self._model, str(shard), self.terms.optimizer, self.terms.batch,
             self.terms.epochs, self.terms.seed, task.round, task.client,
         )  # fmt: skip
+        trained: Trained | None = None
         try:
-            trained = await self.parts.worker.call(request, progress)
+            with trio.move_on_after(self.limits.task_s):
+                trained = await self.parts.worker.call(request, progress)
+            if trained is None:
+                raise TaskFailed(f"the training took longer than {self.limits.task_s / 60:g} minutes")
             tensors.decode(trained.update)
         except WorkerError as error:
             detail = f"\n{error.traceback}" if error.traceback else ""
@@ -285,26 +317,16 @@ class ParticipantJob:
             raise TaskFailed("the training diverged: the loss is not finite")
         return trained, trained.update
 
-    @staticmethod
-    async def _check_shard(shard: Path) -> None:
-        """The shard comes from a stranger: read it here before the worker does."""
-        try:
-            await trio.to_thread.run_sync(shards.read, shard)
-        except (FormatError, OSError) as error:
-            raise TaskFailed(f"the shard cannot be used: {error}") from error
-
-    async def _upload(self, pull: Pull) -> None:
-        update = self._updates.get((pull.round, pull.client))
-        if update is None or pull.offset >= len(update):
-            await self.channel.send(Refuse("task", pull.round, pull.client, "there is no such update here"))
-            return
-        for offset in range(pull.offset, len(update), CHUNK_BYTES):
-            data = update[offset : offset + CHUNK_BYTES]
-            await self.channel.send(Update(pull.round, pull.client, offset, data))
+    async def _upload_all(self, asked: trio.MemoryReceiveChannel[Pull]) -> None:
+        async for pull in asked:
+            self._work()
+            await self._updates.upload(pull)
+            if self._current is None:
+                self._rest()
 
     def _on_refused(self, round_: int, client: int, reason: str) -> None:
         log.info("the requester does not want client %d of round %d: %s", client, round_ + 1, reason)
-        self._updates.pop((round_, client), None)
+        self._updates.drop((round_, client))
         task = self._current
         if task is not None and (task.round, task.client) == (round_, client) and self._working is not None:
             self._working.cancel()
@@ -316,13 +338,12 @@ class ParticipantJob:
         except DecodeError as error:
             raise Malformed(f"not a receipt: {error}") from error
         commitment = receipt.commitment
-        expected = self._committed.get((commitment.round, commitment.client))
+        expected = self._updates.committed((commitment.round, commitment.client))
         if commitment.job != self.terms.job or commitment.update_hash != expected:
             raise Malformed("a receipt for something else")
         if not receipt.verify(self.terms.requester):
             raise Malformed("the receipt's signatures do not hold")
         await self.keep(receipt)
-        self._earned[commitment.round, commitment.client] = commitment.samples
 
     # -- progress --------------------------------------------------------------------------------------
 
@@ -339,6 +360,14 @@ class ParticipantJob:
             if newest is not None:
                 await self.channel.send(newest)
             await trio.sleep(REPORT_S)
+
+
+def _queue(waiting: trio.MemorySendChannel[T], item: T) -> None:
+    """Have something done in its turn. Raises Malformed when too much waits already."""
+    try:
+        waiting.send_nowait(item)
+    except trio.WouldBlock as error:
+        raise Malformed(f"more than {MAX_WAITING} requests at once") from error
 
 
 def _short(error: Exception) -> str:

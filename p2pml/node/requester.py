@@ -17,17 +17,18 @@ from chain.transactions import Tx
 from p2pml.errors import ExitCode, UserError
 from p2pml.formats import tensors
 from p2pml.node.aggregator import Aggregator
+from p2pml.node.job_disk import Suspended, disk_errors
 from p2pml.node.job_members import MemberRecord, Members
 from p2pml.node.job_opening import ATTEMPTS, client_count, journaled_opening, open_on_chain
 from p2pml.node.job_prepare import Prepared, prepare
-from p2pml.node.job_result import shown, write_result
+from p2pml.node.job_result import Result, keep_result, shown
 from p2pml.node.job_rounds import RoundError, RoundRunner, auto_deadline
 from p2pml.node.job_session import GlobalModel
 from p2pml.node.job_store import JobStore, Receipted, RoundDone
 from p2pml.node.job_view import JobView
 from p2pml.node.ports import NodeParts
 from p2pml.node.settlement import Settlement
-from p2pml.node.terms import JobTerms
+from p2pml.node.terms import JobTerms, settlements
 from p2pml.node.tx_sender import TxSender
 from p2pml.training.placement import Placement
 from p2pml.training.spec import JobSpec
@@ -65,6 +66,7 @@ class Requester:
         self._rounds = store.rounds()
         self._training = trio.CancelScope()
         self._stopped = ""
+        self._books: Settlement | None = None
 
     def stop(self, reason: str) -> None:
         """End the training; what was earned is paid."""
@@ -72,7 +74,15 @@ class Requester:
         self._training.cancel()
 
     async def run(self) -> None:
-        """Carry the job to its end; its outcome is in the view and in the journal."""
+        """Carry the job to its end; its outcome is in the view and in the journal.
+
+        Raises:
+            Suspended: this node's disk refused something; another requester of the same store goes on.
+        """
+        with disk_errors(self._store.folder, self._view.id):
+            await self._to_the_end()
+
+    async def _to_the_end(self) -> None:
         failure = ""
         self._show_earlier_runs()
         ending = self._store.journal.last("ending")
@@ -101,7 +111,7 @@ class Requester:
     async def _until_trained(self) -> str:
         """Everything up to the last round; returns why it failed, or nothing."""
         try:
-            with self._training:
+            with disk_errors(self._store.folder, self._view.id), self._training:
                 prepared = await self._prepared()
                 self._view.enter("waiting")
                 self._view.price = prepared.price
@@ -109,11 +119,11 @@ class Requester:
                     self._spec, prepared, self._parts, self._sender, self._store, self._view
                 )
                 await self._train(prepared, job)
+        except Suspended:
+            raise
         except UserError as error:
             self._view.fix = error.fix
             return error.cause
-        except OSError as error:
-            return f"this node's disk: {error}"
         except Exception as error:  # a mistake of ours must cost neither the node nor the trainers' pay
             log.exception("the job %s failed", self._view.id)
             return f"internal error: {error!r}"
@@ -136,7 +146,7 @@ class Requester:
             record.name = record.name or self._parts.name_of(record.peer)
         prepared = self._journaled()
         if prepared is not None:
-            await self._tidy(prepared, state, reason)
+            reason = await self._tidy(prepared, state, reason)
         await self._store.note("ended", state=state, reason=reason, view=self._view.full())
         self._view.enter(state, reason)
 
@@ -167,15 +177,15 @@ class Requester:
             UserError: (code 6) too few peers, or a round that failed too often.
         """
         members = self._members(prepared, job)
-        settlement = Settlement(self._parts.chain, self._sender, self._parts.keys, job)
-        failure: UserError | OSError | None = None
-        # Errors are carried out by hand: the nursery would wrap them in a group.
+        settlement = self._settlement(job)
+        failure: UserError | None = None
+        # These errors are carried out by hand: the nursery would wrap them in a group.
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(settlement.keep_recording, self._rounds)
+            nursery.start_soon(settlement.keep_books, self._rounds, self._view.note)
             await nursery.start(members.run)
             try:
                 await self._all_rounds(prepared, members, settlement)
-            except (UserError, OSError) as error:
+            except UserError as error:
                 failure = error
             except trio.Cancelled:
                 # When the node stops, nobody is told that the job is over: it goes on after the next start.
@@ -187,6 +197,17 @@ class Requester:
         if failure is not None:
             raise failure
 
+    def _settlement(self, job: bytes) -> Settlement:
+        """The job's books; one for all of it, for it knows what is on its way to a block."""
+        if self._books is None or self._books.job != job:
+            every = self._settle_every
+            self._books = Settlement(self._parts.chain, self._sender, self._parts.keys, job, every)
+        return self._books
+
+    @property
+    def _settle_every(self) -> int:
+        return settlements(self._spec, self._parts.chain.genesis.params.min_fee)[0]
+
     @staticmethod
     async def _dismiss(members: Members, reason: str) -> None:
         with trio.CancelScope(deadline=trio.current_time() + 6, shield=True):
@@ -197,6 +218,7 @@ class Requester:
         terms = JobTerms(
             self._parts.chain.genesis.chain_id, job, self._parts.keys.public, spec.name, prepared.model,
             train.client_optimizer(), train.batch, train.epochs, spec.seed, spec.rounds.max, prepared.price,
+            self._settle_every,
         )  # fmt: skip
         return Members(
             self._parts, terms, spec.peers, self._store.metainfo_file.read_bytes(), terms.shapes(),
@@ -207,7 +229,9 @@ class Requester:
     async def _all_rounds(self, prepared: Prepared, members: Members, settlement: Settlement) -> None:
         epochs = self._spec.train.epochs
         samples = {client: count * epochs for client, count in enumerate(prepared.samples)}
-        runner = RoundRunner(members, self._store, samples)
+        runner = RoundRunner(
+            members, self._store, samples, self._spec.peers.sample, self._spec.seed, self._spec.peers.backup
+        )
         optimizer = self._spec.aggregate.server_optimizer.optimizer()
         aggregator = Aggregator(self._parts.worker, optimizer, prepared.model, self._store.evaluation)
         model, state = self._store.load_model(len(self._rounds))
@@ -253,7 +277,7 @@ class Requester:
             if self._view.state != "running":
                 self._view.enter("running")
             self._view.note(
-                f"round {number + 1}: {len(members.ready)} peers train {len(runner.samples)} clients"
+                f"round {number + 1}: {len(members.ready)} peers train {len(runner.clients(number))} clients"
             )
             begun = trio.current_time()  # waiting for peers is not the round's doing
             try:
@@ -295,8 +319,7 @@ class Requester:
             if not await self._sender.included(opening.id, opening.valid_until_slot):
                 return  # nothing was ever locked
         await self._record_what_is_owed()
-        settlement = Settlement(self._parts.chain, self._sender, self._parts.keys, opening.id)
-        await settlement.finish(self._rounds)
+        await self._settlement(opening.id).finish(self._rounds)
 
     async def _record_what_is_owed(self) -> None:
         """Receipts of a round that came to no end are owed too: a round that leaves the model as it was."""
@@ -311,31 +334,26 @@ class Requester:
         await self._store.note_round(done)
         self._rounds.append(done)
 
-    async def _tidy(self, prepared: Prepared, state: str, reason: str) -> None:
-        """Write the result and let the shards go."""
+    async def _tidy(self, prepared: Prepared, state: str, reason: str) -> str:
+        """Write the result and let the shards go; returns the reason, with the result's trouble if any."""
         number = self._store.newest_model()
         if number:
-            folder = self._base / self._spec.output.dir / f"{self._spec.name}-{self._view.id}"
-            self._view.output = str(folder)
             facts = {
                 **self._view.full(),
                 "state": state,
-                "reason": reason,
                 "requester": address(self._parts.keys.public),
                 "spec": self._spec.model_dump(mode="json"),
             }
-            try:
-                weights = self._store.model_path(number).read_bytes()
-                await trio.to_thread.run_sync(
-                    write_result, folder, prepared.model, weights, self._rounds, facts
-                )
-            except OSError as error:
-                log.warning("the result cannot be written to %s: %s", folder, error)
-                self._view.output = str(self._store.folder / "models")
+            wanted = self._base / self._spec.output.dir / f"{self._spec.name}-{self._view.id}"
+            result = Result(prepared.model, self._store.model_path(number).read_bytes(), self._rounds, facts)
+            places = wanted, self._store.folder / "result"
+            place, reason = await trio.to_thread.run_sync(keep_result, result, places, reason)
+            self._view.output = str(place)
         if self._store.metainfo_file.exists():
             await self._parts.data.forget(self._store.metainfo_file.read_bytes(), delete=False)
         for client in range(len(prepared.samples)):
             self._store.shard(client).unlink(missing_ok=True)
+        return reason
 
 
 def _failed(cause: str, fix: str) -> UserError:

@@ -1,5 +1,8 @@
 """A job's money: round records on the chain, receipts paid out of the escrow, the rest given back.
 
+Trainers are paid while the job goes on, or they stop: whenever so many rounds are recorded and not paid, they
+are settled. One settlement is under way at a time, so short rounds share one.
+
 Everything is derived from the journal's rounds and from the chain's own state, so it may be begun again at
 any point.
 """
@@ -7,7 +10,8 @@ any point.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import trio
 
@@ -53,6 +57,13 @@ def round_record(job: bytes, done: RoundDone, keys: Keypair) -> RoundRecord:
     ).signed(keys)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    tx_id: bytes
+    part: tuple[SettledReceipt, ...]
+    last_slot: int
+
+
 @dataclass(slots=True)
 class Settlement:
     """Keeps one job's books on the chain.
@@ -62,12 +73,17 @@ class Settlement:
         sender: of the requester's transactions.
         keys: the requester's.
         job: 32-byte id.
+        every: rounds after which what was earned in them is paid.
     """
 
     chain: ChainPort
     sender: TxSender
     keys: Keypair
     job: bytes
+    every: int = 1
+    _sent: list[_Sent] = field(default_factory=list)
+    _paid: int = 0
+    """Rounds that were seen paid: a long job is not gone through every second. The end looks at all again."""
 
     async def record(self, rounds: list[RoundDone]) -> bool:
         """Submit the round records that the chain does not have; True when it has all of them."""
@@ -84,11 +100,31 @@ class Settlement:
                 break
         return state.next_round >= len(rounds)
 
-    async def keep_recording(self, rounds: list[RoundDone]) -> None:
-        """Until cancelled: whatever is lost on the way to a block is submitted again."""
+    async def keep_books(self, rounds: list[RoundDone], note: Callable[[str], None]) -> None:
+        """Until cancelled: record rounds, also those that were lost on the way to a block, and pay them.
+
+        Args:
+            rounds: the job's, growing.
+            note: told when something cannot be paid.
+        """
         while True:
             await self.record(rounds)
-            await trio.sleep(2 * self.chain.genesis.params.slot_ms / 1000)
+            try:
+                await self._pay_as_it_goes(rounds)
+            except UserError as error:
+                note(f"what trainers have earned cannot be paid now: {error.cause}")
+            await trio.sleep(LOOK_S)
+
+    async def _pay_as_it_goes(self, rounds: list[RoundDone]) -> None:
+        state = self.chain.job(self.job)
+        if state is None or not state.status.active:
+            return
+        recorded = rounds[: state.next_round]
+        while self._paid < len(recorded) and not self._unpaid(recorded[self._paid : self._paid + 1], state):
+            self._paid += 1
+        owed = self._unpaid(recorded[self._paid :], state)
+        if len({item.receipt.commitment.round for item in owed}) >= self.every:
+            await self._pay(owed, final=False)
 
     async def finish(self, rounds: list[RoundDone]) -> Job:
         """Pay every receipt of the rounds and end the job; returns it in its challenge window or after.
@@ -97,13 +133,15 @@ class Settlement:
             UserError: the chain does not take a settlement, time and again.
         """
         refused = 0
+        await self._wait()
         while True:
-            recorded = await self.record(rounds)
+            complete = await self.record(rounds)
             state = self.chain.job(self.job)
-            if state is None or not recorded:  # blocks are still to come, also after a reorganisation
+            if state is None or not complete:  # blocks are still to come, also after a reorganisation
                 await trio.sleep(LOOK_S)
                 continue
-            owed = [] if state.status > JobStatus.CHALLENGE else self._unpaid(rounds, state)
+            recorded = rounds[: state.next_round]
+            owed = [] if state.status > JobStatus.CHALLENGE else self._unpaid(recorded, state)
             if not owed and not state.status.active:
                 return state
             try:
@@ -117,14 +155,13 @@ class Settlement:
                     raise
                 await trio.sleep(LOOK_S)
 
-    def _unpaid(self, rounds: list[RoundDone], state: Job) -> list[SettledReceipt]:
-        """The receipts that no block has paid yet, of the rounds that are recorded."""
+    def _unpaid(self, recorded: list[RoundDone], state: Job) -> list[SettledReceipt]:
+        """The receipts of rounds on the chain that no block has paid yet."""
         owed: list[SettledReceipt] = []
-        if not state.price:
-            return owed
-        for done in rounds[: state.next_round]:
+        for done in recorded if state.price else ():
             paid = self.chain.paid_clients(self.job, done.number)
-            owed += [item for item in settle_receipts(done.receipts) if _client(item.receipt) not in paid]
+            if any(_client(receipt) not in paid for receipt in done.receipts):
+                owed += [item for item in settle_receipts(done.receipts) if _client(item.receipt) not in paid]
         return owed
 
     async def _pay(self, owed: list[SettledReceipt], final: bool) -> None:
@@ -132,12 +169,24 @@ class Settlement:
         for start in range(0, len(parts), AT_ONCE):
             group = parts[start : start + AT_ONCE]
             last_slot = self.chain.slot_now() + VALID_SLOTS
-            sent = []
             for offset, part in enumerate(group):
                 ends = final and start + offset == len(parts) - 1
-                sent.append(await self.sender.submit(JobSettle(self.job, part, ends)))
-            for tx_id in sent:
-                await self.sender.included(tx_id, last_slot)
+                tx_id = await self.sender.submit(JobSettle(self.job, part, ends))
+                self._sent.append(_Sent(tx_id, part, last_slot))
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """Wait for what was sent: until a block has it, or none can any more. It is invalid as a whole once
+        one of its receipts was paid by another: by a claim, or by one sent before the node was killed."""
+        while self._sent:
+            sent = self._sent[0]
+            here = await self.sender.included(sent.tx_id, min(sent.last_slot, self.chain.slot_now()))
+            paid = any(self._is_paid(item.receipt) for item in sent.part)
+            if here or paid or self.chain.slot_now() > sent.last_slot:
+                self._sent.pop(0)
+
+    def _is_paid(self, receipt: Receipt) -> bool:
+        return _client(receipt) in self.chain.paid_clients(self.job, receipt.commitment.round)
 
 
 def _client(receipt: Receipt) -> int:

@@ -75,6 +75,24 @@ def multiaddress(ip: str, port: int, peer: str) -> str:
     return f"/ip{6 if ':' in ip else 4}/{ip}/tcp/{port}/p2p/{peer}"
 
 
+def configured_addresses(home: Home, config: Config) -> list[str]:
+    """Where a node that does not run will listen, by its configuration.
+
+    Raises:
+        UserError: its ports are the system's to choose, so nobody knows yet.
+    """
+    from chain.crypto import Keypair
+    from p2pml.identity import NodeKeys, peer_id
+    from p2pml.net.addresses import expand, listen_location
+
+    ports = [(config.port, False), (config.websocket_port, True)]
+    places = [listen_location(config.listen, port, websocket) for port, websocket in ports if port]
+    if not places:
+        raise UserError("the node's port is not known before it runs", "start it with `p2pml daemon` first")
+    peer = peer_id(Keypair.from_seed(NodeKeys.load(home).node).public)
+    return [f"{place}/p2p/{peer}" for place in expand(places)]
+
+
 def make_genesis(
     homes: Sequence[Path], preset: str, name: str, ratings: Mapping[Path, int], allocation: int
 ) -> str:

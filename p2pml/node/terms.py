@@ -10,8 +10,11 @@ from chain.training_records import Commitment
 from p2pml.formats import keras_json
 from p2pml.formats.optimizers import Optimizer
 from p2pml.net import train as wire
+from p2pml.training.spec import JobSpec
 
 MAX_HEADER = 1 << 20
+FEE_SHARE = 20
+"""One part in so many of what is paid may go into fees for settling."""
 
 
 def price_per_sample(budget: int, rounds: int, samples: int, epochs: int) -> int:
@@ -26,6 +29,36 @@ def price_per_sample(budget: int, rounds: int, samples: int, epochs: int) -> int
     return budget // (rounds * samples * epochs)
 
 
+def settle_interval(budget: int, rounds: int, fee: int) -> int:
+    """After how many rounds a job settles when its owner does not say: so that fees take 5 % at most.
+
+    One settlement costs one fee, so with the fewest rounds k for which 5 % of what k rounds can pay reaches
+    the fee, trainers' risk stays below 20 fees together, or one round where a round is worth more.
+
+    Args:
+        budget: base units.
+        rounds: most rounds.
+        fee: of one transaction, base units.
+    """
+    if budget == 0:
+        return 1
+    return max(1, min(rounds, -(-fee * FEE_SHARE * rounds // budget)))
+
+
+def settlements(spec: JobSpec, fee: int) -> tuple[int, int]:
+    """After how many rounds a job settles, and how many fees its owner pays for it at most, the fee for
+    opening the job counted. Where a round has more receipts than a transaction holds, it takes more.
+
+    Args:
+        spec: of the job.
+        fee: of one transaction, base units.
+    """
+    given = spec.reward.settle_every if spec.reward else "auto"
+    every = settle_interval(spec.budget, spec.rounds.max, fee) if given == "auto" else given
+    during = spec.rounds.max // every if spec.budget else 0
+    return every, 2 + during
+
+
 @dataclass(frozen=True, slots=True)
 class JobTerms:
     """The terms that a participant is invited to.
@@ -38,6 +71,7 @@ class JobTerms:
         batch, epochs, seed: of the local training.
         rounds: most rounds.
         price: base units per sample and epoch.
+        settle_every: rounds after which what was earned is paid on the chain.
     """
 
     chain_id: bytes
@@ -51,13 +85,19 @@ class JobTerms:
     seed: int
     rounds: int
     price: int
+    settle_every: int = 1
 
-    def invite(self) -> wire.Invite:
-        """The message that carries them."""
+    def invite(self, keys: Keypair, requester_peer: str, trainer_peer: str) -> wire.Invite:
+        """The message that carries them, signed by the requester's account.
+
+        The stream proves which peer sends it. The signature adds that this peer speaks for the account, to
+        this trainer: nobody else can invite to the job, and nobody can pass an invitation on.
+        """
+        sig = keys.sign(self._invite_bytes(requester_peer, trainer_peer))
         return wire.Invite(
             wire.VERSION, self.chain_id, self.job, self.requester, self.name, self.model, self.optimizer.name,
             float(self.optimizer.lr), {key: float(value) for key, value in self.optimizer.args.items()},
-            self.batch, self.epochs, self.seed, self.rounds, self.price,
+            self.batch, self.epochs, self.seed, self.rounds, self.price, self.settle_every, sig,
         )  # fmt: skip
 
     @classmethod
@@ -66,8 +106,12 @@ class JobTerms:
         optimizer = Optimizer(invite.optimizer, invite.lr, dict(invite.arguments))
         return cls(
             invite.chain_id, invite.job, invite.requester, invite.name, invite.model, optimizer,
-            invite.batch, invite.epochs, invite.seed, invite.rounds, invite.price,
+            invite.batch, invite.epochs, invite.seed, invite.rounds, invite.price, invite.settle_every,
         )  # fmt: skip
+
+    def invited_by_requester(self, invite: wire.Invite, requester_peer: str, trainer_peer: str) -> bool:
+        """Whether the requester's account signed that this peer invites that one."""
+        return verify(self.requester, self._invite_bytes(requester_peer, trainer_peer), invite.sig)
 
     def shapes(self) -> list[tuple[int, ...]]:
         """The shapes of the model's weights, in order.
@@ -102,6 +146,9 @@ class JobTerms:
     ) -> Commitment:
         """What the trainer signs about its update."""
         return Commitment(self.chain_id, self.job, round_, client, trainer, samples, model_in, update_hash)
+
+    def _invite_bytes(self, requester_peer: str, trainer_peer: str) -> bytes:
+        return H("invite", pack((self.chain_id, self.job, requester_peer, trainer_peer)))
 
     def _task_bytes(self, round_: int, client: int, trainer: bytes, samples: int, model_in: bytes) -> bytes:
         return H("task", pack((self.chain_id, self.job, round_, client, trainer, samples, model_in)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -17,8 +16,10 @@ from p2pml.net.host import Host
 from p2pml.net.piece_exchange import PieceExchange
 from p2pml.net.pieces import SwarmPump
 from p2pml.net.provider_table import Listing, shown_name
+from p2pml.node.byte_counts import ByteCounts
 from p2pml.node.dataset_info import DatasetInfo, describe
 from p2pml.node.events import Events
+from p2pml.node.progress import reporter
 from p2pml.storage.piece_store import PieceStore
 from torrent.events import SwarmStats
 from torrent.swarm import Swarm
@@ -63,7 +64,10 @@ class TorrentSession:
         self._changed = trio.Event()
         self._search_now = trio.Event()
         self._pump: SwarmPump | None = None
-        self._before = (Counter(store.state.received), Counter(store.state.sent))
+        self._working = trio.CancelScope()
+        self._idle = trio.Event()
+        self._resumed = trio.Event()
+        self._counts = ByteCounts(store.state)
         self._complete = store.is_complete()
         self._unsaved = False
 
@@ -80,6 +84,11 @@ class TorrentSession:
         """Whether every wanted piece is here."""
         return self._complete
 
+    @property
+    def paused(self) -> bool:
+        """Whether its user stopped it: neither fetched, nor served, nor told of."""
+        return self.store.state.paused
+
     # -- running -------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
@@ -88,7 +97,11 @@ class TorrentSession:
         try:
             with self._scope:
                 await self._recover()
-                await self._work()
+                while True:
+                    while self.paused:
+                        await self._resumed.wait()
+                    with trio.CancelScope() as self._working:
+                        await self._work()
         except* UserError as group:
             self.local_problem(_first(group))
         except* Exception as group:  # a mistake in one torrent's machine must not end the node
@@ -106,6 +119,11 @@ class TorrentSession:
     async def _recover(self) -> None:
         await self._in_thread(self.store.recover)
         self._refresh()
+        self._notify()  # all may be here already, as when a removed dataset's files had been kept
+        self._check_in_place()
+
+    def _check_in_place(self) -> None:
+        """What is seeded from the user's own files cannot be fetched again: tell what is missing."""
         if self.store.in_place and not self._complete:
             left = f"{self.store.have_count} of {self.store.metainfo.piece_count} pieces are left"
             self.local_problem(
@@ -117,13 +135,19 @@ class TorrentSession:
         pump.offer(self.store.state.providers)
         if self.store.state.allowed:
             pump.offer(self.store.state.allowed)
-        self._pump = pump
-        async with trio.open_nursery() as nursery:
-            await nursery.start(pump.run)
-            self._exchange.add(pump)
-            self._discovery.announce()
-            nursery.start_soon(self._search)
-            nursery.start_soon(self._meter)
+        self._pump, self._idle = pump, trio.Event()
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(pump.run)
+                self._exchange.add(pump)
+                self._discovery.announce()
+                nursery.start_soon(self._search)
+                nursery.start_soon(self._meter)
+        finally:
+            self._exchange.remove(pump)
+            self._counts.settle(pump.stats())
+            self._pump = None
+            self._idle.set()
 
     def _new_swarm(self) -> Swarm:
         wanted = frozenset[int]() if self.store.in_place else self.store.state.wanted
@@ -131,11 +155,6 @@ class TorrentSession:
         return Swarm(self.store.metainfo, self.store.have, rng=rng, wanted=wanted)
 
     async def _close(self) -> None:
-        if self._pump is not None:
-            self._exchange.remove(self._pump)
-        self._count()
-        self._before = (Counter(self.store.state.received), Counter(self.store.state.sent))
-        self._pump = None
         try:
             await self._in_thread(self.store.save)
         except OSError as error:
@@ -177,7 +196,7 @@ class TorrentSession:
                 await self._save()
 
     async def _save(self) -> None:
-        self._count()
+        self._counts.note(self._stats())
         try:
             await self._in_thread(self.store.save)
         except OSError as error:
@@ -251,15 +270,40 @@ class TorrentSession:
             self._pump.allow(peers)
             self._pump.offer(peers or ())
 
-    async def verify(self) -> int:
-        """Hash everything anew; returns how many pieces were damaged. They are fetched again."""
+    async def pause(self) -> None:
+        """Neither fetch, serve nor tell of it until `resume`, restarts of the node included."""
+        self.store.state.paused = True
+        self._working.cancel()
+        if self._pump is not None:
+            await self._idle.wait()
+        await self._save()
+        self._notify()
+
+    async def resume(self) -> None:
+        """Undo `pause`."""
+        self.store.state.paused = False
+        resumed, self._resumed = self._resumed, trio.Event()
+        resumed.set()
+        await self._save()
+        self._notify()
+
+    async def verify(self) -> frozenset[int]:
+        """Hash everything anew; returns the pieces that were damaged. They are fetched again.
+
+        Emits `data.verify` with pieces `done` and `total`.
+        """
         before = self.store.have
-        now = await self._in_thread(self.store.recheck)
+        progress = reporter(partial(self.emit, "data.verify"))
+        now = await self._in_thread(partial(self.store.recheck, progress))
         if self._pump is not None:
             self._pump.lost(before - now)
         self._refresh()
+        if now - before:  # what was missing is back: a new swarm begins with it
+            self.problem = None
+            self._working.cancel()
+        self._check_in_place()
         self._notify()
-        return len(before - now)
+        return before - now
 
     async def wait_change(self, timeout: float) -> bool:
         """Wait for a piece, a problem or the end; False when nothing happened for `timeout` seconds."""
@@ -269,13 +313,11 @@ class TorrentSession:
 
     def received(self) -> dict[str, int]:
         """Verified payload bytes by peer, earlier runs included."""
-        now = self._pump.stats().sources if self._pump is not None else {}
-        return dict(self._before[0] + Counter(now))
+        return self._counts.received(self._stats())
 
     def sent(self) -> dict[str, int]:
         """Payload bytes given, by peer, earlier runs included."""
-        now = self._pump.stats().served if self._pump is not None else {}
-        return dict(self._before[1] + Counter(now))
+        return self._counts.sent(self._stats())
 
     def holding(self) -> Holding:
         """This dataset as others may learn of it."""
@@ -308,9 +350,6 @@ class TorrentSession:
             "peers": 0 if stats is None else len(stats.peers),
             "rate_down": 0.0 if stats is None else stats.down_rate,
         }
-
-    def _count(self) -> None:
-        self.store.state.received, self.store.state.sent = self.received(), self.sent()
 
     def _refresh(self) -> None:
         self._complete = self.store.is_complete()

@@ -175,11 +175,11 @@ class TorrentSessions:
         if used + _wanted_bytes(metainfo, wanted) > self._quota:
             raise DiskFull(
                 f"{metainfo.name} does not fit into the quota of {self._quota} bytes, {used} are taken",
-                "remove a data set, fetch fewer files, or raise the quota",
+                "`p2pml data rm` one, fetch fewer files, or raise the quota: data_quota_mib in config.toml",
             )
 
     def _holdings(self) -> list[Holding]:
-        return [session.holding() for session in self._sessions.values()]
+        return [session.holding() for session in self._sessions.values() if not session.paused]
 
     def _heard(self, infohash: bytes, peer: str) -> None:
         session = self._sessions.get(infohash)

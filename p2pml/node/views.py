@@ -21,18 +21,23 @@ class NotFound(UserError):
 
 @dataclass(frozen=True, slots=True)
 class HeadView:
-    """The newest block of the chain that this node follows; height -1 before the first block."""
+    """The newest block of the chain that this node follows; height -1 before the first block.
+
+    `final_height` is that of the last block which can never be reverted.
+    """
 
     id: str
     height: int
     slot: int
+    final_height: int
 
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
     """`worker`: starting, ready, busy, or off (then `worker_reason` says why).
 
-    `slot` is the slot of this moment; `behind` counts the blocks that the best peer is ahead.
+    `slot` is the slot of this moment; `behind` counts the blocks that the best peer is ahead. `clock_ms` is
+    the clock of `clock_peers` peers, their median, less this machine's; null before any has told the time.
     """
 
     version: str
@@ -56,6 +61,8 @@ class StatusView:
     rating: int
     datasets: int
     jobs_running: int
+    clock_ms: int | None = None
+    clock_peers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,19 @@ class PeerView:
     height: int
     connected: bool
     addresses: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReachView:
+    """Whether one peer could open connections to this node.
+
+    `ip` is where it sees this node; `reached` says for each location of ours there whether it got through.
+    """
+
+    peer_id: str
+    name: str
+    ip: str
+    reached: dict[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +135,8 @@ class RoundView:
 
 @dataclass(frozen=True, slots=True)
 class BlockView:
+    """`votes` counts the votes in the block; `final` is whether the block can never be reverted."""
+
     id: str
     height: int
     slot: int
@@ -127,6 +149,8 @@ class BlockView:
     state_root: str
     transactions: list[TransactionView]
     rounds: list[RoundView]
+    votes: int = 0
+    final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +194,23 @@ class FileView:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkView:
+    """A connected peer of a data set: how many pieces it has, bytes per second from and to it."""
+
+    peer: str
+    pieces: int
+    rate_down: float
+    rate_up: float
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetView:
     """`have` of `pieces` are on disk and verified, `wanted` is how many this node asks for.
 
     `sources` and `sent` are verified bytes received and sent by peer id; `rate_down` and `rate_up` are bytes
     per second. `in_place`: seeded from the user's own files. `problem` is empty when all is well.
+    `infohash_v2` is empty for a v1 torrent. `piece_map`: up to 64 runs of pieces, `#` all here, `+` some,
+    `.` none, `-` none and none wanted. `links`: the peers that are connected for it.
     """
 
     infohash: str
@@ -195,6 +231,10 @@ class DatasetView:
     folder: str
     torrent_file: str
     problem: str = ""
+    infohash_v2: str = ""
+    paused: bool = False
+    piece_map: str = ""
+    links: list[LinkView] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +243,53 @@ class StartedJobView:
 
     id: str
     events_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class QuotedPeerView:
+    """A peer that would be invited now."""
+
+    name: str
+    peer: str
+    rating: int
+    busy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteView:
+    """What a job would take: amounts in base units, sizes in bytes.
+
+    Args:
+        peers: who would be invited now, in this order; `needed` of them at least.
+        balance: of this node's account.
+        settle_every: rounds between payments.
+        fees: at most, of opening and settling.
+        clients: logical clients; 0 where it depends on who joins and nobody is there.
+        params: values of the model.
+        samples: of the training data, without those held back.
+        price: of one sample in one epoch.
+        steps: most optimizer steps of one task.
+        shards: to send before the first round, to all peers together.
+        per_round: models down and updates up in one round, for all peers together.
+        unknown: why the numbers of the data (params and after) are not known; empty when they are.
+    """
+
+    name: str
+    rounds: int
+    budget: int
+    balance: int
+    settle_every: int
+    fees: int
+    needed: int
+    peers: list[QuotedPeerView]
+    clients: int = 0
+    params: int = 0
+    samples: int = 0
+    price: int = 0
+    steps: int = 0
+    shards: int = 0
+    per_round: int = 0
+    unknown: str = ""
 
 
 @dataclass(frozen=True, slots=True)

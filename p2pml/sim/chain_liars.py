@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from chain.producer import build_block, ranks_for, seal
 from chain.transactions import Transfer, Tx, sign_tx
 from chain.types import Block, Body
-from p2pml.sim.chain_node import BLOCK, ChainNode
+from chain.votes import Link, sign_vote
+from p2pml.sim.chain_node import BLOCK, VOTE, ChainNode
 from p2pml.sim.world import Send
 
 _FOR_EVER = 2**40
@@ -96,10 +99,30 @@ class FutureProposer(ChainNode):
         return sends
 
 
+class DoubleVoter(ChainNode):
+    """Votes for the head with one half of its neighbours, and for the head's parent with the other."""
+
+    def vote(self, slot: int, now: float) -> list[Send]:
+        """Two votes for one slot, of which only one could be honest."""
+        made = self._choose_vote(slot)
+        head = self.chain.head.sealed
+        if made is None or head is None or self.keys is None:
+            return []
+        target = replace(made.link.target, id=head.prev)
+        twin = sign_vote(
+            self.keys.keypair, self.genesis.chain_id, slot, Link(made.link.source, target), head.prev
+        )
+        half = len(self.neighbours) // 2
+        left = [Send(peer, VOTE + made.encoded) for peer in self.neighbours[:half]]
+        right = [Send(peer, VOTE + twin.encoded) for peer in self.neighbours[half:]]
+        return left + right + self._count(made, now)
+
+
 LIARS: dict[str, type[ChainNode]] = {
     "equivocator": Equivocator,
     "withholder": Withholder,
     "invalid-body": InvalidBodyProposer,
     "future": FutureProposer,
+    "double-voter": DoubleVoter,
 }
 """Strategies by the name that the command line uses."""

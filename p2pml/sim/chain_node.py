@@ -1,4 +1,4 @@
-"""A validator on virtual time: the unchanged `chain` core, blocks and transactions flooded among neighbours.
+"""A validator on virtual time: the unchanged `chain` core; blocks, votes and transactions are flooded.
 
 Everything that decides is the core's: fork choice, draw, transition, mempool, sync, gossip verdicts. Only
 the wires and the disk are simulated.
@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from chain import gossip
 from chain.crypto import H
 from chain.errors import FutureBlock, InvalidError, UnknownParent
+from chain.finality import epoch_of
 from chain.forkchoice import Accepted, Chain, Outcome
 from chain.genesis import Genesis
 from chain.gossip import Verdict
 from chain.mempool import Mempool
 from chain.producer import ProposerKeys, build_block, ranks_for
 from chain.recent import Recent
+from chain.signing import SigningRecord
 from chain.sync import (
     Answered,
     Ask,
@@ -36,9 +38,10 @@ from chain.sync import (
 from chain.sync_events import Import
 from chain.transactions import Tx
 from chain.types import Block
+from chain.votes import Vote, sign_vote
 from p2pml.sim.world import Send
 
-BLOCK, TX, ASK, ANSWER = b"B", b"T", b"Q", b"A"
+BLOCK, TX, VOTE, ASK, ANSWER = b"B", b"T", b"V", b"Q", b"A"
 _SEEN = 4096
 """Messages that are remembered so that a copy is not looked at again, as gossipsub does."""
 _MAX_EARLY = 64
@@ -62,6 +65,7 @@ class ChainNode:
         neighbours: whom it is connected to.
         rng: for the sync machine's choices.
         outputs: results of header checks that simulated nodes may share, see `Chain`; None keeps its own.
+        votes: whether it votes; without votes nothing becomes final.
     """
 
     def __init__(
@@ -71,8 +75,12 @@ class ChainNode:
         neighbours: Sequence[str],
         rng: random.Random,
         outputs: Recent[bytes, bytes] | None = None,
+        votes: bool = True,
     ) -> None:
         self.genesis = genesis
+        self.votes = votes and keys is not None
+        self.signed = SigningRecord()
+        """What it has signed; on disk."""
         self.keys = keys
         self.neighbours = tuple(neighbours)
         self.chain = Chain(genesis, outputs=outputs)
@@ -92,6 +100,7 @@ class ChainNode:
         self._early: list[_Early] = []
         self._seen: Recent[bytes, bool] = Recent(_SEEN)
         self._due = None
+        self._voted = 0.0
 
     # -- the actor's doors -------------------------------------------------------------------------------
 
@@ -115,10 +124,10 @@ class ChainNode:
     def receive(self, source: str, payload: bytes, now: float) -> list[Send]:
         """A message from a neighbour."""
         kind, body = payload[:1], payload[1:]
-        if kind in (BLOCK, TX):
+        if kind in (BLOCK, TX, VOTE):
             if self._is_copy(payload):
                 return []
-            return (self._on_block if kind == BLOCK else self._on_tx)(source, body, now)
+            return {BLOCK: self._on_block, TX: self._on_tx, VOTE: self._on_vote}[kind](source, body, now)
         if kind == ASK:
             return self._on_ask(source, body)
         number = int.from_bytes(body[:4], "big")
@@ -133,6 +142,9 @@ class ChainNode:
         if self._due is not None and self._due <= now:
             sends += self._propose(now)
         self._plan(now)
+        if self.votes and now >= self._half(self._planned_slot) > self._voted:
+            self._voted = self._half(self._planned_slot)
+            sends += self.vote(self._planned_slot, now)
         return sends + self._carry_out(self._sync.tick(now), now)
 
     def deadline(self) -> float | None:
@@ -140,6 +152,9 @@ class ChainNode:
         times = [self._slot_time(self._planned_slot + 1), *(item.due for item in self._early)]
         if self._due is not None:
             times.append(self._due)
+        if self.votes:
+            half = self._half(self._planned_slot)
+            times.append(half if half > self._voted else self._half(self._planned_slot + 1))
         sync = self._sync.deadline()
         return min([*times, sync] if sync is not None else times)
 
@@ -162,6 +177,15 @@ class ChainNode:
     def _on_tx(self, source: str, body: bytes, now: float) -> list[Send]:
         checked = gossip.validate_tx(body, self.pool, self.chain.state(), self.genesis.slot_at(self._ms(now)))
         return self._flood(TX + body, source) if checked.verdict is Verdict.ACCEPT else []
+
+    def _on_vote(self, source: str, body: bytes, now: float) -> list[Send]:
+        checked = gossip.validate_vote(body, self.chain, self._ms(now))
+        if checked.verdict is not Verdict.ACCEPT or checked.item is None:
+            return []
+        return self._flood(VOTE + body, source) + self._count(checked.item, now)
+
+    def _count(self, vote: Vote, now: float) -> list[Send]:
+        return self._head_moved(self.chain.on_vote(vote, self._ms(now)), now)
 
     def _on_block(self, source: str, body: bytes, now: float) -> list[Send]:
         checked = gossip.validate_block(body, self.chain, self._ms(now))
@@ -223,6 +247,28 @@ class ChainNode:
         """Send a block of one's own to the neighbours and take it."""
         return self._flood(BLOCK + block.encoded, "") + self._take(block, "", now)
 
+    def vote(self, slot: int, now: float) -> list[Send]:
+        """Cast its vote of a slot, if it has one and nothing that it signed speaks against it."""
+        made = self._choose_vote(slot)
+        if made is None or not self.signed.may_vote(made):
+            return []
+        self.signed = self.signed.voted(made)
+        return self._flood(VOTE + made.encoded, "") + self._count(made, now)
+
+    def _choose_vote(self, slot: int) -> Vote | None:
+        state, head = self.chain.state(), self.chain.head
+        if self.keys is None or head.slot > slot:
+            return None
+        link = state.finality.next_link(slot, head.slot, head.id)
+        if link is None or not state.table(epoch_of(link.target, self.genesis.params)).voice(
+            self.keys.public
+        ):
+            return None
+        return sign_vote(self.keys.keypair, self.genesis.chain_id, slot, link, head.id)
+
+    def _half(self, slot: int) -> float:
+        return self._slot_time(slot) + self.genesis.params.slot_ms / 2000
+
     def _flood(self, payload: bytes, source: str) -> list[Send]:
         return [Send(peer, payload) for peer in self.neighbours if peer != source]
 
@@ -233,16 +279,12 @@ class ChainNode:
             request = decode_request(body[4:])
         except InvalidError:
             return []
-        response = answer(request, self.chain, self._block_at, self._stored)
+        response = answer(request, self.chain, self._stored)
         return [Send(source, ANSWER + body[:4] + encode_response(response))]
 
     def _stored(self, block_id: bytes) -> bytes | None:
         block = self._disk.get(block_id)
         return None if block is None else block.encoded
-
-    def _block_at(self, height: int) -> bytes | None:
-        block_id = self.chain.canonical_id(height)
-        return None if block_id is None else self._stored(block_id)
 
     def _carry_out(self, effects: Sequence[Effect], now: float) -> list[Send]:
         sends: list[Send] = []

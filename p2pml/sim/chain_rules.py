@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from chain import vrf
 from chain.crypto import H
-from chain.forkchoice import Accepted, Chain, Head, HeadChanged
+from chain.forkchoice import Accepted, Chain, HeadChanged
 from chain.genesis import Genesis
 from chain.state import State
+from chain.votes import Checkpoint
+from chain.weights import WeightTable
 from p2pml.sim.chain_node import ChainNode
 
 Preference = tuple[int, int, bytes, bytes]
 """Of a tip, smaller is better: minus its weight, its rank, its tie hash, its id."""
+
+
+@dataclass(slots=True)
+class _View:
+    """What one node has accepted, remembered beside it."""
+
+    chain: Chain
+    parent: dict[bytes, bytes]
+    justified: Checkpoint
+    boosted: tuple[int, bytes] = (0, b"")
+    final: int = 0
 
 
 class ChainRules:
@@ -35,7 +49,9 @@ class ChainRules:
         self._genesis, self._honest, self._node, self._now = genesis, honest, node, now
         self._preference: dict[bytes, Preference] = {genesis.chain_id: (0, 0, b"", genesis.chain_id)}
         self._roots: dict[bytes, bytes] = {}
-        self._best: dict[str, tuple[Chain, Preference]] = {}
+        self._views: dict[str, _View] = {}
+        self._final: dict[int, bytes] = {}
+        self._voices = WeightTable.of(genesis)
         self.reorgs: dict[str, list[int]] = {name: [] for name in honest}
         """Depths of the reverts of each node, in blocks."""
 
@@ -52,14 +68,16 @@ class ChainRules:
                 self._moved(name, outcome)
         self._head_is_best(name, node)
         self._head_is_due(name, node)
+        self._finality_holds(name, node)
 
     def _accepted(self, name: str, node: ChainNode, outcome: Accepted) -> None:
         block, state = outcome.block, outcome.state
-        preference = self._preference.get(block.block_id) or self._weigh(outcome, node.chain)
-        chain, best = self._best.get(name, (node.chain, preference))
-        if chain is not node.chain:  # it lost its disk and began anew
-            best = preference
-        self._best[name] = (node.chain, min(best, preference))
+        preference = self._preference.get(block.block_id) or self._weigh(outcome)
+        weight = node.chain.header(block.block_id).weight
+        assert weight == -preference[0], (
+            f"to {name} block {state.height} weighs {weight}, not {-preference[0]}"
+        )
+        self._remember(self._view(name, node), outcome)
         root = self._roots.get(block.block_id)
         if root is None:
             self._books_are_exact(state)
@@ -67,7 +85,21 @@ class ChainRules:
         else:
             assert root == state.root(), f"{name} has another state after block {state.height} than others"
 
-    def _weigh(self, outcome: Accepted, chain: Chain) -> Preference:
+    def _view(self, name: str, node: ChainNode) -> _View:
+        view = self._views.get(name)
+        if view is None or view.chain is not node.chain:  # it is new, or lost its disk and began anew
+            view = self._views[name] = _View(node.chain, {}, Checkpoint(0, self._genesis.chain_id))
+        return view
+
+    def _remember(self, view: _View, outcome: Accepted) -> None:
+        sealed, slot = outcome.block.sealed, outcome.state.slot
+        view.parent[outcome.block.block_id] = outcome.block.prev
+        view.justified = max(view.justified, outcome.state.finality.highest, key=lambda point: point.number)
+        half = self._genesis.slot_start_ms(slot) + self._genesis.params.slot_ms // 2
+        if sealed.rank == 0 and self._now_ms() < half and view.boosted[0] < slot:
+            view.boosted = (slot, sealed.block_id)
+
+    def _weigh(self, outcome: Accepted) -> Preference:
         """Source: design of the fork choice: the sum of W >> rank, then rank, H(beta), id."""
         sealed = outcome.block.sealed
         total = sum(founder.rating for founder in self._genesis.validators)
@@ -85,8 +117,6 @@ class ChainRules:
         assert supply.issued == issued, f"issued at height {state.height}: {supply.issued}, not {issued}"
 
     def _moved(self, name: str, change: HeadChanged) -> None:
-        old, new = self._of(change.old), self._of(change.new)
-        assert new < old, f"{name} left a head of weight {-old[0]} for one of weight {-new[0]}"
         assert [block.block_id for block in change.reverted[:1]] in ([], [change.old.id])
         tip = change.reverted[-1].prev if change.reverted else change.old.id
         for block in change.applied:
@@ -96,15 +126,53 @@ class ChainRules:
         if change.reverted:
             self.reorgs[name].append(len(change.reverted))
 
-    def _of(self, head: Head) -> Preference:
-        return self._preference[head.id]
-
     def _head_is_best(self, name: str, node: ChainNode) -> None:
-        head, best = node.chain.head, self._best[name][1]
-        mine = self._of(head)
-        assert mine == best, f"{name} has a head of weight {-mine[0]} and knows one of weight {-best[0]}"
+        head, best = node.chain.head, self._heaviest(self._view(name, node))
+        assert head.id == best, (
+            f"{name} follows {head.id.hex()[:8]}, the votes and weights say {best.hex()[:8]}"
+        )
         assert node.chain.state().height == head.height, f"state and head of {name} differ in height"
         assert node.chain.canonical_id(head.height) == head.id, f"{name}: the best branch does not end in it"
+
+    def _heaviest(self, view: _View) -> bytes:
+        """LMD-GHOST step by step and without any memory: each vote is followed down for each choice."""
+        support = [(head, self._voices.voice(voter)) for voter, head in view.chain.votes.heads()]
+        if view.boosted[0] == self._genesis.slot_at(self._now_ms()):
+            share = self._voices.voices * self._genesis.params.boost_percent // 100
+            support.append((view.boosted[1], share))
+        tips = [tip for tip in view.parent if self._descends(view, tip, view.justified.id)]
+        block = view.justified.id
+        while ahead := [child for child in tips if view.parent[child] == block]:
+
+            def worth(child: bytes) -> tuple[int, Preference]:
+                weight = sum(voice for head, voice in support if self._descends(view, head, child))
+                return -weight, min(self._preference[tip] for tip in tips if self._descends(view, tip, child))
+
+            block = min(ahead, key=worth)
+        return block
+
+    def _descends(self, view: _View, block: bytes, root: bytes) -> bool:
+        while block != root:
+            if block not in view.parent:
+                return False
+            block = view.parent[block]
+        return True
+
+    def _finality_holds(self, name: str, node: ChainNode) -> None:
+        """Nobody makes final what contradicts another's final blocks, or its own earlier ones."""
+        view, final = self._view(name, node), node.chain.final_height
+        assert final >= view.final, f"{name} gave up the final height {view.final} for {final}"
+        for height in range(view.final + 1, final + 1):
+            block_id = node.chain.canonical_id(height)
+            assert block_id is not None
+            known = self._final.setdefault(height, block_id)
+            assert known == block_id, f"{name} made another block of height {height} final than others"
+        view.final = final
+        if final:
+            assert node.chain.canonical_id(final) == self._final[final], f"{name} reverted what was final"
+
+    def _now_ms(self) -> int:
+        return self._genesis.time_ms + int(self._now() * 1000 + 0.5)
 
     def _head_is_due(self, name: str, node: ChainNode) -> None:
         sealed = node.chain.head.sealed
@@ -112,5 +180,5 @@ class ChainRules:
             return
         params = self._genesis.params
         turn = sealed.timestamp_ms + sealed.rank * params.rank_step_ms - params.skew_ms
-        early = turn - (self._genesis.time_ms + int(self._now() * 1000 + 0.5))
+        early = turn - self._now_ms()
         assert early <= 0, f"{name} took a block {early} ms before its time"

@@ -39,6 +39,7 @@ class ChainReport:
     height: int
     distinct_heads: int
     common_prefix: int
+    final_height: int
     missed_slots: int
     reorgs: int
     deepest_reorg: int
@@ -61,6 +62,7 @@ class ChainWorld:
         reliable: whether a lost message is late or gone.
         share_checks: whether a sealed header that one node has checked is not checked again by others (see
             `Chain`). Nothing changes but the time that the run takes.
+        votes: whether validators vote. Every vote reaches every node, so large worlds are faster without.
     """
 
     def __init__(
@@ -76,7 +78,9 @@ class ChainWorld:
         *,
         reliable: bool = True,
         share_checks: bool = True,
+        votes: bool = True,
     ) -> None:
+        self._votes = votes
         self._rng = random.Random(f"{seed}/chain-world")
         self.validators = [f"n{i + 1}" for i in range(nodes)]
         self.names = [*self.validators, *followers]
@@ -126,6 +130,7 @@ class ChainWorld:
             height=best.head.height,
             distinct_heads=len({node.chain.head.id for node in live}),
             common_prefix=common_prefix(live),
+            final_height=min(node.chain.final_height for node in live),
             missed_slots=slots - best.head.height,
             reorgs=len(reorgs),
             deepest_reorg=max(reorgs, default=0),
@@ -167,7 +172,9 @@ class ChainWorld:
 
     def _make(self, name: str, rng: random.Random) -> Actor:
         kind = self._liars.get(name, ChainNode)
-        return kind(self.genesis, self.keys.get(name), self._neighbours[name], rng, self._outputs)
+        return kind(
+            self.genesis, self.keys.get(name), self._neighbours[name], rng, self._outputs, self._votes
+        )
 
     def _schedule_load(self, every: float, ends: float) -> None:
         def send() -> None:

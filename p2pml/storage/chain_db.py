@@ -2,7 +2,7 @@
 
 WAL with `synchronous=FULL`: what `commit` returned from survives a kill or a power cut. Blocks of side
 branches are kept as long as the chain may still switch to them. The indexes (transactions, accounts, jobs)
-cover the best branch only. Everything but the highest signed slot can be fetched again from peers.
+cover the best branch only. Everything but the record of what was signed can be fetched again from peers.
 
 Methods block for a disk access: call them in a thread. Reading goes past a writer that waits for the disk.
 """
@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chain.errors import InvalidError
+from chain.signing import SigningRecord
 from chain.training_records import RoundRecord
 from chain.transactions import JobCancel, JobClaim, JobOpen, JobSettle, Transfer, Tx
 from chain.types import Block
+from chain.votes import Vote
 from p2pml.errors import ExitCode, UserError
 
 FORMAT = 1
@@ -136,13 +138,27 @@ class ChainDb:
         Returns:
             False when that slot or a later one was reserved before: sealing again could be equivocation.
         """
+        return self._sign(lambda record: record.sealed(slot) if record.may_seal(slot) else None)
+
+    def reserve_vote(self, vote: Vote) -> bool:
+        """Write down that this node casts a vote, before it does.
+
+        Returns:
+            False when the vote could contradict one that was reserved before.
+        """
+        return self._sign(lambda record: record.voted(vote) if record.may_vote(vote) else None)
+
+    def _sign(self, step: Callable[[SigningRecord], SigningRecord | None]) -> bool:
         with self._disk_errors(), self._write_lock, self._writer as db:
             db.execute("BEGIN IMMEDIATE")
-            row = db.execute("SELECT value FROM meta WHERE key = 'signed_slot'").fetchone()
-            if row is not None and int.from_bytes(row[0], "big") >= slot:
-                return False
-            db.execute("INSERT OR REPLACE INTO meta VALUES ('signed_slot', ?)", (slot.to_bytes(8, "big"),))
-            return True
+            row = db.execute("SELECT value FROM meta WHERE key = 'signed'").fetchone()
+            try:
+                after = step(SigningRecord() if row is None else SigningRecord.decode(row[0]))
+            except InvalidError as error:
+                raise self.damaged(f"the record of what was signed: {error}") from error
+            if after is not None:
+                db.execute("INSERT OR REPLACE INTO meta VALUES ('signed', ?)", (after.encode(),))
+            return after is not None
 
     def _index(self, db: sqlite3.Connection, block: Block) -> None:
         db.execute(

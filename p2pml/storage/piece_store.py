@@ -24,17 +24,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from p2pml.errors import UserError
-from p2pml.storage.disk_errors import DiskFull, disk_errors
+from p2pml.storage.disk_errors import check_free, disk_errors, free_space
 from p2pml.storage.have_journal import HaveJournal
 from p2pml.storage.journal import write_atomic
 from p2pml.storage.payload import Payload, PayloadFile
 from p2pml.storage.torrent_files import check_wanted, payload_files
 from p2pml.storage.torrent_state import TorrentState
-from torrent.errors import RemoteError
+from torrent.errors import MetainfoError, RemoteError
 from torrent.metainfo import Metainfo
 
-FREE_RESERVE = 64 * 1024 * 1024
-"""Bytes that stay free: a node that fills the disk to the last block takes its chain database with it."""
 METAINFO_NAME = "metainfo.torrent"
 _STATE_NAME = "state.json"
 
@@ -50,7 +48,14 @@ class PieceStore:
         state: kept in `state.json`; call `save` after changing it.
     """
 
-    def __init__(self, folder: Path, metainfo: Metainfo, state: TorrentState) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        metainfo: Metainfo,
+        state: TorrentState,
+        free_bytes: Callable[[Path], int] = free_space,
+    ) -> None:
+        self._free_bytes = free_bytes
         self.folder = folder
         self.metainfo = metainfo
         self.state = state
@@ -67,14 +72,14 @@ class PieceStore:
         metainfo: Metainfo,
         state: TorrentState,
         have: Iterable[int] = (),
-        free_bytes: Callable[[Path], int] | None = None,
+        free_bytes: Callable[[Path], int] = free_space,
     ) -> PieceStore:
         """Make the folder of a new torrent.
 
         Args:
             folder: must not exist or be what an earlier `create` left unfinished.
             have: pieces that are known to be good, of a torrent that is seeded in place.
-            free_bytes: tells the free space of a folder's disk; the real one by default.
+            free_bytes: tells the free space of a folder's disk.
 
         Raises:
             UserError: the disk is too full, or the folder cannot be made.
@@ -82,9 +87,9 @@ class PieceStore:
         with disk_errors(folder, metainfo.name):
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             write_atomic(folder / _STATE_NAME, state.to_json())
-            store = cls(folder, metainfo, state)
+            store = cls(folder, metainfo, state, free_bytes)
         try:
-            store.check_space(free_bytes or free_space)
+            store.check_space()
             with disk_errors(folder, metainfo.name):
                 store._journal.add(have)
                 if not state.references:
@@ -96,18 +101,23 @@ class PieceStore:
         return store
 
     @classmethod
-    def open(cls, folder: Path) -> PieceStore:
+    def open(cls, folder: Path, free_bytes: Callable[[Path], int] = free_space) -> PieceStore:
         """Open the folder of a torrent; `recover` has to follow before it is used.
 
         Raises:
-            UserError: its files are damaged.
+            UserError: its files are damaged, or cannot be read and written.
         """
         try:
             metainfo = Metainfo.parse((folder / METAINFO_NAME).read_bytes())
             state = TorrentState.from_json((folder / _STATE_NAME).read_bytes())
-            return cls(folder, metainfo, state)
-        except (OSError, ValueError, RemoteError) as error:
+            return cls(folder, metainfo, state, free_bytes)
+        except (FileNotFoundError, ValueError, RemoteError) as error:
             raise _damaged(folder, error) from error
+        except OSError as error:
+            raise UserError(
+                f"the stored data set in {folder} cannot be used: {error.strerror or error}",
+                "make the folder writable for the node and check its disk; nothing that is stored was lost",
+            ) from error
 
     @property
     def have(self) -> frozenset[int]:
@@ -136,6 +146,10 @@ class PieceStore:
         """
         return self._payload.read(index * self.metainfo.piece_length + begin, length)
 
+    def read_file(self, index: int, offset: int, length: int) -> bytes:
+        """A range of a file. Raises UserError as `read`."""
+        return self._payload.read(self.files[index].start + offset, length)
+
     def write(self, index: int, data: bytes | bytearray) -> bool:
         """Verify a piece and keep it; False when its hash is wrong, then nothing was written.
 
@@ -151,11 +165,14 @@ class PieceStore:
             For each whether its hash was right.
 
         Raises:
-            UserError: the disk is full or cannot be written; none of them counts, nothing older is lost.
+            UserError: the disk is full or cannot be written, or the metainfo contradicts itself; none of
+                them counts, nothing older is lost.
         """
-        verdicts = [self.metainfo.verify_piece(index, data) for index, data in pieces]
+        verdicts = [self._has_hash(index, data) for index, data in pieces]
         good = [piece for piece, right in zip(pieces, verdicts, strict=True) if right]
         if good:
+            # files are sparse: whatever was promised at the start, somebody else may have filled the disk
+            self._check_free(sum(len(data) for _, data in good))
             with self._lock, disk_errors(self.folder, self.metainfo.name):
                 size = self.metainfo.piece_length
                 self._payload.write((index * size, data) for index, data in good)
@@ -186,9 +203,7 @@ class PieceStore:
             self._stamp_all()
         return self._journal.have
 
-    def set_wanted(
-        self, wanted: frozenset[int] | None, free_bytes: Callable[[Path], int] | None = None
-    ) -> None:
+    def set_wanted(self, wanted: frozenset[int] | None) -> None:
         """Choose the files to fetch; None for all. What is on disk stays there.
 
         Raises:
@@ -199,7 +214,7 @@ class PieceStore:
             return
         before, self.state.wanted = self.state.wanted, wanted
         try:
-            self.check_space(free_bytes or free_space)
+            self.check_space()
         except UserError:
             self.state.wanted = before
             raise
@@ -242,18 +257,13 @@ class PieceStore:
             if not self.in_place
         )
 
-    def check_space(self, free_bytes: Callable[[Path], int]) -> None:
+    def check_space(self) -> None:
         """Raises UserError when the disk has too little room for what is still to come."""
-        missing = self.missing_space()
-        if missing == 0:
-            return
-        free = free_bytes(self.folder)
-        if missing + FREE_RESERVE > free:
-            raise DiskFull(
-                f"{self.metainfo.name} needs {_mib(missing)} more on the disk of {self.folder}, "
-                f"{_mib(free)} are free and {_mib(FREE_RESERVE)} must stay free",
-                "make room there, fetch fewer files, or move the node's home to a larger disk",
-            )
+        self._check_free(self.missing_space())
+
+    def _check_free(self, missing: int) -> None:
+        if missing:
+            check_free(self.metainfo.name, self.folder, missing, self._free_bytes(self.folder))
 
     def _wanted_files(self) -> list[int]:
         wanted = range(len(self.files)) if self.state.wanted is None else sorted(self.state.wanted)
@@ -302,7 +312,7 @@ class PieceStore:
     def _verify(self, pieces: list[int], progress: Progress | None) -> list[int]:
         """Those of `pieces` whose bytes on disk have the right hash; hashing frees the interpreter's lock."""
         good = []
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "recheck") as threads:
+        with ThreadPoolExecutor(os.cpu_count() or 1, "recheck") as threads:
             for done, right in enumerate(threads.map(self._is_right, pieces), start=1):
                 if right:
                     good.append(pieces[done - 1])
@@ -315,7 +325,16 @@ class PieceStore:
             data = self._payload.read(piece * self.metainfo.piece_length, self.metainfo.piece_size(piece))
         except UserError:
             return False  # a file that is missing or short: the piece is simply not here
-        return self.metainfo.verify_piece(piece, data)
+        return self._has_hash(piece, data)
+
+    def _has_hash(self, piece: int, data: bytes | bytearray) -> bool:
+        try:
+            return self.metainfo.verify_piece(piece, data)
+        except MetainfoError as error:
+            raise UserError(
+                f"the .torrent file of {self.metainfo.name} is a lie: {error}",
+                "remove the data set and get another .torrent file from somebody you trust",
+            ) from error
 
     def _stamp_finished(self, pieces: set[int]) -> None:
         """Stamp the files that become complete with `pieces`."""
@@ -340,16 +359,6 @@ class PieceStore:
                 changed = True
         if changed:
             self.save()
-
-
-def free_space(folder: Path) -> int:
-    """Bytes that this user may still write on the disk of a folder."""
-    info = os.statvfs(folder)
-    return info.f_bavail * info.f_frsize
-
-
-def _mib(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB"
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:

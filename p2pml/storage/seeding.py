@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from p2pml.errors import UserError
 from p2pml.storage.payload import Payload, PayloadFile, Stamp
 from torrent.errors import LocalError
-from torrent.hashing import piece_hash
-from torrent.metainfo import File, Metainfo, choose_piece_length, create, plan
+from torrent.hashing import PieceDigest, digest_piece, piece_hash
+from torrent.metainfo import HASH, File, Metainfo, choose_piece_length, create, plan
+from torrent.metainfo_v1 import MAX_PIECES
 
 _MAX_FILES = 200_000
 
@@ -93,15 +95,33 @@ def listed(name: str, files: Sequence[tuple[str, Path]]) -> Source:
     return _checked(Source(name, tuple(found)), Path(name))
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How a torrent is made.
+
+    Args:
+        hybrid: with a v2 half (BEP 52) beside the v1 half; needs files in the order of their paths (`scan`).
+        private: BEP 27's flag.
+        piece_length: bytes, a power of two from 16 KiB up; None to choose by size.
+    """
+
+    hybrid: bool = True
+    private: bool = False
+    piece_length: int | None = None
+
+
+_DEFAULT = Making()
+
+
 def make_torrent(
     source: Source,
-    private: bool = False,
+    making: Making = _DEFAULT,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Seeded:
     """Hash the files and write their metainfo: each file starts on a piece, so each can be fetched alone.
 
-    Blocks; runs up to four threads of its own.
+    Blocks; hashes in a thread per processor, SHA-1 and SHA-256 in one pass over the data.
 
     Args:
         progress: called with (bytes hashed, bytes in all).
@@ -110,52 +130,70 @@ def make_torrent(
     Raises:
         UserError: a file cannot be read or changed meanwhile, or has a name that no torrent can hold.
     """
-    piece_length = choose_piece_length(source.size)
-    entries = [(file.path, file.stamp.size) for file in source.files]
-    files = plan(entries, piece_length)
-    real = [index for index, file in enumerate(files) if not file.pad]
-    places = {index: file.place for index, file in zip(real, source.files, strict=True)}
-    stamps = {index: file.stamp for index, file in zip(real, source.files, strict=True)}
-    pieces = _hash(files, places, piece_length, progress, cancelled)
-    for index, place in places.items():
-        try:
-            same = Stamp.of(place) == stamps[index]
-        except OSError as error:
-            raise _unreadable(place, error) from error
-        if not same:
-            raise UserError(f"{place} changed while it was hashed", "seed it again when nothing writes to it")
+    piece_length = choose_piece_length(source.size) if making.piece_length is None else making.piece_length
     try:
-        metainfo = create(
-            source.name, files, piece_length, pieces, single_file=source.single, private=private
+        files = plan([(file.path, file.stamp.size) for file in source.files], piece_length)
+        real = [index for index, file in enumerate(files) if not file.pad]
+        seeded_files = dict(zip(real, source.files, strict=True))
+        places = {index: file.place for index, file in seeded_files.items()}
+        count = -(-(files[-1].offset + files[-1].length) // piece_length)
+        if count > MAX_PIECES:
+            raise LocalError(f"{count} pieces, more than {MAX_PIECES}")
+        finish = partial(
+            create, source.name, files, piece_length, single_file=source.single, private=making.private
+        )
+        finish(bytes(count * HASH))  # a name that cannot be is told before all the hashing, not after
+        digests = _hash(files, places, piece_length, making.hybrid, progress, cancelled)
+        _check_unchanged(source.files)
+        metainfo = finish(
+            b"".join(digest.v1 for digest in digests),
+            pieces_v2=b"".join(digest.v2 for digest in digests) if making.hybrid else None,
         )
     except LocalError as error:
-        raise UserError(f"{source.name!r} cannot become a torrent: {error}", "rename that file") from error
-    return Seeded(metainfo, places, stamps)
+        raise UserError(
+            f"{source.name!r} cannot become a torrent: {error}",
+            "rename what is named there; a longer piece length, or one tar of many files, makes it smaller",
+        ) from error
+    return Seeded(metainfo, places, {index: file.stamp for index, file in seeded_files.items()})
+
+
+def _check_unchanged(files: Iterable[SourceFile]) -> None:
+    for file in files:
+        try:
+            same = Stamp.of(file.place) == file.stamp
+        except OSError as error:
+            raise _unreadable(file.place, error) from error
+        if not same:
+            raise UserError(
+                f"{file.place} changed while it was hashed", "seed it again when nothing writes to it"
+            )
 
 
 def _hash(
     files: Sequence[File],
     places: dict[int, Path],
     piece_length: int,
+    hybrid: bool,
     progress: Callable[[int, int], None] | None,
     cancelled: Callable[[], bool],
-) -> bytes:
+) -> list[PieceDigest]:
     ranges = [PayloadFile(file.path, file.offset, file.length, file.pad) for file in files]
     payload = Payload(Path("/"), ranges, places, frozenset())
     total = ranges[-1].end
 
-    def digest(start: int) -> bytes:
+    def digest(start: int) -> PieceDigest:
         if cancelled():
             raise InterruptedError
-        return piece_hash(payload.read(start, min(piece_length, total - start)))
+        data = payload.read(start, min(piece_length, total - start))
+        return digest_piece(files, piece_length, start, data) if hybrid else PieceDigest(piece_hash(data))
 
     digests = []
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "hash") as threads:
+    with ThreadPoolExecutor(os.cpu_count() or 1, "hash") as threads:
         for number, value in enumerate(threads.map(digest, range(0, total, piece_length)), start=1):
             digests.append(value)
             if progress is not None:
                 progress(min(number * piece_length, total), total)
-    return b"".join(digests)
+    return digests
 
 
 def _walk(folder: Path, above: tuple[str, ...]) -> list[SourceFile]:

@@ -21,6 +21,7 @@ class TorrentState:
         providers: peers to ask first, base58 ids.
         stamps: finished files as they were left.
         received, sent: payload bytes by peer id.
+        paused: neither fetched nor served until its user resumes it.
     """
 
     wanted: frozenset[int] | None = None
@@ -30,6 +31,7 @@ class TorrentState:
     stamps: dict[int, Stamp] = field(default_factory=dict)
     received: dict[str, int] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
+    paused: bool = False
 
     def to_json(self) -> bytes:
         """UTF-8 JSON, keys sorted."""
@@ -42,6 +44,7 @@ class TorrentState:
             "stamps": {str(index): [stamp.size, stamp.mtime_ns] for index, stamp in self.stamps.items()},
             "received": dict(self.received),
             "sent": dict(self.sent),
+            "paused": self.paused,
         }
         return json.dumps(table, sort_keys=True, indent=1).encode()
 
@@ -60,6 +63,7 @@ class TorrentState:
                 {int(index): Stamp(*map(int, stamp)) for index, stamp in table["stamps"].items()},
                 {str(peer): int(count) for peer, count in table["received"].items()},
                 {str(peer): int(count) for peer, count in table["sent"].items()},
+                bool(table.get("paused", False)),  # absent in files of older versions
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a torrent's state: {error}") from error

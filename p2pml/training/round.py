@@ -32,6 +32,7 @@ class RoundConfig:
     stall: seconds without progress after which a peer with a task is dropped.
     deadline: seconds from the round's start after which it is cut short; infinite for none.
     done: clients that were delivered before, when the round goes on after an interruption, and by whom.
+    enough: how many clients end the round, the first that deliver; 0 for all of them.
     """
 
     works: tuple[Work, ...]
@@ -39,6 +40,7 @@ class RoundConfig:
     stall: float = 30.0
     deadline: float = inf
     done: tuple[tuple[int, str], ...] = ()
+    enough: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +180,14 @@ class Round:
         self._ends = now + config.deadline
         self._peers = {peer: _Peer(last_progress=now) for peer in peers}
         self._done = {client: peer for client, peer in config.done if client in self._works}
+        self._enough = min(config.enough, len(self._works)) or len(self._works)
         self._empty_since: float | None = None if peers else now
         self.over = False
 
     @property
     def needed(self) -> int:
         """How many updates the round needs when it is cut short."""
-        return max(1, ceil(self._config.quorum * len(self._works) - 1e-9))
+        return max(1, ceil(self._config.quorum * self._enough - 1e-9))
 
     @property
     def done(self) -> dict[int, str]:
@@ -229,8 +232,8 @@ class Round:
         """What the passing of time asks for, and at the first call what there is to begin with."""
         if self.over:
             return []
-        if len(self._done) == len(self._works):
-            return [self._complete()]
+        if len(self._done) >= self._enough:
+            return self._complete("enough updates are here")
         effects: list[Effect] = []
         for name, peer in list(self._peers.items()):
             if peer.client is not None and now - peer.last_progress >= self._config.stall:
@@ -260,8 +263,8 @@ class Round:
         self._done[client] = peer
         self._peers[peer].client = None
         self._peers[peer].last_progress = now
-        if len(self._done) == len(self._works):
-            return [self._complete()]
+        if len(self._done) >= self._enough:
+            return self._complete("enough updates are here")
         return self._assign(now)
 
     def _not_wanted(self, peer: str, client: int) -> Refuse | None:
@@ -307,17 +310,20 @@ class Round:
         return next((name for name in candidates if self._peers[name].client is None), None)
 
     def _cut_short(self, when: str) -> list[Effect]:
-        count = f"{len(self._done)} of {len(self._works)} updates {when}"
-        effects: list[Effect] = [
-            Refuse(name, peer.client, f"the round was over: {count}")
+        count = f"{len(self._done)} of {self._enough} updates {when}"
+        if len(self._done) >= self.needed:
+            return self._complete(count)
+        self.over = True
+        return [*self._refuse_the_rest(count), RoundFailed(f"{count}, {self.needed} needed")]
+
+    def _complete(self, why: str) -> list[Effect]:
+        """End the round with what is here; who is still at work is told, and stays in the job."""
+        self.over = True
+        return [*self._refuse_the_rest(why), RoundComplete(tuple(sorted(self._done.items())))]
+
+    def _refuse_the_rest(self, why: str) -> list[Effect]:
+        return [
+            Refuse(name, peer.client, f"the round was over: {why}")
             for name, peer in self._peers.items()
             if peer.client is not None
         ]
-        if len(self._done) >= self.needed:
-            return [*effects, self._complete()]
-        self.over = True
-        return [*effects, RoundFailed(f"{count}, {self.needed} needed")]
-
-    def _complete(self) -> RoundComplete:
-        self.over = True
-        return RoundComplete(tuple(sorted(self._done.items())))

@@ -10,7 +10,6 @@ import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -32,7 +31,6 @@ from p2pml.training.spec_values import (
     checked,
     choice,
     not_bool,
-    only,
     refusal,
     tokens,
 )
@@ -141,18 +139,18 @@ class RoundsSpec(_Part):
 class PeersSpec(_Part):
     """Who may train.
 
-    `quorum`: the share of a round's clients that must have delivered at the `deadline`, which counts from the
-    round's start; `auto` is 1.5 times the median round, at least a minute. `stall`: a peer without progress
-    for so long is dropped. `join`: how long to wait for `min` peers.
+    `sample`: the share of the clients that take part in each round, drawn anew. `backup`: so many more train,
+    and the first that deliver count, so that nobody waits for the slowest. `quorum`: the share of the round's
+    updates that must be there at the `deadline`, which counts from the round's start; `auto` is 1.5 times the
+    median round, at least a minute. `stall`: a peer without progress for so long is dropped. `join`: how long
+    to wait for `min` peers.
     """
 
     min: Annotated[Whole, Field(ge=1, le=256)] = 1
     max: Annotated[Whole, Field(ge=1, le=256)] = 8
-    sample: Annotated[Real, AfterValidator(only(1.0, "every client takes part in every round"))] = 1.0
+    sample: Annotated[Real, Field(gt=0, le=1)] = 1.0
     min_rating: Annotated[Whole, Field(ge=0)] = 0
-    backup: Annotated[
-        Whole, AfterValidator(only(0, "a replica holder takes over when a trainer is gone"))
-    ] = 0
+    backup: Annotated[Whole, Field(ge=0, le=256)] = 0
     quorum: Annotated[Real, Field(gt=0, le=1)] = 1.0
     deadline: Literal["auto"] | Seconds = "auto"
     stall: Seconds = 30.0
@@ -162,6 +160,10 @@ class PeersSpec(_Part):
     def _ordered(self) -> PeersSpec:
         if self.min > self.max:
             raise PydanticCustomError("peers", "min is greater than max")
+        if self.backup and self.sample == 1.0:
+            raise PydanticCustomError(
+                "peers", "backup needs a sample below 1: when every client takes part, none is to spare"
+            )
         return self
 
 
@@ -203,9 +205,14 @@ class AuditSpec(_Part):
 
 
 class RewardSpec(_Part):
-    """`budget`: tokens, at most 8 decimals; kept here as base units. What is not earned comes back."""
+    """`budget`: tokens, at most 8 decimals; kept here as base units. What is not earned comes back.
+
+    `settle_every`: after so many rounds what was earned in them is paid on the chain, which costs a fee;
+    `auto`: after each, or as seldom as it takes that the fees stay within 5 % of the budget.
+    """
 
     budget: Annotated[int, BeforeValidator(tokens), Field(ge=0, lt=2**63)]
+    settle_every: Literal["auto"] | Annotated[Whole, Field(ge=1, le=10_000)] = "auto"
 
 
 class CheckpointSpec(_Part):

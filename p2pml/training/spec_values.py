@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -38,18 +38,6 @@ def choice(works: Iterable[str], later: Iterable[str] = ()) -> BeforeValidator:
         )
 
     return BeforeValidator(check)
-
-
-def only(value: object, why: str) -> Callable[[Any], Any]:
-    def check(given: Any) -> Any:
-        if given != value:
-            raise PydanticCustomError(
-                "later", "{given} is not supported by this version; only {value} is: {why}",
-                {"given": repr(given), "value": repr(value), "why": why},
-            )  # fmt: skip
-        return given
-
-    return check
 
 
 def refusal(kind: Literal["model", "optimizer"], text: str) -> PydanticCustomError:

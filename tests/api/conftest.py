@@ -10,7 +10,9 @@ import trio
 
 from p2pml.errors import ExitCode, UserError
 from p2pml.node import views
+from p2pml.node.data_views import MemberView, RemovedView, TarView, VerifiedView
 from p2pml.node.events import Events
+from p2pml.node.net_views import BanView, ConnectionView, PingView, UnbannedView
 
 ADDRESS = "pml1someone"
 
@@ -21,11 +23,13 @@ class FakeNode:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.events = Events(keep=10)
+        self.data = FakeData(self.calls)
+        self.net = FakeNet(self.calls)
         self.reason = ""
         self.shutdown = trio.Event()
 
     def status(self) -> views.StatusView:
-        head = views.HeadView(id="ab" * 32, height=3, slot=5)
+        head = views.HeadView(id="ab" * 32, height=3, slot=5, final_height=1)
         return views.StatusView(
             version="0",
             name="fake",
@@ -56,6 +60,9 @@ class FakeNode:
     def peers(self) -> list[views.PeerView]:
         return [views.PeerView("12D3b", "b\x1b[2J", ADDRESS, 10, True, False, 3, True, [])]
 
+    async def reachability(self) -> list[views.ReachView]:
+        return [views.ReachView("12D3KooWpeer", "fake", "192.0.2.7", {"/ip4/192.0.2.7/tcp/9470": False})]
+
     async def account(self, address: str) -> views.AccountView:
         if address != ADDRESS:
             raise UserError(f"{address!r} is not an address", "copy it again", ExitCode.USAGE)
@@ -79,12 +86,6 @@ class FakeNode:
     def supply(self) -> views.SupplyView:
         return views.SupplyView(100, 5, 0, 95, 10, True)
 
-    def datasets(self) -> list[views.DatasetView]:
-        return [self._dataset()]
-
-    def dataset(self, name_or_hash: str) -> views.DatasetView:
-        raise views.NotFound(f"there is no data set {name_or_hash}")
-
     def jobs(self) -> list[dict[str, Any]]:
         return []
 
@@ -95,20 +96,16 @@ class FakeNode:
         self.calls.append(("submit", encoded))
         return views.SubmittedView("11" * 32)
 
-    async def seed(
-        self, path: Path, name: str | None, private: bool, allowed: tuple[str, ...]
-    ) -> views.DatasetView:
-        self.calls.append(("seed", path, name, private, allowed))
-        return self._dataset()
-
-    async def get(
-        self, name_or_hash: str, metainfo: bytes | None, wanted: tuple[int, ...] | None
-    ) -> views.DatasetView:
-        self.calls.append(("get", name_or_hash, metainfo, wanted))
-        return self._dataset()
-
     async def start_job(self, spec: str, base_dir: Path, origin: str) -> views.StartedJobView:
         raise UserError(f"{origin}:2: unknown key 'epoch'", "did you mean 'epochs'?", ExitCode.BAD_CONFIG)
+
+    async def quote_job(self, spec: str, base_dir: Path, origin: str) -> views.QuoteView:
+        self.calls.append(("quote", spec, base_dir, origin))
+        return views.QuoteView("job", 3, 0, 0, 1, 0, 1, [])
+
+    async def resume_job(self, job_id: str) -> views.StartedJobView:
+        self.calls.append(("resume", job_id))
+        return views.StartedJobView(job_id, 7)
 
     async def stop_job(self, job_id: str) -> None:
         self.calls.append(("stop", job_id))
@@ -128,6 +125,53 @@ class FakeNode:
 
     def _transaction(self) -> views.TransactionView:
         return views.TransactionView("11" * 32, "transfer", ADDRESS, 0, 1, 9, {"amount": 1}, 2, "ab" * 32)
+
+
+class FakeData:
+    """Implements `p2pml.api.facade.DataFacade`; knows one dataset and notes what it is asked to do."""
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self.calls = calls
+
+    def datasets(self) -> list[views.DatasetView]:
+        return [self._dataset()]
+
+    def dataset(self, key: str) -> views.DatasetView:
+        if key != "d & co?":
+            raise views.NotFound(f"there is no data set {key}")
+        return self._dataset()
+
+    async def tars(self, key: str, limit: int) -> list[TarView]:
+        self.calls.append(("tars", key, limit))
+        return [TarView(0, [MemberView("a", 512, 3)], True)]
+
+    async def seed(
+        self, path: Path, name: str | None, private: bool, allowed: tuple[str, ...], hybrid: bool
+    ) -> views.DatasetView:
+        self.calls.append(("seed", path, name, private, allowed, hybrid))
+        return self._dataset()
+
+    async def get(
+        self, key: str, metainfo: bytes | None, wanted: tuple[int, ...] | None
+    ) -> views.DatasetView:
+        self.calls.append(("get", key, metainfo, wanted))
+        return self._dataset()
+
+    async def remove(self, key: str, with_data: bool) -> RemovedView:
+        self.calls.append(("remove", key, with_data))
+        return RemovedView("ef" * 20, key, "/kept")
+
+    async def verify(self, key: str) -> VerifiedView:
+        self.calls.append(("verify", key))
+        return VerifiedView("ef" * 20, key, 9, 7, [3, 5], True)
+
+    async def pause(self, key: str) -> views.DatasetView:
+        self.calls.append(("pause", key))
+        return self._dataset()
+
+    async def resume(self, key: str) -> views.DatasetView:
+        self.calls.append(("resume", key))
+        return self._dataset()
 
     def _dataset(self) -> views.DatasetView:
         return views.DatasetView(
@@ -149,6 +193,31 @@ class FakeNode:
             folder="/",
             torrent_file="/d.torrent",
         )
+
+
+class FakeNet:
+    """Implements `p2pml.api.facade.NetFacade`; notes what it is asked to do."""
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self.calls = calls
+
+    def connections(self) -> list[ConnectionView]:
+        return [ConnectionView("12D3", "b", "in", False, "192.0.2.1:9", 1.5, -3, 12.0)]
+
+    def bans(self) -> list[BanView]:
+        return [BanView("12D3", "b", 5000, 3, 2, "lied")]
+
+    async def ping(self, peer: str) -> PingView:
+        self.calls.append(("ping", peer))
+        return PingView(peer, "b", 1.25)
+
+    def ban(self, peer: str, seconds: float | None, reason: str) -> BanView:
+        self.calls.append(("ban", peer, seconds, reason))
+        return BanView(peer, "b", 5000, 3, 1, reason)
+
+    def unban(self, peer: str) -> UnbannedView:
+        self.calls.append(("unban", peer))
+        return UnbannedView(peer)
 
 
 @pytest.fixture

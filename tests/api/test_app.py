@@ -22,7 +22,7 @@ async def test_looking_works_on_both_applications(fake_node: Any) -> None:
     for full in (False, True):
         async with http(fake_node, full=full) as client:
             status = (await client.get("/api/v1/status")).json()
-            assert status["head"] == {"id": "ab" * 32, "height": 3, "slot": 5}
+            assert status["head"] == {"id": "ab" * 32, "height": 3, "slot": 5, "final_height": 1}
             assert status["worker"] == "starting"
             assert (await client.get("/api/v1/peers")).json()[0]["peer_id"] == "12D3b"
             account = (await client.get("/api/v1/accounts/pml1someone")).json()
@@ -40,13 +40,25 @@ async def test_changing_is_only_possible_through_the_socket(fake_node: Any) -> N
         assert (await client.post("/api/v1/shutdown")).status_code == 404
         assert (await client.post("/api/v1/jobs", json={})).status_code == 405
         assert (await client.delete("/api/v1/jobs/x")).status_code == 405
+        assert (await client.post("/api/v1/jobs/x/resume")).status_code == 404
+        assert (await client.post("/api/v1/jobs/quote", json={})).status_code == 405
     assert fake_node.calls == []
     assert not fake_node.shutdown.is_set()
     async with http(fake_node) as client:
         assert (await client.post("/api/v1/transactions", json=body)).json() == {"id": "11" * 32}
         assert (await client.post("/api/v1/shutdown")).status_code == 202
         assert (await client.delete("/api/v1/jobs/x")).status_code == 202
-    assert fake_node.calls == [("submit", b"\x00\xff"), ("stop", "x")]
+        resumed = await client.post("/api/v1/jobs/x/resume")
+        assert (resumed.status_code, resumed.json()) == (202, {"id": "x", "events_after": 7})
+        spec = {"spec": "name: a", "base_dir": "/base", "origin": "a.yaml"}
+        quoted = await client.post("/api/v1/jobs/quote", json=spec)
+        assert (quoted.status_code, quoted.json()["rounds"]) == (200, 3)
+    assert fake_node.calls == [
+        ("submit", b"\x00\xff"),
+        ("stop", "x"),
+        ("resume", "x"),
+        ("quote", "name: a", Path("/base"), "a.yaml"),
+    ]
     assert fake_node.shutdown.is_set()
 
 
@@ -62,7 +74,7 @@ async def test_data_requests_reach_the_node(fake_node: Any) -> None:
     assert refused.status_code == 400
     assert refused.json()["code"] == 2
     assert fake_node.calls == [
-        ("seed", Path("/data/x"), "x", True, ("12D3",)),
+        ("seed", Path("/data/x"), "x", True, ("12D3",), True),
         ("get", "", b"d4:infod", (0, 2)),
     ]
 

@@ -25,7 +25,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a twentieth of it, to see that it runs")
     quick = parser.parse_args().quick
     nodes, seconds, peers = (20, 60.0, 20) if quick else (100, 600.0, 100)
-    chain = ChainWorld(1, nodes, "demo", Link(delay_ms=50, jitter_ms=10), transfers_per_second=1.0)
+    chain = ChainWorld(
+        1, nodes, "demo", Link(delay_ms=50, jitter_ms=10), transfers_per_second=1.0, votes=nodes <= 20
+    )
     swarm = SwarmWorld(1, peers - 1, 1, 4 * 1024 * 1024, Link(rate=20_000_000, delay_ms=25))
     result = {
         "anchor": timed(anchor),

@@ -19,6 +19,7 @@ from chain.training_records import Commitment, Receipt, RoundRecord, receipts_ro
 from chain.transactions import JobOpen, JobSettle, Payload, Transfer, Tx, sign_tx
 from chain.transition import seal_message
 from chain.types import Block, Body, SealedHeader
+from chain.votes import Vote, sign_vote
 
 START_MS = 1_700_000_000_000
 FEE = TOKEN // 10
@@ -98,6 +99,26 @@ class World:
         self.give(block)
         assert self.chain.head.id == block.block_id
         return block
+
+    def vote(self, voter: int, slot: int | None = None, chain: Chain | None = None) -> Vote:
+        """The vote that a validator owes to its view: by default right after the head's block."""
+        chain = chain or self.chain
+        state = chain.state()
+        slot = state.slot if slot is None else slot
+        link = state.finality.next_link(slot, state.slot, state.block_id)
+        assert link is not None
+        return sign_vote(self.validators[voter].keypair, self.genesis.chain_id, slot, link, state.block_id)
+
+    def cast(self, *votes: Vote, chain: Chain | None = None, late_ms: int | None = None) -> None:
+        """Give votes to a chain, by default in the middle of the next slot."""
+        for vote in votes:
+            start = self.genesis.slot_start_ms(vote.slot)
+            late = self.genesis.params.slot_ms * 3 // 2 if late_ms is None else late_ms
+            (chain or self.chain).on_vote(vote, start + late)
+
+    def all_vote(self, slot: int | None = None, chain: Chain | None = None) -> None:
+        """Every validator votes for what this chain has."""
+        self.cast(*(self.vote(i, slot, chain) for i in range(len(self.validators))), chain=chain)
 
     def mine_to(self, slot: int) -> None:
         """Mine one empty block in that slot."""

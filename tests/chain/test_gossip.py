@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from chain.gossip import Verdict, validate_block, validate_record, validate_tx
+from chain.codec import pack
+from chain.gossip import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_TXS,
+    Verdict,
+    encode_batch,
+    validate_block,
+    validate_record,
+    validate_tx,
+    validate_txs,
+)
 from chain.mempool import Mempool
 from chain.transactions import Transfer, sign_tx
 from chain.types import Block, Body
@@ -113,3 +123,25 @@ def test_records(job_world: Any) -> None:
     assert verdict(job_world.record(0, [job_world.receipt(0, 0)], job=bytes(32))) is Verdict.IGNORE
     assert verdict(good) is Verdict.ACCEPT
     assert verdict(good) is Verdict.IGNORE
+
+
+def test_batches_of_transactions(world: Any) -> None:
+    pool = Mempool()
+    txs = [world.transfer(i, 1, 5) for i in range(3)]
+    broke, foreign = world.transfer(1, 0, 10**12, nonce=1), replace(world.transfer(2, 0, 6), sig=bytes(64))
+
+    def verdict(*batch: Any) -> Verdict:
+        data = encode_batch([tx.encoded for tx in batch])
+        return validate_txs(data, pool, world.state, 5).verdict
+
+    assert verdict(txs[0], broke) is Verdict.ACCEPT
+    assert (len(pool), pool.has(txs[0].id)) == (1, True)
+    assert verdict(txs[0], broke) is Verdict.IGNORE
+    assert verdict(txs[0], txs[1]) is Verdict.ACCEPT
+    assert verdict(txs[2], foreign) is Verdict.REJECT
+    assert verdict() is Verdict.REJECT
+    assert verdict(txs[0], txs[0]) is Verdict.REJECT
+    many = [world.transfer(0, 1, 5, nonce=i) for i in range(MAX_BATCH_TXS + 1)]
+    assert verdict(*many) is Verdict.REJECT
+    for data in (b"", b"\xc0", b"\x91\xc0", pack((bytes(MAX_BATCH_BYTES + 1),))):
+        assert validate_txs(data, pool, world.state, 5).verdict is Verdict.REJECT

@@ -113,7 +113,7 @@ class Pump:
 
 
 def serve(chain: Chain) -> Server:
-    return lambda request: answer(request, chain, lambda height: None, lambda block_id: None)
+    return lambda request: answer(request, chain, lambda block_id: None)
 
 
 def grown(world: Any, count: int) -> Any:
@@ -352,7 +352,7 @@ def test_server_serves_from_memory_and_from_storage(make_world: Any) -> None:
     by_id = {world.chain.canonical_id(i + 1): data for i, data in enumerate(stored)}
 
     def served(request: sync.Request) -> Response:
-        return answer(request, world.chain, lambda height: stored[height - 1], by_id.get)
+        return answer(request, world.chain, by_id.get)
 
     assert served(GetBlocks((world.genesis.chain_id,), 64)) == Blocks(tuple(stored))
     assert served(GetBlocks(world.chain.locator(), 64)) == Blocks(())

@@ -208,7 +208,7 @@ def test_six_transactions_are_too_many(world: Any) -> None:
 
 
 def test_reserved_sections_must_be_empty(world: Any) -> None:
-    for section in ("ratings", "votes", "evidence"):
+    for section in ("ratings", "evidence"):
         refused(world, forge(world, Body(**{section: (1,)})), "must be empty")
 
 
@@ -396,4 +396,4 @@ def test_drafts_nest_only_as_meant(world: Any) -> None:
     with pytest.raises(ChainError):
         draft.commit()
     with pytest.raises(ChainError):
-        Draft(draft).seal(bytes(32), 1, 1, world.state.randomness)
+        Draft(draft).seal(bytes(32), 1, 1, world.state.randomness, world.state.finality)

@@ -50,12 +50,13 @@ def test_a_daemon_that_dies_in_the_middle_is_a_daemon_down(
         server.listen()
 
         def answer_half() -> None:
-            probe, _ = server.accept()
-            probe.close()
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
+            asked = b""
+            while not asked:  # the client knocks before it asks
+                connection, _ = server.accept()
+                with connection:
+                    asked = connection.recv(4096)
+                    if asked:
+                        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
 
         thread = threading.Thread(target=answer_half)
         thread.start()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pml.cli.job_commands import RESULT_FILES
 from p2pml.cli.local_network import LocalNetwork
 from p2pml.training.bundled import write_digits
 
@@ -134,6 +135,17 @@ def test_a_job_that_nobody_joins_fails_with_6_and_its_reason(network: LocalNetwo
     assert "Traceback" not in err
 
 
+def test_a_dry_run_begins_nothing(network: LocalNetwork) -> None:
+    home = str(network.nodes[0].home.root)
+    before = network.nodes[0].get("/jobs")
+    quote = start("train", "--dry-run", "--job", write_spec(network, "dry"), "--home", home)
+    out, err = quote.communicate(timeout=60)
+    assert quote.returncode == 0, err
+    for words in ("1 would be invited now, 1 are needed", "650 parameters", "5 tokens at most"):
+        assert words in out
+    assert network.nodes[0].get("/jobs") == before
+
+
 def test_detached_from_the_start(network: LocalNetwork) -> None:
     home = str(network.nodes[0].home.root)
     train = start("train", "--detach", "--job", write_spec(network, "away", rounds=1), "--home", home)
@@ -149,3 +161,9 @@ def test_detached_from_the_start(network: LocalNetwork) -> None:
     watch = start("job", "watch", job, "--home", home)
     watch.communicate(timeout=60)
     assert watch.returncode == 0, "watching a job that is over returns at once"
+    copied = Path(home).parent / "copied"
+    result = start("job", "result", job[:8], "-o", str(copied), "--home", home)
+    out, err = result.communicate(timeout=60)
+    assert result.returncode == 0, err
+    assert out.split() == [str(copied / name) for name in RESULT_FILES]
+    assert all((copied / name).stat().st_size for name in RESULT_FILES)

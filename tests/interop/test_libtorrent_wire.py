@@ -12,7 +12,7 @@ from pathlib import Path
 import libtorrent
 import pytest
 
-from torrent.hashing import PieceHasher
+from torrent.hashing import digest_piece
 from torrent.metainfo import Metainfo, create, plan
 from torrent.swarm import (
     BlockRead,
@@ -98,12 +98,16 @@ def theirs() -> Iterator[libtorrent.session]:
     session.pause()
 
 
-@pytest.fixture
-def metainfo() -> Metainfo:
-    hasher = PieceHasher(PIECE)
-    hasher.update(DATA)
+@pytest.fixture(params=["v1", "hybrid"])
+def metainfo(request: pytest.FixtureRequest) -> Metainfo:
     files = plan([(("data.bin",), len(DATA))], PIECE)
-    return create("data.bin", files, PIECE, hasher.finish(), single_file=True)
+    digests = [digest_piece(files, PIECE, at, DATA[at : at + PIECE]) for at in range(0, len(DATA), PIECE)]
+    v1, v2 = (b"".join(digest[half] for digest in digests) for half in (0, 1))
+    made = create(
+        "data.bin", files, PIECE, v1, pieces_v2=v2 if request.param == "hybrid" else None, single_file=True
+    )
+    assert (made.v2 is not None) == (request.param == "hybrid")
+    return made
 
 
 def add(session: libtorrent.session, metainfo: Metainfo, folder: Path) -> libtorrent.torrent_handle:

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 import pytest
 import trio
+import trio.testing
+from libp2p.pubsub.pb.rpc_pb2 import RPC, Message
+from libp2p.pubsub.rpc_queue import OutBoundQueueSize, RpcQueue
 
+from p2pml.net.buffered import BufferedReads
 from p2pml.net.gossip import MAX_MESSAGE, Gossip, Verdict
 from p2pml.net.host import Host
 
@@ -143,3 +148,71 @@ async def test_what_is_too_long_for_gossip_is_refused_at_once() -> None:
     async with gossips(1) as nodes:
         with pytest.raises(ValueError, match="too many for gossip"):
             await nodes[0][1].publish("t", bytes(MAX_MESSAGE + 1))
+
+
+async def test_a_sick_looking_network_keeps_its_heartbeat() -> None:
+    gossip = Gossip(Host(bytes([90]) * 32), bytes(32), heartbeat=1.0)
+    gossip._router.network_health_score = 0.1  # what libp2p thinks of two nodes
+    gossip._router._adapt_gossip_parameters()
+    assert gossip._router.heartbeat_interval == 1.0
+
+
+async def test_messages_that_come_all_at_once_are_all_delivered() -> None:
+    gossip, inbox, origin = Gossip(Host(bytes([91]) * 32), bytes(32)), Inbox(), Host(bytes([92]) * 32)
+    gossip.subscribe("t", lambda data: Verdict.ACCEPT, inbox)
+    check = gossip._validator("t")
+    for i in range(100):
+        assert check(origin.raw.get_id(), Message(data=b"%d" % i, from_id=origin.raw.get_id().to_bytes()))
+    assert inbox.seen == [(origin.peer_id, b"%d" % i) for i in range(100)]
+
+
+async def test_an_old_message_of_our_own_that_comes_back_is_dropped() -> None:
+    host, other = Host(bytes([93]) * 32), Host(bytes([94]) * 32)
+    gossip, inbox = Gossip(host, bytes(32)), Inbox()
+    gossip.subscribe("t", lambda data: Verdict.ACCEPT, inbox)
+    message = Message(data=b"x", from_id=host.raw.get_id().to_bytes())
+    assert not gossip._validator("t")(other.raw.get_id(), message)
+    assert inbox.seen == []
+
+
+async def test_no_message_carries_the_addresses_of_its_sender() -> None:
+    gossip = Gossip(Host(bytes([95]) * 32), bytes(32))
+    peer = Host(bytes([96]) * 32).raw.get_id()
+    queue = gossip._pubsub.peer_queues[peer] = RpcQueue()
+    gossip._router.send_rpc(peer, RPC(publish=[Message(data=b"x")], senderRecord=b"signed"))
+    sent = await queue.pop()
+    assert sent is not None
+    assert sent.publish[0].data == b"x"
+    assert not sent.HasField("senderRecord")
+
+
+async def test_buffered_reads_give_every_byte_once_and_pass_the_end_on() -> None:
+    class Source:
+        parts: ClassVar = [b"abcdef", b"g", b""]
+
+        async def read(self, n: int) -> bytes:
+            await trio.lowlevel.checkpoint()
+            return self.parts.pop(0)
+
+    reads = BufferedReads(Source())
+    assert [await reads.read(n) for n in (1, 1, 10, 5, 1)] == [b"a", b"b", b"cdef", b"g", b""]
+
+
+async def test_publishing_leaves_half_of_a_peers_queue_free(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gossip, times = Gossip(Host(bytes([97]) * 32), bytes(32)), list[float]()
+
+    async def publish(topic: str, data: bytes) -> None:
+        times.append(trio.current_time())
+
+    monkeypatch.setattr(gossip._pubsub, "publish", publish)
+    for _ in range(100):
+        await gossip.publish("t", b"x")
+    assert times.count(times[0]) <= OutBoundQueueSize // 2
+    assert times[-1] - times[0] >= 1.5
+    await trio.sleep(10)
+    first = trio.current_time()
+    for _ in range(OutBoundQueueSize // 2):
+        await gossip.publish("t", b"x")
+    assert trio.current_time() == first

@@ -13,8 +13,9 @@ import trio
 
 from p2pml.errors import UserError
 from p2pml.net.errors import Malformed, RemoteError, TimedOut, Unreachable
-from p2pml.net.host import STREAMS_PER_PEER, Host
+from p2pml.net.host import Host
 from p2pml.net.keepalive import KeepAlive, ping
+from p2pml.net.opening import STREAMS_PER_PEER
 from p2pml.net.streams import Stream
 
 ECHO = "/test/echo/1.0.0"

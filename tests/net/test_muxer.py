@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.io.exceptions import ConnectionClosedError, IOException
-from libp2p.io.trio import TrioTCPStream
-from libp2p.network.connection.raw_connection import RawConnection
-from libp2p.peer.id import ID
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.exceptions import (
     MuxedConnUnavailable,
@@ -29,90 +21,11 @@ from libp2p.stream_muxer.yamux.yamux import Yamux
 
 from p2pml.net.errors import Malformed
 from p2pml.net.secure.session import RecordNoise, RecordSession
-from p2pml.net.yamux.limits import Budget, Limits
-from p2pml.net.yamux.muxer import Muxer
-
-QUICK = Limits(keepalive=10, keepalive_timeout=20)
-
-
-class Wire:
-    """The two ends of a connection in memory; `frozen` lets nothing through, as a stopped process would."""
-
-    def __init__(self) -> None:
-        self.ends = trio.testing.memory_stream_pair()
-        self.written = 0
-        self.thaw = trio.Event()
-        self.thaw.set()
-        for end in self.ends:
-            deliver = end.send_stream.send_all_hook
-            end.send_stream.send_all_hook = partial(self._on_send, deliver)
-
-    def freeze(self) -> None:
-        self.thaw = trio.Event()
-
-    async def _on_send(self, deliver: Callable[[], Awaitable[None]]) -> None:
-        self.written += 1
-        await self.thaw.wait()
-        await deliver()
-
-
-async def sessions(wire: Wire, classes: tuple[Any, Any] = (RecordNoise, RecordNoise)) -> list[Any]:
-    """Both sides after the handshake, the dialling one first."""
-    keys = [create_new_key_pair(bytes([side + 1]) * 32) for side in range(2)]
-    noises = [
-        kind(key, noise_privkey=create_noise_key_pair().private_key)
-        for kind, key in zip(classes, keys, strict=True)
-    ]
-    done: list[Any] = [None, None]
-    raw = [RawConnection(TrioTCPStream(end), side == 0) for side, end in enumerate(wire.ends)]
-
-    async def dial() -> None:
-        done[0] = await noises[0].secure_outbound(raw[0], ID.from_pubkey(keys[1].public_key))
-
-    async def answer() -> None:
-        done[1] = await noises[1].secure_inbound(raw[1])
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(dial)
-        nursery.start_soon(answer)
-    return done
-
-
-@asynccontextmanager
-async def muxers(
-    limits: Limits = QUICK, wire: Wire | None = None, budget: Budget | None = None
-) -> AsyncIterator[tuple[Muxer, Muxer]]:
-    a, b = await sessions(wire or Wire())
-    pair = (Muxer(a, b.local_peer, limits), Muxer(b, a.local_peer, limits, budget))
-    async with trio.open_nursery() as nursery:
-        for side in pair:
-            nursery.start_soon(side.start)
-            await side.event_started.wait()
-        yield pair
-        nursery.cancel_scope.cancel()
-
-
-async def stream_pair(a: Any, b: Any) -> tuple[Any, Any]:
-    ours = await a.open_stream()
-    await ours.write(b"!")
-    theirs = await b.accept_stream()
-    assert await theirs.read(1) == b"!"
-    return ours, theirs
-
-
-async def read_all(stream: Any) -> bytes:
-    data = bytearray()
-    try:
-        while True:
-            data += await stream.read(100_000)
-    except MuxedStreamEOF:
-        return bytes(data)
-
-
-async def both(one: Callable[[], Awaitable[Any]], other: Callable[[], Awaitable[Any]]) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(one)
-        nursery.start_soon(other)
+from p2pml.net.yamux.frames import PROTOCOL_ERROR
+from p2pml.net.yamux.limits import Budget
+from p2pml.net.yamux.muxed_stream import FLUSH_S
+from p2pml.net.yamux.muxer import CLOSE_S, FAREWELL_S, Muxer
+from tests.net.muxer_pair import QUICK, Wire, muxers, read_all, sessions, stream_pair
 
 
 async def test_bulk_goes_both_ways_at_once() -> None:
@@ -150,6 +63,8 @@ async def test_cancelled_writes_and_reads_leave_the_connection_whole(
             with trio.move_on_after(0.5) as scope:
                 await ours.write(bytes(3_000_000))
             assert scope.cancelled_caught
+            # What is queued keeps no more alive than itself.
+            assert sum(len(part.obj) for part in ours.state._outbox) == ours.state.queued  # type: ignore[arg-type]
             with trio.move_on_after(0.5) as scope:
                 await ours.read(10)
             assert scope.cancelled_caught
@@ -184,6 +99,20 @@ async def test_a_cut_off_write_of_the_session_is_never_followed_by_another() -> 
     assert wire.written == before
 
 
+async def test_two_tasks_never_mix_their_records() -> None:
+    wire = Wire()
+    a, b = await sessions(wire)
+    wire.freeze()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.write, b"first")
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(ConnectionClosedError, match="still under way"):
+            await a.write(b"second")
+        wire.thaw.set()
+    await a.write(b"third")
+    assert await b.read(10) == b"firstthird"
+
+
 async def test_garbage_in_place_of_records_ends_the_connection_and_nothing_else() -> None:
     wire = Wire()
     async with muxers(wire=wire) as (a, b):
@@ -194,6 +123,7 @@ async def test_garbage_in_place_of_records_ends_the_connection_and_nothing_else(
             await ours.read(1)
         with trio.fail_after(5):
             await a.event_closed.wait()
+        assert b.connection.peer_leaves == PROTOCOL_ERROR
         with pytest.raises(MuxedStreamError):
             await a.open_stream()
         with pytest.raises(MuxedConnUnavailable):
@@ -251,6 +181,22 @@ async def test_a_slow_reader_blocks_its_writer_and_nobody_else(
         assert len(await slow_peer.read(100)) == 100
 
 
+async def test_closing_a_stream_waits_for_a_slow_socket_for_a_moment_only_and_loses_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    wire = Wire()
+    async with muxers(wire=wire) as (a, b):
+        ours, theirs = await stream_pair(a, b)
+        wire.freeze()
+        await ours.write(bytes(200_000))
+        begin = trio.current_time()
+        await ours.close()
+        assert trio.current_time() - begin == FLUSH_S
+        wire.thaw.set()
+        assert len(await read_all(theirs)) == 200_000
+        assert a.is_established
+
+
 async def test_many_slow_readers_stay_under_the_caps(autojump_clock: trio.testing.MockClock) -> None:
     limits, budget = replace(QUICK, connection_unread=2_000_000), Budget(total=1_500_000)
     async with muxers(limits, budget=budget) as (a, b):
@@ -290,6 +236,21 @@ async def test_streams_over_the_limit_are_an_error_here_and_a_reset_there() -> N
             await b.accept_stream()
 
 
+async def test_a_peer_that_leaves_at_the_same_moment_is_not_waited_for(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stuck(chunks: Any) -> None:
+        await trio.sleep_forever()
+
+    async with muxers() as (a, b):
+        monkeypatch.setattr(a.secured_conn, "send", stuck)
+        begin = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.close)
+            nursery.start_soon(b.close)
+        assert trio.current_time() - begin < FAREWELL_S
+
+
 async def test_what_was_written_arrives_when_the_connection_is_closed_right_after() -> None:
     async with muxers() as (a, b):
         ours, theirs = await stream_pair(a, b)
@@ -317,6 +278,33 @@ async def test_after_the_peers_go_away_open_streams_finish_first() -> None:
         await theirs.close()
         with trio.fail_after(5):
             await a.event_closed.wait()
+
+
+async def test_a_connection_that_the_peer_left_ends_with_our_last_stream(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    wire = Wire()
+    async with muxers(wire=wire) as (a, b):
+        ours, _ = await stream_pair(a, b)
+        b.connection.go_away()
+        await a.event_shutting_down.wait()
+        wire.freeze()  # nothing comes from the peer any more
+        await ours.reset()
+        begin = trio.current_time()
+        await a.event_closed.wait()
+        assert trio.current_time() - begin <= QUICK.keepalive + CLOSE_S
+
+
+async def test_writers_of_one_stream_take_turns() -> None:
+    async with muxers() as (a, b):
+        ours, theirs = await stream_pair(a, b)
+        async with trio.open_nursery() as nursery:
+            for letter in (b"a", b"b", b"c"):
+                nursery.start_soon(ours.write, letter * 700_000)
+            data = bytearray()
+            while len(data) < 2_100_000:
+                data += await theirs.read(100_000)
+        assert {bytes(set(data[i : i + 700_000])) for i in range(0, len(data), 700_000)} == {b"a", b"b", b"c"}
 
 
 async def test_using_a_stream_that_is_over() -> None:
@@ -360,7 +348,9 @@ async def test_bulk_against_the_librarys_own_stack(ours_dials: bool) -> None:
                 await other.close()
 
             with trio.fail_after(20):
-                await both(send, receive)
+                async with trio.open_nursery() as turn:
+                    turn.start_soon(send)
+                    turn.start_soon(receive)
                 if opener is mine:
                     assert await read_all(stream) == b""
         await mine.close()

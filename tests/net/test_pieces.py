@@ -151,6 +151,10 @@ async def test_a_liar_is_cut_off_and_not_taken_back() -> None:
             while not leecher.pump._dialer.is_banned(liar.host.peer_id):  # noqa: ASYNC110
                 await trio.sleep(0.02)
         assert not leecher.pieces
+        assert "false data" in leecher.host.standing.bans()[0].reason
+        leecher.host.standing.unban(
+            liar.host.peer_id
+        )  # its chance with the host is not one with this torrent
         stream = await liar.host.open(leecher.host.peer_id, PROTOCOL)
         await stream.write(Handshake(metainfo.info_hash, bytes(20)).encode())
         await _is_ended(stream)
@@ -158,6 +162,7 @@ async def test_a_liar_is_cut_off_and_not_taken_back() -> None:
         with trio.fail_after(20):
             await leecher.done.wait()
         assert leecher.pump.stats().sources == {honest.host.peer_id: len(data)}
+        assert leecher.host.standing.bans() == []  # nor is it a new misdeed to have come back
 
 
 async def test_a_private_torrent_answers_a_stranger_as_an_unknown_one_does() -> None:

@@ -12,9 +12,10 @@ from p2pml.net import wire
 from p2pml.net.errors import RemoteError
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
+from p2pml.net.keepalive import KeepAlive
 from p2pml.net.presence import PROTOCOL, TOPIC, Facts, Presence, Timing
 
-FAST = Timing(announce=0.5, expiry=1.75, look=0.05, redial=0.2)
+FAST = Timing(announce=0.5, expiry=1.75, look=0.05)
 
 
 @dataclass
@@ -27,7 +28,8 @@ class Person:
 
 
 async def join(nursery: trio.Nursery, seed: int, bootstrap: list[str]) -> Person:
-    host = Host(bytes([seed]) * 32, bootstrap=bootstrap)
+    quick = KeepAlive(redial_first=0.2)
+    host = Host(bytes([seed]) * 32, bootstrap=bootstrap, keepalive=quick)
     gossip = Gossip(host, bytes(32), heartbeat=0.2)
     person: Person
     presence = Presence(host, gossip, lambda: person.facts, FAST)

@@ -85,5 +85,5 @@ def test_numbers_are_never_used_twice() -> None:
         writer.seal([b"one more"])
     reader = RecordReader(KEY, number=2**64 - 2)
     assert reader.feed(last) == [b"last"]
-    with pytest.raises(Malformed):
+    with pytest.raises(Malformed, match="after the last number"):
         reader.feed(last)

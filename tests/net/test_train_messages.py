@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pml.formats.keras_json import MAX_TEXT
 from p2pml.net import wire
 from p2pml.net.errors import Malformed
 from p2pml.net.train import (
     CHUNK_BYTES,
+    FROM_PARTICIPANT,
+    FROM_REQUESTER,
+    MAX_CLIENTS,
+    MAX_INVITE,
+    MAX_METAINFO,
+    MAX_PEERS,
     Accept,
     Chunk,
     Commit,
@@ -35,7 +42,7 @@ from p2pml.net.train import (
 
 ID = bytes(range(32))
 SIG = bytes(64)
-INVITE = Invite(1, ID, ID, ID, "job", "{}", "sgd", 0.1, {"momentum": 0.9}, 10, 2, 3, 4, 5)
+INVITE = Invite(1, ID, ID, ID, "job", "{}", "sgd", 0.1, {"momentum": 0.9}, 10, 2, 3, 4, 5, 6, SIG)
 MESSAGES: list[Message] = [
     INVITE,
     Accept(ID),
@@ -80,6 +87,8 @@ def test_every_field_is_checked(message: Message) -> None:
         replace(INVITE, lr=math.nan),
         replace(INVITE, model="x" * (2 << 20)),
         replace(INVITE, epochs=0),
+        replace(INVITE, epochs=65_536),
+        replace(INVITE, settle_every=0),
         Commit(b"", SIG, 10, 1.0, math.inf),
         Model(0, ID, 0),
         Hold(b"", (10**6,), ()),
@@ -94,6 +103,20 @@ def test_what_is_out_of_bounds_is_not_even_sent(message: Message) -> None:
     plain = [type(message).__name__.upper(), *(getattr(message, item.name) for item in fields(message))]
     with pytest.raises(Malformed):
         decode([list(value) if isinstance(value, tuple) else value for value in plain])
+
+
+@pytest.mark.parametrize(
+    ("message", "most"),
+    [
+        (replace(INVITE, model="x" * MAX_TEXT, name="n" * 64), MAX_INVITE),
+        (Hold(bytes(MAX_METAINFO), tuple(range(MAX_CLIENTS)), ("p" * 128,) * MAX_PEERS), FROM_REQUESTER),
+        (Update(2**32, 4095, 2**29, bytes(CHUNK_BYTES)), FROM_PARTICIPANT),
+        (Ready(tuple(range(MAX_CLIENTS))), FROM_PARTICIPANT),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_longest_message_of_each_kind_is_let_in(message: Message, most: int) -> None:
+    assert len(wire.encode(encode(message))) <= most
 
 
 @given(

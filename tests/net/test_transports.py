@@ -6,9 +6,11 @@ import hashlib
 
 import pytest
 import trio
+import trio.testing
 
 from p2pml.net.errors import RemoteError
 from p2pml.net.host import Host
+from p2pml.net.memory_transport import MemoryNetwork
 from p2pml.net.raw_host import new_raw_host
 from p2pml.net.streams import Stream
 from p2pml.net.yamux.muxer import Muxer
@@ -84,6 +86,34 @@ async def test_a_handler_that_reads_slowly_gets_everything(transport: str) -> No
         with trio.fail_after(30):
             await ended.wait()
         assert bytes(got) == DATA[:1_000_000]
+
+
+async def test_a_reader_that_pauses_for_half_a_minute_loses_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    got = bytearray()
+    ended = trio.Event()
+
+    async def pausing(stream: Stream) -> None:
+        got.extend(await stream.read_some())
+        await trio.sleep(30)
+        while data := await stream.read_some():
+            got.extend(data)
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        network = MemoryNetwork(nursery)
+        async with (
+            Host(b"\x37" * 32, transport="fast", wires=network.transport()).running() as a,
+            Host(b"\x38" * 32, transport="fast", wires=network.transport()).running() as b,
+        ):
+            b.handle(BULK, pausing)
+            stream = await a.open(await a.connect(b.addrs()[0]), BULK)
+            await stream.write(DATA)
+            await stream.close()
+            with trio.fail_after(300):
+                await ended.wait()
+    assert bytes(got) == DATA
 
 
 @pytest.mark.slow

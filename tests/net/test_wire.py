@@ -69,13 +69,14 @@ def test_what_has_no_form_on_the_wire_is_our_mistake() -> None:
         ("/ip4/0.0.0.0/tcp/9470", False),
         ("/ip4/127.0.0.1/tcp/0", False),
         ("/ip4/127.0.0.1/udp/9470/quic-v1", False),
-        ("/ip4/127.0.0.1/tcp/9470/ws", False),
+        ("/ip4/127.0.0.1/tcp/9470/ws", True),
+        ("/ip4/127.0.0.1/tcp/9470/wss", False),
         ("/ip4/300.0.0.1/tcp/9470", False),
         ("", False),
         ("x" * 5000, False),
     ],
 )
-def test_only_tcp_addresses_of_hosts_are_dialled(location: str, good: bool) -> None:
+def test_only_tcp_and_websocket_addresses_of_hosts_are_dialled(location: str, good: bool) -> None:
     assert addresses.dialable(location) == good
 
 
@@ -84,19 +85,6 @@ def test_an_address_is_split_into_place_and_peer() -> None:
     for bad in ("", PEER, "/ip4/192.0.2.7/tcp/9470", f"/p2p/{PEER}", f"/ip4/1.2.3.4/p2p/{PEER}"):
         with pytest.raises(ValueError, match=r"TCP address|/p2p/"):
             addresses.split(bad)
-
-
-def test_the_book_is_bounded_and_keeps_the_newest_first() -> None:
-    book = addresses.AddressBook()
-    for i in range(20):
-        book.learn("a", [f"/ip4/192.0.2.{i + 1}/tcp/1", "/ip4/0.0.0.0/tcp/1", "junk"])
-    assert book.get("a") == [f"/ip4/192.0.2.{i + 1}/tcp/1" for i in range(19, 11, -1)]
-    book.prefer("a", "/ip4/192.0.2.15/tcp/1")
-    assert book.get("a")[0] == "/ip4/192.0.2.15/tcp/1"
-    for i in range(addresses.MAX_PEERS):
-        book.learn(f"p{i}", ["/ip4/192.0.2.1/tcp/1"])
-    assert book.get("a") == []
-    assert book.get("p0") != []
 
 
 def test_a_wildcard_is_told_as_this_machines_own_addresses() -> None:

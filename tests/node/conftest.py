@@ -39,6 +39,7 @@ from p2pml.worker.session import WorkerDied, WorkerError
 
 TOKEN = 10**8
 SLOT_S = 0.1
+OVER = ("done", "failed", "stopped", "suspended")
 
 
 class InstantChain:
@@ -70,6 +71,9 @@ class InstantChain:
         slot = 1 + int((trio.current_time() - self._begun) / SLOT_S)
         advance(self.draft, slot)
         return slot
+
+    def height(self) -> int:
+        return self.slot_now()
 
     def next_nonce(self, public: bytes) -> int:
         return self.draft.account(public).nonce
@@ -220,6 +224,9 @@ class CopyData:
             raise UserError(f"nobody has {source}", "seed it")
         return bytes(20), path
 
+    async def local(self, source: str, base_dir: Path) -> Path:
+        return (await self.dataset(source, base_dir))[1]
+
     async def offer(self, name: str, files: Sequence[tuple[str, Path]]) -> bytes:
         await trio.lowlevel.checkpoint()
         metainfo = json.dumps([name, [str(path) for _, path in files]]).encode()
@@ -315,7 +322,7 @@ class World:
     async def finish(self, job_id: str, within: float = 30.0) -> dict[str, Any]:
         """Wait until a job is over."""
         with trio.fail_after(within):
-            while self.requester.jobs.show(job_id)["state"] not in ("done", "failed", "stopped"):  # noqa: ASYNC110
+            while self.requester.jobs.show(job_id)["state"] not in OVER:  # noqa: ASYNC110
                 await trio.sleep(0.02)
         return self.requester.jobs.show(job_id)
 

@@ -3,6 +3,7 @@
 # ruff: noqa: ASYNC110  (a test polls what has no event)
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from chain.errors import InvalidTransaction
 from chain.genesis import Founder, Genesis
 from chain.params import DEMO, TOKEN
 from chain.producer import ProposerKeys, build_block, ranks_for
-from chain.sync import Blocks, GetStatus, Status, decode_request, encode_response
+from chain.sync import Blocks, GetBlock, GetStatus, Status, decode_request, encode_response
 from chain.sync_messages import PROTOCOL
 from chain.transactions import JobOpen, Transfer
 from p2pml.net.gossip import Gossip
@@ -122,6 +123,7 @@ async def test_four_nodes_agree_and_pay_and_a_late_joiner_catches_up(tmp_path: P
         height = await nodes[2].service.wait_tx(tx.id, 20)
         assert 0 < height <= nodes[2].service.head().height
         await until(lambda: all(n.service.account(BOB.public).balance == 5 * TOKEN for n in nodes), 20)
+        await until(lambda: all(n.service.chain.final_height >= height for n in nodes), 20)
         for node in nodes:
             assert await node.service.wait_tx(tx.id, 5) > 0
             assert [entry.tx for entry in await node.service.account_history(BOB.public)] == [tx]
@@ -147,11 +149,14 @@ async def test_a_node_that_was_stopped_goes_on_from_disk_and_catches_up(tmp_path
             nodes.append(await start(nursery, i, genesis, tmp_path, [nodes[0].host.addrs()[0]]))
         await until(lambda: min(node.service.head().height for node in nodes) >= 4, 30)
         stored = nodes[2].service.head()
+        await until(lambda: nodes[2].service.chain.final_height > 0, 20)
+        final = nodes[2].service.chain.final_height
         await stop(nodes[2])
         before = nodes[0].service.head().height
         await until(lambda: nodes[0].service.head().height >= before + 3, 30)
         again = await start(nursery, 2, genesis, tmp_path, [nodes[1].host.addrs()[0]])
         assert again.service.head().height >= stored.height
+        assert again.service.chain.final_height >= final - 1, "the blocks on disk tell what is final"
         goal = nodes[0].service.head().height
         await until(lambda: again.service.head().height >= goal, 20)
         await until(lambda: agree([nodes[0], nodes[1], again]), 20)
@@ -169,9 +174,12 @@ async def test_two_sides_of_a_split_agree_after_they_meet(tmp_path: Path) -> Non
         right.append(await start(nursery, 3, genesis, tmp_path, [right[0].host.addrs()[0]]))
         both = [*left, *right]
         await until(lambda: min(node.service.head().height for node in both) >= 4, 40)
+        assert all(node.service.chain.final_height == 0 for node in both), "half of the weight is no quorum"
         assert left[0].service.chain.canonical_id(4) != right[0].service.chain.canonical_id(4)
         await left[1].host.connect(right[1].host.addrs()[0])
         await until(lambda: agree(both, 0) or agree(both, 1), 40)
+        met = max(node.service.head().height for node in both)
+        await until(lambda: min(node.service.chain.final_height for node in both) > met, 40)
         nursery.cancel_scope.cancel()
 
 
@@ -270,4 +278,24 @@ async def test_a_late_joiner_syncs_past_peers_that_lie_babble_or_stay_silent(tmp
         await until(lambda: honest.service.head().height >= 3, 20)
         late = await start(nursery, 1, genesis, tmp_path, addresses, validator=False)
         await until(lambda: late.service.head().height >= 3, 40)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_answers_read_the_disk_in_a_thread_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genesis = genesis_of(1)
+    async with trio.open_nursery() as nursery:
+        node = await start(nursery, 0, genesis, tmp_path, [], validator=False)
+        threads: list[int] = []
+
+        def read(block_id: bytes) -> bytes:
+            threads.append(threading.get_ident())
+            return b"a block"
+
+        monkeypatch.setattr(node.service.db, "block", read)
+        assert await node.service._answer(GetBlock(bytes(32))) == encode_response(Blocks((b"a block",)))
+        assert len(threads) == 1
+        assert threads[0] != threading.get_ident()
         nursery.cancel_scope.cancel()

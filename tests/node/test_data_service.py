@@ -2,94 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 import shutil
 import tarfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import trio
 
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
-from p2pml.net.gossip import Gossip
-from p2pml.net.host import Host
-from p2pml.net.presence import Facts, Presence, Timing
-from p2pml.node.data_service import DataService
-from p2pml.node.events import Events
 from p2pml.storage.seeding import make_torrent, scan
+from tests.node.data_nodes import Node, nodes_up, noise, until
 from torrent.metainfo import Metainfo
 
 pytestmark = pytest.mark.slow
-
-CHAIN_ID = b"\x07" * 32
-
-
-@dataclass
-class Node:
-    host: Host
-    data: DataService
-    home: Home
-    events: Events
-    scope: trio.CancelScope
-
-    @property
-    def id(self) -> str:
-        return self.host.peer_id
-
-    def kinds(self) -> set[str]:
-        return {event.kind for event in self.events.since(0)}
-
-
-async def _run_node(
-    root: Path,
-    number: int,
-    bootstrap: list[str],
-    task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    seed = hashlib.sha256(f"data-service-test {number}".encode()).digest()
-    host = Host(seed, bootstrap=bootstrap)
-    home, events = Home(root / f"node{number}"), Events()
-    home.create()
-    gossip = Gossip(host, CHAIN_ID, heartbeat=0.3)
-    presence = Presence(host, gossip, lambda: Facts(bytes(32)), Timing(announce=1.0, look=0.1))
-    data = DataService(home, host, gossip, presence, events)
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(host.run)
-            await nursery.start(gossip.run)
-            await nursery.start(presence.run)
-            await nursery.start(data.run)
-            task_status.started(Node(host, data, home, events, scope))
-
-
-@asynccontextmanager
-async def nodes_up(root: Path, count: int) -> AsyncIterator[list[Node]]:
-    """Nodes that know the first one; ready when all are connected to it."""
-    async with trio.open_nursery() as nursery:
-        nodes: list[Node] = []
-        for number in range(count):
-            bootstrap = nodes[0].host.addrs()[:1] if nodes else []
-            nodes.append(await nursery.start(_run_node, root, number, bootstrap))
-        if count > 1:
-            await until(lambda: all(node.host.connected() for node in nodes), "the nodes connect")
-        yield nodes
-        nursery.cancel_scope.cancel()
-
-
-async def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    with trio.move_on_after(seconds) as scope:
-        while not condition():  # noqa: ASYNC110 - what it waits for lies in several nodes
-            await trio.sleep(0.02)
-    assert not scope.cancelled_caught, f"waited {seconds} s in vain until {what}"
-
-
-def noise(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
 
 
 async def test_fetched_by_name_it_can_be_read_by_path_and_the_origin_is_not_copied(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ import trio
 from chain.codec import pack
 from chain.crypto import Keypair
 from chain.entries import JobStatus
+from chain.transactions import JobOpen
 from p2pml.formats import tensors
 from p2pml.formats.optimizers import Optimizer
 from p2pml.net.errors import RemoteError
 from p2pml.net.streams import Stream
 from p2pml.net.train import (
+    FROM_REQUESTER,
     PROTOCOL,
     Accept,
     Channel,
@@ -60,13 +62,13 @@ class Liar:
     async def __call__(self, stream: Stream) -> None:
         self.invitations += 1
         channel = Channel(stream)
-        invite = await channel.receive(10)
+        invite = await channel.receive(FROM_REQUESTER, 10)
         assert isinstance(invite, Invite)
         terms = JobTerms.from_invite(invite)
         await channel.send(Accept(self.keys.public))
         try:
             while True:
-                message = await channel.receive()
+                message = await channel.receive(FROM_REQUESTER)
                 self.got.append(message)
                 match message:
                     case Hold(clients=clients):
@@ -214,7 +216,8 @@ async def test_a_killed_requester_goes_on_with_the_same_result(
         shown = await world.finish(job_id)
         assert shown["state"] == "done"
         assert [record.model_out for record in world.chain.records[4:]] == straight
-        assert len(world.chain.included) == 4  # each job was opened once and settled once
+        opened = [tx for tx in world.chain.included if isinstance(tx.payload, JobOpen)]
+        assert len(opened) == 2  # each job once
         after = [world.chain.balance(node.account) for node in world.trainers]
         gained = sum(after) - sum(before)
         assert gained == shown["spent"] == whole["spent"]
@@ -307,6 +310,12 @@ def base_terms() -> Callable[[Any], JobTerms]:
     return make
 
 
+def invited(world: Any, terms: JobTerms) -> Invite:
+    """An invitation of the first trainer that the requester has signed for itself."""
+    keys, peers = world.requester.parts.keys, (world.requester.host.peer_id, world.trainers[0].host.peer_id)
+    return terms.invite(keys, *peers)
+
+
 HOSTILE = '{"class_name":"Sequential","config":{"layers":[{"class_name":"Lambda","config":{}}]}}'
 
 
@@ -316,7 +325,7 @@ HOSTILE = '{"class_name":"Sequential","config":{"layers":[{"class_name":"Lambda"
         ({"chain_id": bytes(32)}, "another chain"),
         ({"model": HOSTILE}, "model is not accepted"),
         ({"price": 10**9}, "does not say what the job says on the chain"),
-        ({"requester": bytes(32)}, "does not say what the job says on the chain"),
+        ({"requester": bytes(32)}, "not signed by the job's requester"),
         ({}, "busy with another job"),
     ],
 )
@@ -340,8 +349,8 @@ async def test_what_a_participant_refuses(
             change = {"job": world.chain.included[1].id, "rounds": 2}
             change["price"] = world.chain.draft.job(change["job"]).price
         channel = Channel(await world.requester.host.open(trainer.host.peer_id, PROTOCOL))
-        await channel.send(replace(terms, **change).invite())
-        answer = await channel.receive(10)
+        await channel.send(invited(world, replace(terms, **change)))
+        answer = await channel.receive(FROM_REQUESTER, 10)
         assert isinstance(answer, Refuse)
         assert words in answer.reason
         await channel.reset()
@@ -360,13 +369,13 @@ async def test_a_peer_that_repeats_itself_between_rounds_does_not_fill_the_memor
 
     async def chatter(stream: Stream) -> None:
         channel = Channel(stream)
-        await channel.receive(10)
+        await channel.receive(FROM_REQUESTER, 10)
         await channel.send(Accept(bytes(32)))
         for _ in range(100):
             await channel.send(Ready(()))
             await channel.send(Working(0, 0, "train", 1, 2))
         told.set()
-        await channel.receive()
+        await channel.receive(FROM_REQUESTER)
 
     told = trio.Event()
     monkeypatch.setattr(Members, "run", noted)
@@ -391,10 +400,10 @@ async def test_a_stranger_cannot_break_off_the_conversation_with_the_requester(
         await world.until(lambda: trainer.participant.busy)
         stranger.host.learn(trainer.host.peer_id, trainer.host.addrs())
         channel = Channel(await stranger.host.open(trainer.host.peer_id, PROTOCOL))
-        await channel.send(base_terms(world).invite())
-        answer = await channel.receive(10)
+        await channel.send(invited(world, base_terms(world)))
+        answer = await channel.receive(FROM_REQUESTER, 10)
         assert isinstance(answer, Refuse)
-        assert "for another peer" in answer.reason
+        assert "not signed by the job's requester" in answer.reason
         await channel.reset()
         assert (await world.finish(job_id))["state"] == "done"
         assert len(trainer.worker.trained) == 1
@@ -412,13 +421,13 @@ async def test_a_task_that_the_requester_did_not_sign_ends_the_conversation(
         await world.until(lambda: not trainer.participant.busy)
         terms = base_terms(world)
         channel = Channel(await world.requester.host.open(trainer.host.peer_id, PROTOCOL))
-        await channel.send(terms.invite())
-        assert isinstance(await channel.receive(10), Accept)
+        await channel.send(invited(world, terms))
+        assert isinstance(await channel.receive(FROM_REQUESTER, 10), Accept)
         model = GlobalModel(b"weights", tensors.digest(b"weights"))
         stranger = Keypair.from_seed(bytes(32))
         await channel.send(terms.task(stranger, 0, 0, trainer.account, 800, model.digest))
         with pytest.raises(RemoteError):
-            await channel.receive(10)
+            await channel.receive(FROM_REQUESTER, 10)
         assert not trainer.participant.busy
         assert trainer.worker.trained == []
         await channel.reset()

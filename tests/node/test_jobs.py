@@ -11,6 +11,7 @@ import trio
 from chain.entries import JobStatus
 from chain.transactions import JobOpen, JobSettle
 from p2pml.errors import ExitCode, UserError
+from p2pml.training.sampling import sampled
 
 pytestmark = pytest.mark.slow
 TOKEN = 10**8
@@ -143,7 +144,7 @@ async def test_a_stalled_trainer_is_dropped_with_its_reason_and_may_come_back(
         job_id = await world.requester.jobs.start(spec, world.root, "job.yaml")
         await world.until(lambda: len(sleeper.worker.trained) > 0, within=30)
         assert any("no progress on client" in reason for reason in world.requester.peer_reasons())
-        world.requester.jobs.stop(job_id)
+        await world.requester.jobs.stop(job_id)
         shown = await world.finish(job_id)
         assert shown["state"] == "stopped"
         check_money(world, shown, rounds=40)
@@ -212,7 +213,7 @@ async def test_a_job_that_is_stopped_before_its_block_is_refunded_after_it(
         job_id = await world.requester.jobs.start(job_spec(least=2), world.root, "job.yaml")
         await world.until(lambda: "waiting for a block with the job" in world.requester.notes())
         await world.until(lambda: bool(world.chain.held))
-        world.requester.jobs.stop(job_id)
+        await world.requester.jobs.stop(job_id)
         await world.until(lambda: world.requester.jobs.show(job_id)["state"] == "settling")
         await world.chain.release()
         shown = await world.finish(job_id)
@@ -221,7 +222,7 @@ async def test_a_job_that_is_stopped_before_its_block_is_refunded_after_it(
         await world.until(lambda: world.chain.job(job).status is JobStatus.REFUNDED)
         assert world.chain.balance(world.requester.account) == 1000 * TOKEN - 2 * FEE
         with pytest.raises(UserError, match="is over: stopped"):
-            world.requester.jobs.stop(job_id)
+            await world.requester.jobs.stop(job_id)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ async def test_what_is_wrong_is_said_before_any_money_moves(
 async def test_what_cannot_begin(job_world: Callable[..., Any], job_spec: Callable[..., str]) -> None:
     async with job_world(1) as world:
         jobs = world.requester.jobs
-        with pytest.raises(UserError, match="needs 5,001 tokens with fees"):
+        with pytest.raises(UserError, match=r"needs 5,001\.3 tokens with fees"):
             await jobs.start(job_spec().replace("budget: 10", "budget: 5000"), world.root, "job.yaml")
         with pytest.raises(UserError, match="unknown key 'roundz'") as caught:
             await jobs.start(job_spec(extra="roundz: 1\n"), world.root, "job.yaml")
@@ -292,3 +293,40 @@ async def test_the_requesters_worker_may_die_now_and_then(
             == shown["spent"]
             == shown["price"] * sum(record.samples for record in world.chain.records if record.job == job.id)
         )
+
+
+async def test_some_clients_train_in_each_round(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(2) as world:
+        spec = job_spec(rounds=4, clients=5, least=2).replace("quorum: 1.0", "quorum: 1.0, sample: 0.4")
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
+        assert shown["state"] == "done"
+        trained = sorted(pair for node in world.trainers for pair in node.worker.trained)
+        assert trained == [(number, client) for number in range(4) for client in sampled(5, 0.4, 1, number)]
+        assert [item["clients"] for item in shown["history"]] == [2, 2, 2, 2]
+        assert len({client for _, client in trained}) > 2
+        assert shown["price"] == BUDGET // (4 * 2 * 80 * 2)  # two clients of 80 samples, two epochs
+        assert shown["spent"] == shown["price"] * 4 * 2 * 80 * 2
+        assert shown["accuracy"] >= 0.9
+
+
+async def test_nobody_waits_for_the_slowest_when_there_is_a_backup(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(3) as world:
+        slow = world.trainers[1]
+
+        async def never(request: Any) -> None:
+            await trio.sleep_forever()
+
+        slow.worker.before_training = never
+        sampling = "quorum: 1.0, sample: 0.6, backup: 1"
+        spec = job_spec(rounds=3, clients=3, stall="20s").replace("quorum: 1.0", sampling)
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
+        assert (shown["state"], [item["clients"] for item in shown["history"]]) == ("done", [2, 2, 2])
+        assert slow.worker.trained == []
+        assert world.chain.balance(slow.account) == 1000 * TOKEN
+        assert all(peer["state"] != "dropped" for peer in shown["peers"])
+        job = world.chain.job(bytes.fromhex(shown["chain_job"]))
+        assert job.paid == shown["spent"] == sum(record.samples for record in world.chain.records) * job.price

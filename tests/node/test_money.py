@@ -11,10 +11,11 @@ import pytest
 import trio
 
 from chain.errors import InvalidTransaction
+from chain.training_records import settle_receipts
 from chain.transactions import JobOpen, JobSettle, Tx
 from p2pml.errors import UserError
 from p2pml.formats.optimizers import Optimizer
-from p2pml.net.train import PROTOCOL, Accept, Channel, Refuse
+from p2pml.net.train import FROM_REQUESTER, PROTOCOL, Accept, Channel, Refuse
 from p2pml.node import settlement, tx_sender
 from p2pml.node.claims import AGAIN_SLOTS, Claims
 from p2pml.node.terms import JobTerms
@@ -132,10 +133,11 @@ async def test_nobody_works_for_an_escrow_that_is_empty(job_world: Callable[...,
             terms = replace(terms, job=await sender.submit(payload))
             task = terms.task(requester.parts.keys, 0, 0, trainer.account, 800, bytes(32))
             channel = Channel(await requester.host.open(trainer.host.peer_id, PROTOCOL))
-            await channel.send(terms.invite())
-            assert isinstance(await channel.receive(10), Accept)
+            peers = requester.host.peer_id, trainer.host.peer_id
+            await channel.send(terms.invite(requester.parts.keys, *peers))
+            assert isinstance(await channel.receive(FROM_REQUESTER, 10), Accept)
             await channel.send(task)
-            answer = await channel.receive(10)
+            answer = await channel.receive(FROM_REQUESTER, 10)
             assert isinstance(answer, Refuse)
             assert words in answer.reason
             await channel.reset()
@@ -161,3 +163,19 @@ async def test_a_settlement_that_finds_the_pool_full_is_made_again(
         assert shown["state"] == "done"
         assert shown["spent"] > 0
         assert world.chain.balance(world.trainers[0].account) == 1000 * TOKEN + shown["spent"]
+
+
+async def test_a_settlement_that_another_one_made_void_is_not_waited_for(
+    job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a kill: what is waited for can never get into a block, for an earlier one of ours did."""
+    monkeypatch.setattr(tx_sender, "WAIT_S", 0.02)
+    async with job_world(1) as world:
+        job_id = await world.requester.jobs.start(job_spec(rounds=1, least=1), world.root, "job.yaml")
+        job = bytes.fromhex((await world.finish(job_id))["chain_job"])
+        keys = world.requester.parts.keys
+        books = settlement.Settlement(world.chain, TxSender(world.chain, keys), keys, job)
+        paid = settle_receipts(world.trainers[0].claims.receipts(job))
+        books._sent.append(settlement._Sent(bytes(32), paid, world.chain.slot_now() + 10_000))
+        with trio.fail_after(10):
+            await books._wait()

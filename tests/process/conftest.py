@@ -22,6 +22,7 @@ import pytest
 
 from chain.genesis import Genesis
 from chain.types import Block
+from chain.votes import Vote
 from p2pml.cli.local_network import TOKEN, LocalNetwork, LocalNode, free_ports
 from p2pml.client import NodeClient
 from p2pml.config import Home
@@ -202,12 +203,15 @@ class Cluster:
         return [node for node in self.nodes if node.is_running()]
 
     def head(self, node: LocalNode) -> dict[str, Any]:
-        head: dict[str, Any] = node.get("/status")["head"]
-        return head
+        return same_as(node.get("/status")["head"])
 
     def heights(self) -> list[int]:
         """Of all nodes that run."""
         return [self.head(node)["height"] for node in self.running]
+
+    def final_heights(self) -> list[int]:
+        """Of all nodes that run: up to where their blocks are final."""
+        return [node.get("/status")["head"]["final_height"] for node in self.running]
 
     def wait_same_head(self, above: int = 0) -> dict[str, Any]:
         """Until every running node has the same head, higher than `above`."""
@@ -267,15 +271,27 @@ class Cluster:
         assert balances == expected, f"balances on {node.name} are not what its blocks say"
         return ledger
 
-    def seals(self, node: LocalNode) -> dict[tuple[bytes, int], set[bytes]]:
-        """The ids of all blocks on the node's disk, side branches too, by proposer and slot."""
-        found: dict[tuple[bytes, int], set[bytes]] = defaultdict(set)
+    def stored(self, node: LocalNode) -> list[Block]:
+        """All blocks on the node's disk, side branches too."""
         with closing(sqlite3.connect(f"file:{node.home.chain_db}?mode=ro", uri=True)) as db:
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            for (data,) in db.execute("SELECT data FROM blocks"):
-                block = Block.decode(data)
-                slot = self.genesis.slot_at(block.sealed.timestamp_ms)
-                found[block.sealed.proposer, slot].add(block.block_id)
+            return [Block.decode(data) for (data,) in db.execute("SELECT data FROM blocks")]
+
+    def seals(self, node: LocalNode) -> dict[tuple[bytes, int], set[bytes]]:
+        """The ids of the stored blocks by proposer and slot."""
+        found: dict[tuple[bytes, int], set[bytes]] = defaultdict(set)
+        for block in self.stored(node):
+            slot = self.genesis.slot_at(block.sealed.timestamp_ms)
+            found[block.sealed.proposer, slot].add(block.block_id)
+        return found
+
+    def votes(self) -> dict[bytes, set[Vote]]:
+        """By voter, the votes in all blocks that any node has on its disk."""
+        found: dict[bytes, set[Vote]] = defaultdict(set)
+        for node in self.nodes:
+            for block in self.stored(node):
+                for vote in block.body.votes:
+                    found[vote.voter].add(vote)
         return found
 
     # -- jobs ------------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ def test_wrong_payments(node: Any, refused: Refused, p2pml: Callable[..., Any]) 
         assert f"'{amount}'" in refused(USAGE, "wallet", "send", other, amount, home=home)[0]
     spec = write(home.parent / "rich.yaml", SPEC.format(data="a.tar", more="reward: {budget: 1000000}"))
     cause, fix = refused(JOB_FAILED, "train", "--job", spec, home=home)
-    assert "the job needs 1,000,001 tokens with fees" in cause
+    assert "the job needs 1,000,001.1 tokens with fees" in cause
     assert "reward.budget" in fix
 
 

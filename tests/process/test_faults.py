@@ -118,7 +118,7 @@ def test_each_participant_stores_only_the_shards_assigned_to_it(cluster: Any) ->
 
 
 def test_a_trainer_killed_in_mid_round_does_not_stop_the_job(cluster: Any) -> None:
-    job_id = cluster.start_job(spec(rounds=3, epochs=4))
+    job_id = cluster.start_job(spec(rounds=3, epochs=8))
     peer = cluster.wait_job(job_id, "nobody trains in the second round", busy_in_round(1))
     victim = trainer_of(cluster, peer)
     cluster.kill9(victim)
@@ -139,7 +139,7 @@ def test_a_trainer_killed_in_mid_round_does_not_stop_the_job(cluster: Any) -> No
 
 def test_a_killed_requester_goes_on_at_its_last_round_and_settles_once(cluster: Any) -> None:
     requester = cluster.nodes[0]
-    job_id = cluster.start_job(spec(rounds=3))
+    job_id = cluster.start_job(spec(rounds=3, epochs=6))
     cluster.wait_job(job_id, "nobody trains in the second round", busy_in_round(1))
     first = cluster.job(job_id)["history"][0]
     cluster.kill9(requester)

@@ -7,14 +7,17 @@ import random
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from typing import Any
 
 import pytest
 
+from chain.votes import conflict
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 KILLS = 10
-SIZE = 48_000_000
+SIZE = 250_000_000
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +28,12 @@ def cluster(start_cluster: Callable[..., Any]) -> Iterator[Any]:
 
 
 def wait_for_moment(cluster: Any, rng: random.Random) -> None:
-    """Just after the start of a slot, when a block is sealed, written and passed on; or anywhen."""
+    """When a block is sealed (a slot starts), when votes are cast (at its half), or at any time."""
     slot_s = cluster.genesis.params.slot_ms / 1000
-    if rng.random() < 0.6:
-        into_slot = (time.time() - cluster.genesis.time_ms / 1000) % slot_s
+    kind = rng.random()
+    if kind < 0.8:
+        busy = 0.0 if kind < 0.4 else slot_s / 2
+        into_slot = (time.time() - cluster.genesis.time_ms / 1000 - busy) % slot_s
         time.sleep(slot_s - into_slot + rng.uniform(0, 0.25))
     else:
         time.sleep(rng.uniform(0, slot_s))
@@ -51,6 +56,7 @@ def test_daemons_killed_while_blocks_are_written_agree_afterwards(
         if number % 2:  # else the next kill may come while this one is still starting
             cluster.wait("no answer after a kill", lambda node=victim: node.get("/status"))
     top = cluster.wait("a node does not come back", lambda: max(cluster.heights()))
+    cluster.wait("nothing becomes final any more", lambda: max(cluster.final_heights()) > top)
     assert top > before, "the chain went on meanwhile"
     height = cluster.wait_same_head(above=top)["height"]
     cluster.check_books()
@@ -60,6 +66,10 @@ def test_daemons_killed_while_blocks_are_written_agree_afterwards(
             seals.setdefault(key, set()).update(ids)
     assert len(seals) >= height
     assert [key for key, ids in seals.items() if len(ids) > 1] == [], "two seals for one slot"
+    votes = cluster.votes()
+    assert len(votes) == len(cluster.nodes), "everybody voted"
+    said = [conflict(one, other) for mine in votes.values() for one, other in combinations(mine, 2)]
+    assert [why for why in said if why] == [], "a killed validator contradicted itself"
 
 
 def test_a_fetch_survives_kills(

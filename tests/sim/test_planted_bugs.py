@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from chain import finality
 from chain.forkchoice import Chain
 from chain.mempool import Mempool
 from chain.transition import apply_tx
@@ -82,14 +83,30 @@ def seed_leaves() -> list[str]:
     return world.problems(world.run_until_done(120))
 
 
+def halves() -> list[str]:
+    """Twelve validators in two halves for 40 s: neither has two thirds."""
+    world = ChainWorld(7, 12, link=Link(delay_ms=50))
+    world.world.at(10, lambda: world.world.network.partition([world.names[:6], world.names[6:]]))
+    world.world.at(50, world.heal)
+    return world.problems(world.run(80))
+
+
 BUGS = [
+    Bug(
+        "a third of the weight makes final",
+        finality.quorum,
+        "if 3 * sum(map(table.voice, voters)) < 2 * table.voices:",
+        "if 3 * sum(map(table.voice, voters)) < table.voices:",
+        halves,
+        "made another block of height",
+    ),
     Bug(
         "a block of a fallback rank weighs as much as one of rank 0",
         Chain._insert,
         "(parent.state.weights.total >> block.sealed.rank)",
         "parent.state.weights.total",
         split_and_heal,
-        "left a head of weight",
+        "weighs",
     ),
     Bug(
         "the proposer does not get the fee",

@@ -102,7 +102,7 @@ def test_a_failing_seed_is_told_with_the_command_that_repeats_it(
     assert "seed 6, t=" in error
     assert "before its time" in error
     assert "p2pml sim chain --nodes 4 --seconds 30" in error
-    assert "--liar n1=future --seed 6" in error
+    assert "--liar n1=future --votes --seed 6" in error
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from p2pml.scenario.links import Link
-from p2pml.sim.chain_liars import LIARS, Equivocator, FutureProposer, InvalidBodyProposer, Withholder
+from p2pml.sim.chain_liars import (
+    LIARS,
+    DoubleVoter,
+    Equivocator,
+    FutureProposer,
+    InvalidBodyProposer,
+    Withholder,
+)
 from p2pml.sim.chain_node import ChainNode
 from p2pml.sim.chain_world import ChainReport, ChainWorld
 
@@ -110,14 +117,71 @@ def test_honest_nodes_agree_although_a_quarter_breaks_the_rules(seed: int, strat
     report = world.run(120)
     healthy(world, report, load_is_over=True)
     assert report.height >= 45
-    if strategy in (Equivocator, Withholder):
+    assert report.height - report.final_height <= 6, "the honest three quarters go on making blocks final"
+    if strategy is Equivocator:
         assert report.reorgs > 0, "the strategy had no effect at all"
+    if strategy is DoubleVoter:
+        assert all(len(node.chain.votes.convicted) == 2 for node in world.live)
     if strategy is InvalidBodyProposer:
         assert report.reorgs == 0
     if strategy is FutureProposer:
         # Nothing is taken early (an invariant). But it seals slots more than twice, so that gossip ignores
         # its later seals: what it builds on those comes by sync, as if it had been withheld.
         assert report.deepest_reorg <= FutureProposer.AHEAD
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_votes_take_from_withholding_what_it_gains(seed: int) -> None:
+    """Blocks that were held back make the others revert theirs, unless votes stand behind those."""
+    depths = []
+    for votes in (True, False):
+        liars = {"n2": Withholder, "n5": Withholder}
+        depths.append(ChainWorld(seed, 8, link=NEAR, liars=liars, votes=votes).run(120).deepest_reorg)
+    assert depths[0] <= 1 < 1 + depths[1]
+
+
+@pytest.mark.parametrize(("minority", "seed"), [(5, 1), (5, 2), (3, 3)])
+def test_a_partition_makes_final_at_most_on_one_side_and_both_sides_agree_afterwards(
+    minority: int, seed: int
+) -> None:
+    world = ChainWorld(seed, 10, link=NEAR)
+    ratings = {founder.public: founder.rating for founder in world.genesis.validators}
+    names = sorted(world.names, key=lambda name: ratings[world.keys[name].public])
+    few, many = names[:minority], names[minority:]
+    share = sum(ratings[world.keys[name].public] for name in many) / sum(ratings.values())
+    world.run(20)
+    before = {name: world.node(name).chain.final_height for name in names}
+    world.world.network.partition([few, many])
+    world.run(40)
+    grown = {name: world.node(name).chain.final_height - before[name] for name in names}
+    assert max(grown[name] for name in few) <= 2, "less than a third makes nothing final"
+    if share >= 2 / 3:
+        assert min(grown[name] for name in many) >= 10, "two thirds go on"
+    world.heal()
+    report = world.run(30.5)
+    healthy(world, report)
+    assert report.height - report.final_height <= 4
+
+
+@pytest.mark.parametrize("down", [3, 4])
+def test_finality_stands_still_without_two_thirds_and_catches_up(down: int) -> None:
+    world = ChainWorld(8, 10, link=NEAR)
+    ratings = {founder.public: founder.rating for founder in world.genesis.validators}
+    names = sorted(world.names, key=lambda name: -ratings[world.keys[name].public])[:down]
+    world.run(20)
+    for name in names:
+        world.world.crash(name)
+    still = world.run(5).final_height
+    gone = sum(ratings[world.keys[name].public] for name in names) / sum(ratings.values())
+    assert gone > 1 / 3
+    report = world.run(40)
+    assert report.final_height - still <= 1
+    assert report.height > still + 8, "blocks go on"
+    for name in names:
+        world.world.restart(name)
+    report = world.run(25)
+    healthy(world, report)
+    assert report.height - report.final_height <= 4
 
 
 def test_sharing_header_checks_changes_nothing_but_the_time() -> None:

@@ -65,8 +65,8 @@ async def start(
     return host, service
 
 
-async def five_nodes(folder: Path) -> tuple[list[int], int, int]:
-    """Heights, distinct blocks one below the lowest head, and what a payment brought."""
+async def five_nodes(folder: Path) -> tuple[list[int], list[int], int, int]:
+    """Heights, final heights, distinct blocks one below the lowest head, and what a payment brought."""
     genesis = genesis_of(NODES)
     receiver = keys_of(99).public
     with ExitStack() as stack:
@@ -83,18 +83,20 @@ async def five_nodes(folder: Path) -> tuple[list[int], int, int]:
             await services[3].send(keys_of(3).keypair, Transfer(receiver, 7))
             await trio.sleep(61.5 - trio.current_time() % 2)
             heights = [service.head().height for service in services]
+            final = [service.chain.final_height for service in services]
             ids = {service.chain.canonical_id(min(heights) - 1) for service in services}
             received = {service.account(receiver).balance for service in services}
             nursery.cancel_scope.cancel()
-    return heights, len(ids), sum(received)
+    return heights, final, len(ids), sum(received)
 
 
 def test_five_real_nodes_agree_for_more_than_a_virtual_minute(tmp_path: Path) -> None:
     began = time.process_time()
-    heights, distinct, received = run_virtual(five_nodes, tmp_path, seed=5)
+    heights, final, distinct, received = run_virtual(five_nodes, tmp_path, seed=5)
     assert distinct == 1
     assert min(heights) >= 30
     assert max(heights) - min(heights) <= 1
+    assert min(heights) - min(final) <= 4, "blocks are final within a few slots"
     assert received == 7
     assert time.process_time() - began < 30
 

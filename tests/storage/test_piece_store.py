@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from p2pml.errors import UserError
-from p2pml.storage.disk_errors import DiskFull
+from p2pml.storage.disk_errors import FREE_RESERVE, DiskFull
 from p2pml.storage.have_journal import HaveJournal
-from p2pml.storage.piece_store import FREE_RESERVE, PieceStore
-from p2pml.storage.seeding import Seeded, listed, make_torrent, scan
+from p2pml.storage.piece_store import PieceStore
+from p2pml.storage.seeding import Making, Seeded, listed, make_torrent, scan
 from p2pml.storage.torrent_state import TorrentState
 from torrent.hashing import PieceHasher
 from torrent.metainfo import create, plan
@@ -42,7 +42,7 @@ def seeded_files(tmp_path: Path, sizes: list[int]) -> tuple[list[bytes], Seeded]
         contents.append(noise(size, index))
         path.write_bytes(contents[-1])
         files.append((f"shards/{index}.bin", path))
-    return contents, make_torrent(listed("job", files), private=True)
+    return contents, make_torrent(listed("job", files), Making(hybrid=False, private=True))
 
 
 def piece_of(data: bytes, index: int) -> bytes:
@@ -265,6 +265,16 @@ def test_a_folder_is_seeded_in_path_order_without_its_links(tmp_path: Path) -> N
     assert [file.path for file in metainfo.files if not file.pad] == [("a",), ("b", "two")]
     assert metainfo.name == "set"
     assert all(file.offset % metainfo.piece_length == 0 for file in metainfo.files if not file.pad)
+
+
+def test_what_no_torrent_can_hold_is_told_before_the_hashing(tmp_path: Path) -> None:
+    for name in ("README", "readme"):
+        (tmp_path / name).write_bytes(b"x")
+    hashed: list[int] = []
+    with pytest.raises(UserError, match="two files at 'readme'") as caught:
+        make_torrent(scan(tmp_path, "set"), progress=lambda done, total: hashed.append(done))
+    assert "rename" in caught.value.fix
+    assert hashed == []
 
 
 def test_a_file_that_changes_while_it_is_hashed_is_refused(tmp_path: Path) -> None:

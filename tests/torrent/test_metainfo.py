@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -10,126 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torrent import bencode, metainfo
+from tests.torrent.metainfo_cases import DELETE, entry, hybrid_multi, multi, single
+from torrent import bencode, merkle, metainfo
 from torrent.errors import LocalError, MetainfoError, RemoteError
-from torrent.hashing import PieceHasher, piece_hash
+from torrent.hashing import PieceHasher, digest_piece, piece_hash
 from torrent.metainfo import File, Metainfo, choose_piece_length, create, plan
-
-DELETE = object()
-HASHES = bytes(range(40))
-
-
-def single(**changes: Any) -> bytes:
-    """A valid single-file metainfo of two pieces, with fields of ``info`` replaced or deleted."""
-    info: dict[str, Any] = {"length": 20_000, "name": b"a.bin", "piece length": 16_384, "pieces": HASHES}
-    return _encode(info, changes)
-
-
-def multi(*paths: list[bytes], **changes: Any) -> bytes:
-    """A valid multi-file metainfo; each path becomes a file of 8,000 bytes, three of them fill two pieces."""
-    entries = [{b"length": 8_000, b"path": path} for path in paths or ([b"a"], [b"b"], [b"c"])]
-    count = -(-8_000 * len(entries) // 16_384)
-    info: dict[str, Any] = {
-        "files": entries,
-        "name": b"d",
-        "piece length": 16_384,
-        "pieces": bytes(20 * count),
-    }
-    return _encode(info, changes)
-
-
-def entry(length: Any = 20_000, path: Any = DELETE, **more: Any) -> dict[bytes, Any]:
-    fields = {b"length": length, b"path": [b"a"] if path is DELETE else path}
-    fields |= {key.encode(): value for key, value in more.items()}
-    return {key: value for key, value in fields.items() if value is not DELETE}
-
-
-def _encode(info: dict[str, Any], changes: dict[str, Any]) -> bytes:
-    info |= {key.replace("_", " "): value for key, value in changes.items()}
-    kept = {key.encode(): value for key, value in info.items() if value is not DELETE}
-    return bencode.encode({b"info": kept})
-
-
-MALFORMED: dict[str, bytes] = {
-    "not a dictionary": b"i1e",
-    "a list": b"le",
-    "no info": b"de",
-    "info is a string": b"d4:info1:ae",
-    "info is a list": b"d4:infolee",
-    "empty info": b"d4:infodee",
-    "unsorted keys": b"d4:infode1:ai1ee",
-    "trailing bytes": single() + b"x",
-    "cut short": single()[:-1],
-    "no name": single(name=DELETE),
-    "name is a number": single(name=5),
-    "empty name": single(name=b""),
-    "name is dot": single(name=b"."),
-    "name is dot dot": single(name=b".."),
-    "name with a slash": single(name=b"a/b"),
-    "absolute name": single(name=b"/etc"),
-    "name with a backslash": single(name=b"a\\b"),
-    "name with NUL": single(name=b"a\0b"),
-    "name with a newline": single(name=b"a\nb"),
-    "name with an escape": single(name=b"\x1b[2J"),
-    "name is not UTF-8": single(name=b"\xff\xfe"),
-    "name is a UTF-8 surrogate": single(name=b"\xed\xa0\x80"),
-    "name too long": single(name=b"n" * 256),
-    "no piece length": single(piece_length=DELETE),
-    "piece length zero": single(piece_length=0),
-    "piece length negative": single(piece_length=-16_384),
-    "piece length too large": single(piece_length=(512 << 20) + 1),
-    "piece length is a string": single(piece_length=b"16384"),
-    "no pieces": single(pieces=DELETE),
-    "pieces is a list": single(pieces=[]),
-    "pieces empty": single(pieces=b""),
-    "pieces not a multiple of 20": single(pieces=HASHES + b"x"),
-    "one hash too few": single(pieces=HASHES[:20]),
-    "one hash too many": single(pieces=HASHES + bytes(20)),
-    "length and files": single(files=[entry()]),
-    "neither length nor files": single(length=DELETE),
-    "length negative": single(length=-1),
-    "length zero": single(length=0, pieces=b""),
-    "length is a string": single(length=b"20000"),
-    "length too large": single(length=(1 << 48) + 1),
-    "too many pieces": single(length=(1 << 21) + 1, piece_length=1),
-    "private is a string": single(private=b"1"),
-    "v2 only": _encode({"name": b"a", "piece length": 16_384}, {"meta_version": 2, "file_tree": {}}),
-    "files is empty": multi(files=[]),
-    "files is a dictionary": multi(files={}),
-    "a file is a string": multi(files=[b"a"]),
-    "a file without a path": multi(files=[entry(path=DELETE) | {b"path": 5}]),
-    "a file without a length": multi(files=[entry(length=DELETE)]),
-    "a file with a negative length": multi(files=[entry(30_000), entry(-10_000, [b"b"])]),
-    "files that are all empty": multi(files=[entry(0)], pieces=b""),
-    "sum of lengths too large": multi(files=[entry(1 << 48), entry(1 << 48, [b"b"])]),
-    "attributes are a number": multi(files=[entry(attr=1)]),
-    "empty path": multi([], [b"b"], [b"c"]),
-    "path is a string": multi(files=[entry(path=b"a")]),
-    "path of numbers": multi(files=[entry(path=[1])]),
-    "empty component": multi([b"a", b""], [b"b"], [b"c"]),
-    "dot component": multi([b".", b"a"], [b"b"], [b"c"]),
-    "climbs out": multi([b"..", b"..", b"etc", b"passwd"], [b"b"], [b"c"]),
-    "absolute path": multi([b"/etc/passwd"], [b"b"], [b"c"]),
-    "backslash in a path": multi([b"a\\..\\b"], [b"b"], [b"c"]),
-    "NUL in a path": multi([b"a\0"], [b"b"], [b"c"]),
-    "DEL in a path": multi([b"a\x7f"], [b"b"], [b"c"]),
-    "component too long": multi([b"x" * 256], [b"b"], [b"c"]),
-    "path too deep": multi([b"x"] * 65, [b"b"], [b"c"]),
-    "path too long": multi([b"x" * 200] * 21, [b"b"], [b"c"]),
-    "same path twice": multi([b"a"], [b"a"], [b"c"]),
-    "same but for case": multi([b"README"], [b"readme"], [b"c"]),
-    "same but for full case folding": multi(["straße".encode()], [b"STRASSE"], [b"c"]),
-    "same but for normal form": multi(["\u00e9".encode()], ["e\u0301".encode()], [b"c"]),
-    "file and folder": multi([b"a"], [b"a", b"b"], [b"c"]),
-    "folder and file": multi([b"a", b"b"], [b"a"], [b"c"]),
-    "file and deep folder, other case": multi([b"X", b"Y", b"z"], [b"x", b"y"], [b"c"]),
-}
-
-
-@pytest.mark.parametrize("data", MALFORMED.values(), ids=MALFORMED.keys())
-def test_refuses(data: bytes) -> None:
-    with pytest.raises(RemoteError):
-        Metainfo.parse(data)
 
 
 def test_the_bases_of_the_malformed_cases_are_well_formed() -> None:
@@ -183,10 +70,88 @@ def test_a_symbolic_link_has_no_bytes_even_when_it_says_so() -> None:
     assert Metainfo.parse(multi(files=[link, entry()], pieces=bytes(40))).total_length == 20_000
 
 
-def test_a_hybrid_is_taken_by_its_v1_half() -> None:
-    tree = {b"a.bin": {b"": {b"length": 20_000, b"pieces root": bytes(32)}}}
-    parsed = Metainfo.parse(single(meta_version=2, file_tree=tree))
-    assert (parsed.name, parsed.piece_count) == ("a.bin", 2)
+def _content(*sizes: int) -> tuple[list[tuple[tuple[str, ...], int]], bytes]:
+    rng = random.Random(sum(sizes))
+    return [((f"f{n}",), size) for n, size in enumerate(sizes)], rng.randbytes(sum(sizes))
+
+
+def _hybrid(*sizes: int, piece_length: int = 32_768) -> tuple[Metainfo, bytes]:
+    """A hybrid of files of noise, and its stream."""
+    named, noise = _content(*sizes)
+    files = plan(named, piece_length)
+    stream, at = b"", 0
+    for file in files:
+        stream += bytes(file.length) if file.pad else noise[at : at + file.length]
+        at += 0 if file.pad else file.length
+    digests = [
+        digest_piece(files, piece_length, start, stream[start : start + piece_length])
+        for start in range(0, len(stream), piece_length)
+    ]
+    v1, v2 = (b"".join(digest[half] for digest in digests) for half in (0, 1))
+    return create("name", files, piece_length, v1, pieces_v2=v2), stream
+
+
+def _piece(made: Metainfo, stream: bytes, index: int) -> bytearray:
+    return bytearray(stream[index * made.piece_length : (index + 1) * made.piece_length])
+
+
+@given(st.lists(st.integers(0, 140_000), min_size=1, max_size=5), st.sampled_from([16_384, 65_536]))
+@settings(max_examples=30)
+def test_a_hybrids_pieces_are_right_in_both_halves(sizes: list[int], piece_length: int) -> None:
+    sizes[-1] += not sum(sizes)
+    made, stream = _hybrid(*sizes, piece_length=piece_length)
+    assert made.v2 is not None
+    assert [root is None for root in made.v2.roots] == [file.pad or not file.length for file in made.files]
+    for index in range(made.piece_count):
+        piece = _piece(made, stream, index)
+        assert made.verify_piece(index, piece)
+        piece[index % len(piece)] ^= 1
+        assert not made.verify_piece(index, piece)
+        assert not made.verify_piece(index, piece[:-1])
+
+
+def test_false_padding_is_the_senders_lie_and_not_the_torrents() -> None:
+    """The v2 hash leaves padding out, so such a piece is right there and wrong in v1."""
+    made, stream = _hybrid(40_000, 100)
+    piece = _piece(made, stream, 1)
+    piece[-1] = 1
+    assert not made.verify_piece(1, piece)
+
+
+@pytest.mark.parametrize("half", ["v1", "v2"])
+def test_halves_that_contradict_each_other_convict_the_torrent(half: str) -> None:
+    made, stream = _hybrid(40_000, 100)
+    assert made.v2 is not None
+    other = bytes(len(made.hashes))
+    v2 = dataclasses.replace(made.v2, hashes=bytes(len(made.v2.hashes)))
+    lying = dataclasses.replace(made, **({"hashes": other} if half == "v1" else {"v2": v2}))
+    with pytest.raises(MetainfoError, match="contradict each other"):
+        lying.verify_piece(1, _piece(made, stream, 1))
+
+
+@pytest.mark.parametrize("size", [1, 16_384, 16_385, 32_768, 32_769, 100_000, 131_072, 131_073])
+def test_piece_layers_lead_to_the_root_of_the_whole_file(size: int) -> None:
+    """The root does not depend on the piece length: through layers or over all blocks at once."""
+    data = random.Random(size).randbytes(size)
+    whole = merkle.data_root(data, merkle.width(-(-size // 16_384)))
+    for piece_length in (16_384, 32_768, 65_536):
+        width = merkle.piece_width(size, piece_length)
+        layer = [merkle.data_root(data[at : at + piece_length], width) for at in range(0, size, piece_length)]
+        assert (layer[0] if len(layer) == 1 else merkle.file_root(b"".join(layer), piece_length)) == whole
+
+
+def test_paths_of_a_hybrid_go_in_the_order_of_their_bytes() -> None:
+    paths = [("b",), ("a", "z"), ("a.txt",), ("a", "é"), ("ü",), ("Z",)]
+    expected = [("Z",), ("a", "z"), ("a", "é"), ("a.txt",), ("b",), ("ü",)]
+    assert sorted(paths) == expected, "Python sorts text as UTF-8 sorts bytes"
+    for order, fine in ((expected, True), (paths, False)):
+        files = plan([(path, 5) for path in order], 16_384)
+        hashes = 20 * len(order), 32 * len(order)
+        if fine:
+            create("n", files, 16_384, bytes(hashes[0]), pieces_v2=bytes(hashes[1]))
+        else:
+            with pytest.raises(LocalError, match="different files"):
+                create("n", files, 16_384, bytes(hashes[0]), pieces_v2=bytes(hashes[1]))
 
 
 @given(
@@ -278,7 +243,7 @@ def test_chosen_piece_lengths() -> None:
     assert choose_piece_length(1 << 48) == 16 << 20
 
 
-VALID = [single(), multi(), single(private=1), multi([b"a", b"b"], [b"a", b"c"], [b"d"])]
+VALID = [single(), hybrid_multi(), multi(), single(private=1), multi([b"a", b"b"], [b"a", b"c"], [b"d"])]
 
 
 @given(st.sampled_from(VALID), st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=3)), max_size=4))

@@ -31,7 +31,7 @@ def archive(files: dict[str, bytes], form: int = tarfile.PAX_FORMAT, links: bool
 
 
 def index(data: bytes) -> tuple[Member, ...]:
-    return index_tar(lambda offset, length: data[offset : offset + length], len(data))
+    return tuple(index_tar(lambda offset, length: data[offset : offset + length], len(data)))
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -83,8 +83,8 @@ def test_a_size_in_binary() -> None:
     info.size = 1 << 40
     header = info.tobuf(tarfile.GNU_FORMAT)
     total = len(header) + info.size
-    members = index_tar(lambda at, length: header[at : at + length] if at < 512 else bytes(length), total)
-    assert members == (Member("big", 512, 1 << 40),)
+    (member,) = index_tar(lambda at, length: header[at : at + length] if at < 512 else bytes(length), total)
+    assert member == Member("big", 512, 1 << 40)
 
 
 def spoil(data: bytes, at: int, patch: bytes, mend: bool = True) -> bytes:

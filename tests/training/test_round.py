@@ -207,3 +207,28 @@ def test_any_history_ends_with_each_client_once_and_one_task_per_peer(data: st.D
     assert len(ends) == 1
     if isinstance(ends[0], RoundComplete):
         assert len(ends[0].chosen) >= machine.needed
+
+
+def test_the_first_that_deliver_are_enough() -> None:
+    machine = Round(RoundConfig(THREE, enough=2), 0.0, ["a", "b", "c"])
+    machine.tick(0.0)
+    assert deliver(machine, "c", 2, 5) == []
+    machine.receive(CommitReceived("b", 1), 6)
+    assert machine.receive(UpdateReceived("b", 1), 7) == [
+        Refuse("a", 0, "the round was over: enough updates are here"),
+        RoundComplete(((1, "b"), (2, "c"))),
+    ]
+    assert machine.receive(UpdateReceived("a", 0), 8) == [Refuse("a", 0, "too late: the round is over")]
+
+
+def test_the_quorum_is_one_of_those_that_are_enough() -> None:
+    machine = Round(RoundConfig(THREE, quorum=0.5, deadline=20.0, enough=2), 0.0, ["a", "b", "c"])
+    machine.tick(0.0)
+    assert machine.needed == 1
+    assert deliver(machine, "a", 0, 5) == []
+    assert machine.tick(20.0)[-1] == RoundComplete(((0, "a"),))
+
+
+def test_a_round_that_goes_on_after_an_interruption_may_have_enough_already() -> None:
+    machine = Round(RoundConfig(THREE, enough=2, done=((0, "a"), (2, "c"))), 0.0, ["b"])
+    assert machine.tick(0.0) == [RoundComplete(((0, "a"), (2, "c")))]

@@ -7,7 +7,7 @@ outside, in their network namespaces. Their network is internal: nothing leads o
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from p2pml.lab import cleanup, engine, netns, procs
@@ -15,9 +15,9 @@ from p2pml.lab.errors import LabError
 from p2pml.lab.hosts import skeleton
 from p2pml.lab.hosts.base import Roster
 from p2pml.lab.hosts.execution import ContainerHandle, execute
+from p2pml.lab.hosts.parts import Linked
 from p2pml.lab.network import DEVICE, Network, Port, Shaping, tool
 from p2pml.lab.signals import deferred
-from p2pml.scenario.links import Link
 
 # Ignored SIGCHLD makes the kernel clear away the orphans that come to process 1.
 _INIT = ["/bin/sh", "-c", "trap '' CHLD; exec sleep infinity"]
@@ -26,7 +26,7 @@ _FIRST_ADDRESS = 2  # the engine has .1 itself
 _HOST_NET = "/proc/self/ns/net"
 
 
-class Containers:
+class Containers(Linked):
     """See `base.Backend`.
 
     Args:
@@ -108,19 +108,6 @@ class Containers:
     def folder(self, name: str) -> Path:
         """The host's folder."""
         return self._roster.folder(name)
-
-    def shape(self, name: str, link: Link) -> None:
-        """Give the host a link."""
-        self._roster.check(name)
-        self._network.shape(name, link)
-
-    def partition(self, groups: Sequence[Collection[str]]) -> None:
-        """Cut the network into groups."""
-        self._network.partition(groups)
-
-    def heal(self) -> None:
-        """End the partition."""
-        self._network.heal()
 
     def pause(self, name: str) -> None:
         """Freeze the container."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import signal
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,9 +17,9 @@ from p2pml.lab import cleanup, netns, procs
 from p2pml.lab.errors import LabError
 from p2pml.lab.hosts.base import Roster
 from p2pml.lab.hosts.local import LocalHandle, spawn
+from p2pml.lab.hosts.parts import Linked, Signalled
 from p2pml.lab.network import DEVICE, Network, Port, Shaping
 from p2pml.lab.signals import deferred
-from p2pml.scenario.links import Link
 
 T = TypeVar("T")
 SUBNET = ipaddress.ip_network("198.18.0.0/16")
@@ -58,7 +57,7 @@ def _up(route: Any, name: str, **more: Any) -> int:
     return index
 
 
-class Namespaces:
+class Namespaces(Linked, Signalled):
     """See `base.Backend`.
 
     Args:
@@ -126,29 +125,6 @@ class Namespaces:
     def folder(self, name: str) -> Path:
         """The host's folder."""
         return self._roster.folder(name)
-
-    def shape(self, name: str, link: Link) -> None:
-        """Give the host a link."""
-        self._roster.check(name)
-        self._network.shape(name, link)
-
-    def partition(self, groups: Sequence[Collection[str]]) -> None:
-        """Cut the network into groups."""
-        self._network.partition(groups)
-
-    def heal(self) -> None:
-        """End the partition."""
-        self._network.heal()
-
-    def pause(self, name: str) -> None:
-        """Stop every process of the host."""
-        self._roster.check(name, up=True)
-        procs.send(signal.SIGSTOP, self._roster.run, name)
-
-    def resume(self, name: str) -> None:
-        """Let them go on."""
-        self._roster.check(name, up=True)
-        procs.send(signal.SIGCONT, self._roster.run, name)
 
     def kill(self, name: str) -> None:
         """Kill every process of the host and let its namespace go, cable and all."""

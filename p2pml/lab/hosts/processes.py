@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,10 +10,11 @@ from p2pml.lab import cleanup, procs
 from p2pml.lab.errors import UnsupportedError
 from p2pml.lab.hosts.base import Roster
 from p2pml.lab.hosts.local import LocalHandle, spawn
+from p2pml.lab.hosts.parts import Signalled
 from p2pml.scenario.links import Link
 
 
-class Processes:
+class Processes(Signalled):
     """See `base.Backend`. On Linux each host has a loopback address of its own, elsewhere all have 127.0.0.1.
 
     Args:
@@ -77,16 +77,6 @@ class Processes:
 
     def heal(self) -> None:
         """Nothing is ever cut here."""
-
-    def pause(self, name: str) -> None:
-        """Stop every process of the host."""
-        self._roster.check(name, up=True)
-        procs.send(signal.SIGSTOP, self._roster.run, name)
-
-    def resume(self, name: str) -> None:
-        """Let them go on."""
-        self._roster.check(name, up=True)
-        procs.send(signal.SIGCONT, self._roster.run, name)
 
     def kill(self, name: str) -> None:
         """Kill every process of the host."""

@@ -194,6 +194,7 @@ class Fleet:
             "port": node.port,
             "api_port": node.api_port,
             "bootstrap": [other.multiaddr for other in first if other.name != node.name],
+            "mdns": False,  # who knows whom is the scenario's to say
             "trainer": self.scenario.is_trainer(node.name),
             "worker_threads": 1 if self.scenario.needs_worker(node.name) else 0,
         }

@@ -13,7 +13,7 @@ from p2pml.lab.run.timeline import Sample, Timeline
 from p2pml.lab.run.usage import Usage
 
 PERIOD_S = 1.0
-FINAL_STATES = frozenset({"done", "failed", "stopped"})
+FINAL_STATES = frozenset({"done", "failed", "stopped", "suspended"})
 
 
 @dataclass(slots=True)

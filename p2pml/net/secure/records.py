@@ -75,7 +75,6 @@ class RecordReader:
         self._cipher = ChaCha20Poly1305(key)
         self._number = number
         self._rest = bytearray()  # an incomplete record
-        self._needed = LENGTH_BYTES  # bytes in `_rest` from which it is worth looking again
 
     @property
     def buffered(self) -> int:
@@ -93,8 +92,6 @@ class RecordReader:
             self._rest += memoryview(data)[used:]
             return payloads
         self._rest += data
-        if len(self._rest) < self._needed:
-            return []
         payloads, used = self._open(self._rest)
         del self._rest[:used]
         return payloads
@@ -102,7 +99,6 @@ class RecordReader:
     def _open(self, data: bytes | bytearray) -> tuple[list[bytes], int]:
         payloads: list[bytes] = []
         position, end = 0, len(data)
-        self._needed = LENGTH_BYTES
         with memoryview(data) as view:
             while end - position >= LENGTH_BYTES:
                 size = data[position] << 8 | data[position + 1]
@@ -110,7 +106,6 @@ class RecordReader:
                     raise Malformed(f"a record of {size} bytes is shorter than its tag")
                 start, stop = position + LENGTH_BYTES, position + LENGTH_BYTES + size
                 if stop > end:
-                    self._needed = LENGTH_BYTES + size
                     break
                 with view[start:stop] as sealed:
                     payload = self._verified(sealed)

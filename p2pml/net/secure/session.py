@@ -44,7 +44,6 @@ class RecordSession(BaseSession):  # type: ignore[misc]
         self._reader = RecordReader(bytes(into.k), into.n)
         self._raw = shaken.conn.read_writer.read_write_closer
         self._unread = bytearray()
-        self._write_lock = trio.Lock()
         self._write_broken = False
 
     async def receive(self) -> list[bytes]:
@@ -65,17 +64,17 @@ class RecordSession(BaseSession):  # type: ignore[misc]
                 return payloads
 
     async def send(self, chunks: Sequence[bytes]) -> None:
-        """Write each chunk in a record of its own (or several).
+        """Write each chunk in a record of its own (or several). One task may write at a time.
 
         Raises:
-            ConnectionClosedError: an earlier write was cut off; other errors of libp2p's IO likewise.
+            ConnectionClosedError: an earlier write was cut off, or another task is in one; other errors of
+                libp2p's IO likewise.
         """
-        async with self._write_lock:
-            if self._write_broken:
-                raise ConnectionClosedError("an earlier write was cut off half way")
-            self._write_broken = True
-            await self._raw.write(self._writer.seal(chunks))
-            self._write_broken = False
+        if self._write_broken:
+            raise ConnectionClosedError("an earlier write was cut off half way, or is still under way")
+        self._write_broken = True
+        await self._raw.write(self._writer.seal(chunks))
+        self._write_broken = False
 
     async def read(self, n: int | None = None) -> bytes:
         """`n` bytes; without `n` whatever is there. As libp2p's negotiation reads."""

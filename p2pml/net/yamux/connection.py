@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 
 from p2pml.net.errors import Closed, Malformed
 from p2pml.net.yamux import frames
@@ -86,7 +87,7 @@ class Connection:
             raise Closed("the connection takes no new streams")
         ours = [stream for stream in self.streams.values() if self._is_ours(stream.id)]
         if len(ours) >= self.limits.outbound_streams:
-            lingering = min((s for s in ours if s.abandoned), key=lambda s: s.idle_since or 0.0, default=None)
+            lingering = min((s for s in ours if s.lingers), key=lambda s: s.idle_since or inf, default=None)
             if lingering is None:
                 raise TooManyStreams(f"{len(ours)} streams are open on this connection, the most allowed")
             self.reset(lingering, "it waited for the peer's end of the stream")
@@ -102,12 +103,11 @@ class Connection:
             stream.finishing = True
             self._take_turn(stream)
 
-    def close(self, stream: StreamState, now: float) -> None:
+    def close(self, stream: StreamState) -> None:
         """End our side, and read no more: what the peer still sends is dropped."""
         self.finish(stream)
         if stream.ended is None and not stream.abandoned:
             stream.abandoned = True
-            stream.idle_since = now
             self._drop_unread(stream)
             self._forget_if_over(stream)
 
@@ -262,10 +262,16 @@ class Connection:
         """`count` bytes of a stream were read; grants the peer as many when it is worth a frame."""
         self.unread -= count
         self._budget.used -= count
-        more = stream.grant_more(self.limits.max_window, self._budget.grant)
+        more = stream.grant_more(self.limits.max_window, self._reserve)
         if more:
             self._put_control(WINDOW_UPDATE, 0, stream.id, more)
         self._forget_if_over(stream)
+
+    def _reserve(self, count: int) -> bool:
+        # Wider windows are granted only while all of them, filled and unread, fit under the cap:
+        # readers that pause then cost their peers nothing but time.
+        windows = sum(frames.INITIAL_WINDOW + stream.granted for stream in self.streams.values())
+        return windows + count <= self.limits.connection_unread and self._budget.grant(count)
 
     def go_away(self, code: int = NORMAL) -> None:
         """Tell the peer that we leave; its new streams are refused from now on."""
@@ -306,8 +312,7 @@ class Connection:
         self.arrived.clear()
 
     def _give_up_lingering(self, stream: StreamState, now: float) -> None:
-        over = stream.fin_sent and stream.fin_received
-        if not (over or stream.abandoned):
+        if not stream.lingers:
             return
         if stream.idle_since is None:
             stream.idle_since = now

@@ -23,15 +23,15 @@ class Limits:
             end the connection.
         keepalive: between two pings.
         keepalive_timeout: a ping after which nothing at all was received this long ends the connection.
-        linger: how long a stream that we closed waits for the peer's end, and a stream that both ended for
-            its reader.
+        linger: how long a stream that we closed waits for the peer's end once ours is sent, and a stream that
+            both ended for its reader.
     """
 
     max_window: int = 4 * _MIB
     inbound_streams: int = 256
     outbound_streams: int = 256
-    stream_outbox: int = 256 * 1024
-    connection_outbox: int = _MIB
+    stream_outbox: int = 512 * 1024
+    connection_outbox: int = 2 * _MIB
     connection_unread: int = 32 * _MIB
     answers: int = 512
     keepalive: float = 15.0

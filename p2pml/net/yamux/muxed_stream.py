@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from p2pml.net.yamux.muxer import Muxer
 
 READ_BYTES = 256 * 1024
+FLUSH_S = 5.0
+"""Seconds that closing a stream waits for a slow socket."""
 
 
 class MuxedStream(IMuxedStream):  # type: ignore[misc]
@@ -93,10 +95,12 @@ class MuxedStream(IMuxedStream):  # type: ignore[misc]
     async def close(self) -> None:
         """End the stream: what was written goes out, what was not read is dropped.
 
-        Returns when the last byte and the end of the stream were given to the socket.
+        Returns when the last byte and the end of the stream were given to the socket, or after `FLUSH_S`: on
+        a slow link they follow by themselves.
         """
-        self._muxer.connection.close(self.state, trio.current_time())
-        await self._muxer.flushed(self.state)
+        self._muxer.connection.close(self.state)
+        with trio.move_on_after(FLUSH_S):
+            await self._muxer.flushed(self.state)
 
     async def close_write(self) -> None:
         """End our side; reading goes on."""

@@ -205,6 +205,7 @@ class Muxer(IMuxedConn):  # type: ignore[misc]
         self.event_shutting_down.set()
         self.connection.end(reason)
         self._arrived.set()
+        self._drained.set()  # nothing leaves any more: a farewell need not wait for it
         for event in self._leaving.values():
             event.set()
         self._leaving.clear()

@@ -51,6 +51,11 @@ class StreamState:
         return self.fin_received and not self.inbox.size
 
     @property
+    def lingers(self) -> bool:
+        """Whether we sent all there is, and it only waits for the peer's end, or for a last reader."""
+        return self.fin_sent and (self.abandoned or self.fin_received)
+
+    @property
     def granted(self) -> int:
         """Bytes of window above the initial ones, held against the budget."""
         return self._window - frames.INITIAL_WINDOW

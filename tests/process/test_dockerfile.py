@@ -65,7 +65,6 @@ def image() -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.lab
 @pytest.mark.timeout(1500)
 def test_the_image_runs_the_demo_without_root(image: str) -> None:
     assert (

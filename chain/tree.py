@@ -1,0 +1,145 @@
+"""The kept blocks as a tree, and the best branch through it; `chain.forkchoice` says which that is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from chain.errors import UnknownBlock
+from chain.state import State
+from chain.types import Block, SealedHeader
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The tip of the chain. At genesis `sealed` is None and the id is the chain id."""
+
+    id: bytes
+    height: int
+    slot: int
+    weight: int
+    sealed: SealedHeader | None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A kept block and the state after it.
+
+    Args:
+        preference: orders blocks by weight, rank, VRF output and id; smaller is better.
+    """
+
+    block: Block | None
+    state: State
+    head: Head
+    preference: tuple[int, int, bytes, bytes]
+
+
+class BlockTree:
+    """Kept blocks by id, and the ids of the whole best branch.
+
+    Args:
+        root: the genesis.
+    """
+
+    def __init__(self, root: Node) -> None:
+        self.nodes: dict[bytes, Node] = {root.head.id: root}
+        self.children: dict[bytes, set[bytes]] = {}
+        self.canonical: list[bytes] = [root.head.id]
+        self.height_of: dict[bytes, int] = {root.head.id: 0}
+        self.lowest = 0
+        """Height of the deepest blocks that are kept."""
+        self.final_height = 0
+        """Height below and at which only the best branch is kept."""
+        self._by_height: dict[int, set[bytes]] = {0: {root.head.id}}
+        self._sealed_by: Counter[tuple[bytes, int]] = Counter()
+
+    def node(self, block_id: bytes) -> Node:
+        """A kept block. Raises UnknownBlock."""
+        node = self.nodes.get(block_id)
+        if node is None:
+            raise UnknownBlock(f"block {block_id.hex()[:16]} is not kept")
+        return node
+
+    def ancestors(self, block_id: bytes) -> Iterator[Block]:
+        """The block and its kept ancestors, newest first. Raises UnknownBlock."""
+        node: Node | None = self.node(block_id)
+        while node is not None and node.block is not None:
+            yield node.block
+            node = self.nodes.get(node.block.prev)
+
+    def sealed_by(self, proposer: bytes, timestamp_ms: int) -> int:
+        """How many kept blocks a proposer sealed for one slot."""
+        return self._sealed_by[proposer, timestamp_ms]
+
+    def add(self, block: Block, node: Node) -> None:
+        """Take a block whose parent is kept."""
+        self.nodes[node.head.id] = node
+        self.children.setdefault(block.prev, set()).add(node.head.id)
+        self._by_height.setdefault(node.head.height, set()).add(node.head.id)
+        self._sealed_by[block.sealed.proposer, block.sealed.timestamp_ms] += 1
+
+    def switch(self, old: Node, new: Node) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
+        """Make the branch of `new` the best one.
+
+        Returns:
+            The blocks that are no longer on it, newest first, and those that are now, oldest first.
+        """
+        reverted: list[Block] = []
+        applied: list[Block] = []
+        left, right = old, new
+        while left is not right:
+            if left.head.height >= right.head.height and left.block is not None:
+                reverted.append(left.block)
+                left = self.nodes[left.block.prev]
+            elif right.block is not None:
+                applied.append(right.block)
+                right = self.nodes[right.block.prev]
+        for block in reverted:
+            del self.height_of[block.block_id]
+        del self.canonical[left.head.height + 1 :]
+        applied.reverse()
+        for block in applied:
+            self.height_of[block.block_id] = block.height
+            self.canonical.append(block.block_id)
+        return tuple(reverted), tuple(applied)
+
+    def finalize(self, height: int) -> None:
+        """Forget every branch that leaves the best one below `height`."""
+        while self.final_height < height:
+            self.final_height += 1
+            if self.final_height > self.lowest:
+                self._drop_siblings(self.final_height)
+
+    def prune(self, lowest: int) -> None:
+        """Forget everything below the height `lowest`, and every branch that lost its root by that."""
+        while self.lowest < lowest:
+            for block_id in self._by_height.pop(self.lowest):
+                self._forget(block_id)
+            self.lowest += 1
+            self._drop_siblings(self.lowest)
+
+    def _drop_siblings(self, height: int) -> None:
+        """Forget all blocks of that height but the best branch's, and what is built on them."""
+        stale = self._by_height[height] - {self.canonical[height]}
+        while stale:
+            self._by_height[height] -= stale
+            for block_id in stale:
+                self._forget(block_id)
+            height += 1
+            stale = {i for i in self._by_height.get(height, set()) if self._parent_of(i) in stale}
+
+    def _parent_of(self, block_id: bytes) -> bytes | None:
+        block = self.nodes[block_id].block
+        return block.prev if block else None
+
+    def _forget(self, block_id: bytes) -> None:
+        block = self.nodes.pop(block_id).block
+        self.children.pop(block_id, None)
+        if block is not None:
+            self.children.get(block.prev, set()).discard(block_id)
+            key = (block.sealed.proposer, block.sealed.timestamp_ms)
+            self._sealed_by[key] -= 1
+            if not self._sealed_by[key]:
+                del self._sealed_by[key]

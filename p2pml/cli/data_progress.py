@@ -1,0 +1,86 @@
+"""Progress of work on datasets: bars on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from p2pml.cli.output import is_live, say, size
+from p2pml.client import NodeClient
+from p2pml.config import Home
+from p2pml.errors import UserError
+
+PLAIN_S = 5.0
+Show = Callable[[int, int], None]
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Show]:
+    """A bar that is told (done, total); nothing off a terminal."""
+    if not is_live():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def daemon_progress(home: Home, kind: str, label: str) -> Iterator[None]:
+    """On a terminal, show how far the daemon is, told by its events of a kind in a thread of their own."""
+    with progress_bar(label) as show:
+        if is_live():
+            threading.Thread(target=_follow, args=(home, kind, show), daemon=True).start()
+        yield
+
+
+def _follow(home: Home, kind: str, show: Show) -> None:
+    try:
+        with NodeClient(home) as node:
+            for event in node.events():
+                if event.kind == kind:
+                    show(event.data["done"], event.data["total"])
+    except (UserError, OSError):
+        return  # only the bar is lost; the request itself tells what is wrong
+
+
+@contextmanager
+def transfer_progress(answer: dict[str, Any]) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Shows a dataset's state while it is fetched."""
+    if not is_live():
+        last = -PLAIN_S
+
+        def plain(state: dict[str, Any]) -> None:
+            nonlocal last
+            if state["complete"] or time.monotonic() - last >= PLAIN_S:
+                last = time.monotonic()
+                say(f"{state['name']}: {state['have']} of {state['wanted']} pieces, {_rate(state)}")
+
+        yield plain
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    layout = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} pieces {task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*layout, console=Console(stderr=True)) as progress:
+        task = progress.add_task(answer["name"], total=answer["wanted"], rate="")
+
+        def bar(state: dict[str, Any]) -> None:
+            progress.update(task, completed=state["have"], total=state["wanted"], rate=_rate(state))
+
+        yield bar
+
+
+def _rate(state: dict[str, Any]) -> str:
+    return f"{size(state['rate_down'])}/s from {state['peers']} peers"

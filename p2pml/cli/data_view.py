@@ -1,0 +1,80 @@
+"""A dataset as `p2pml data info` prints it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from p2pml.cli.output import columns, fields, short, size
+
+PIECE_SIGNS = "# here  + partly  . missing  - not wanted"
+
+
+def describe(answer: dict[str, Any], tars: list[dict[str, Any]] | None = None) -> str:
+    """Facts, files, peers, and the members of its tar files where they were asked for."""
+    parts = [_facts(answer)]
+    files = [(item["index"], size(item["size"]), item["path"]) for item in answer["files"]]
+    parts.append(columns(("#", "SIZE", "FILE"), files, right=(0, 1)))
+    if exchange := _exchange(answer):
+        headers = ("PEER", "RECEIVED", "SHARE", "SENT", "DOWN", "UP", "HAS")
+        parts.append(columns(headers, exchange, right=(1, 2, 3, 4, 5, 6)))
+    parts += [_tar(tar, answer) for tar in tars or ()]
+    return "\n\n".join(parts)
+
+
+def state_of(answer: dict[str, Any]) -> str:
+    """One word or two: how far it is."""
+    state = "complete" if answer["complete"] else f"{answer['have']} of {answer['wanted']} wanted pieces"
+    return ", ".join(
+        [state, *(["paused"] if answer["paused"] else []), *(["private"] if answer["private"] else [])]
+    )
+
+
+def _facts(answer: dict[str, Any]) -> str:
+    v2 = answer["infohash_v2"]
+    return fields(
+        [
+            ("name", answer["name"]),
+            ("infohash", answer["infohash"]),
+            *([("v2", v2)] if v2 else []),
+            ("size", f"{size(answer['size'])} in {answer['pieces']} pieces"),
+            ("state", state_of(answer)),
+            ("map", f"{answer['piece_map']}  ({PIECE_SIGNS})"),
+            ("peers", answer["peers"]),
+            ("rates", f"{size(answer['rate_down'])}/s down, {size(answer['rate_up'])}/s up"),
+            ("files in", answer["folder"] + (" (your own)" if answer["in_place"] else "")),
+            ("torrent", answer["torrent_file"]),
+            *([("problem", answer["problem"])] if answer["problem"] else []),
+        ]
+    )
+
+
+def _exchange(answer: dict[str, Any]) -> list[tuple[object, ...]]:
+    """A row for each peer that gave, took, or is connected."""
+    links = {link["peer"]: link for link in answer["links"]}
+    total = max(1, sum(answer["sources"].values()))
+    rows: list[tuple[object, ...]] = []
+    for peer in dict.fromkeys([*answer["sources"], *answer["sent"], *links]):
+        received, link = answer["sources"].get(peer, 0), links.get(peer)
+        rows.append(
+            (
+                short(peer, 20),
+                size(received),
+                f"{received / total:.0%}",
+                size(answer["sent"].get(peer, 0)),
+                None if link is None else f"{size(link['rate_down'])}/s",
+                None if link is None else f"{size(link['rate_up'])}/s",
+                None if link is None else f"{link['pieces']}/{answer['pieces']}",
+            )
+        )
+    return rows
+
+
+def _tar(tar: dict[str, Any], answer: dict[str, Any]) -> str:
+    paths = {item["index"]: item["path"] for item in answer["files"]}
+    rows = [(size(member["size"]), member["offset"], member["name"]) for member in tar["members"]]
+    lines = columns(("SIZE", "AT BYTE", f"IN {paths[tar['file']]}"), rows, right=(0, 1))
+    if tar["problem"]:
+        lines += f"\nthe archive is damaged from here on: {tar['problem']}"
+    elif tar["more"]:
+        lines += "\n… and more: --members shows as many as you say"
+    return lines

@@ -1,0 +1,93 @@
+"""Voting: others' votes come by gossip, and at half of each slot this validator gives its own word.
+
+A vote is about the head and about finality, see `chain.votes`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from chain.crypto import Keypair
+from chain.finality import epoch_of
+from chain.gossip import Verdict, validate_vote
+from chain.votes import Vote, sign_vote
+from p2pml.net.gossip import Gossip
+from p2pml.storage.chain_db import ChainDb
+
+if TYPE_CHECKING:
+    from p2pml.node.chain_service import ChainService
+
+log = logging.getLogger(__name__)
+
+VOTES = "votes"
+
+
+class Voting:
+    """Receives votes, and casts those of one validator.
+
+    Args:
+        service: the chain to vote on.
+        gossip: running while this runs.
+        db: remembers what was voted for, so that a restart cannot contradict it.
+        keypair: the validator's; None for a node that only listens.
+        count: gives a checked vote to the owner of the chain.
+    """
+
+    def __init__(
+        self,
+        service: ChainService,
+        gossip: Gossip,
+        db: ChainDb,
+        keypair: Keypair | None,
+        count: Callable[[Vote], None],
+    ) -> None:
+        self._service, self._gossip, self._db = service, gossip, db
+        self._keypair, self._count = keypair, count
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Listen, and vote if there is a key, until the nursery is cancelled."""
+        self._gossip.subscribe(VOTES, self._judge, lambda peer, data: None)
+        if self._keypair is not None:
+            nursery.start_soon(self._vote_for_ever, self._keypair)
+
+    def _judge(self, data: bytes) -> Verdict:
+        checked = validate_vote(data, self._service.chain, self._service.clock_ms())
+        if checked.verdict is Verdict.ACCEPT and checked.item is not None:
+            self._count(checked.item)
+        return checked.verdict
+
+    async def _vote_for_ever(self, keypair: Keypair) -> None:
+        """At half slot the slot's block has come, if there is one."""
+        genesis = self._service.genesis
+        half = genesis.params.slot_ms // 2
+        slot = 0
+        while True:
+            running = self._service.slot_now()
+            over = self._service.clock_ms() >= genesis.slot_start_ms(running) + half
+            slot = max(running + over, slot + 1)
+            await self._service.sleep_until(genesis.slot_start_ms(slot) + half)
+            if self._service.caught_up:
+                await self._vote(keypair, slot)
+
+    async def _vote(self, keypair: Keypair, slot: int) -> None:
+        vote = self._choose(keypair, slot)
+        if vote is None:
+            return
+        if not await trio.to_thread.run_sync(self._db.reserve_vote, vote):
+            log.warning("the vote of slot %d could contradict an earlier one: casting none", slot)
+            return
+        self._count(vote)
+        await self._gossip.publish(VOTES, vote.encoded)
+
+    def _choose(self, keypair: Keypair, slot: int) -> Vote | None:
+        genesis, state, head = self._service.genesis, self._service.state(), self._service.head()
+        if head.slot > slot:
+            return None
+        link = state.finality.next_link(slot, head.slot, head.id)
+        if link is None or not state.table(epoch_of(link.target, genesis.params)).voice(keypair.public):
+            return None
+        return sign_vote(keypair, genesis.chain_id, slot, link, head.id)

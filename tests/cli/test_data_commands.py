@@ -1,0 +1,126 @@
+"""Data sets by the commands, between two real daemons."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pml.cli.app import run
+from p2pml.cli.local_network import LocalNetwork
+
+pytestmark = pytest.mark.slow
+
+
+class Home:
+    """Runs commands on one node's home and reads what they print."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root = root
+        self._capsys = capsys
+
+    def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
+        self._capsys.readouterr()
+        result = run([*arguments, "--home", str(self.root)])
+        printed = self._capsys.readouterr()
+        assert result == code, printed.err
+        return printed.out, printed.err
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self.run(*arguments, "--json", code=code)[0])
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNetwork]:
+    with LocalNetwork(tmp_path_factory.mktemp("net"), 2, workers=False) as network:
+        network.start()
+        network.wait("no peer", lambda: network.nodes[1].get("/status")["peers"] or None, 60)
+        yield network
+
+
+@pytest.fixture
+def homes(network: LocalNetwork, capsys: pytest.CaptureFixture[str]) -> list[Home]:
+    return [Home(node.home.root, capsys) for node in network.nodes]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A tar of three members."""
+    path = tmp_path / "things & more?.tar"
+    with tarfile.open(path, "w") as tar:
+        for number in range(3):
+            info = tarfile.TarInfo(f"part{number}.bin")
+            data = random.Random(number).randbytes(50_000)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_a_data_set_from_the_cradle_to_the_grave(homes: list[Home], archive: Path) -> None:
+    giver, taker = homes
+    seeded = giver.json("seed", str(archive))
+    name = seeded["name"]
+    got = taker.json("data", "get", name)
+    assert got["infohash_v2"] == seeded["infohash_v2"] != ""
+    text, _ = taker.run("data", "info", name, "--members", "2")
+    for words in ("#" * got["pieces"], "part1.bin", "and more", "100%"):
+        assert words in text
+    assert "part2.bin" not in text
+    (tar,) = taker.json("data", "info", name)["tars"]
+    assert [member["name"] for member in tar["members"]] == ["part0.bin", "part1.bin", "part2.bin"]
+
+    copy = Path(got["files"][0]["location"])
+    rotten = bytearray(copy.read_bytes())
+    rotten[20_000] ^= 1
+    stamp = copy.stat().st_mtime_ns
+    copy.write_bytes(rotten)
+    os.utime(copy, ns=(stamp, stamp))
+    verified = taker.json("data", "verify", name)
+    assert (verified["damaged"], verified["refetching"]) == ([1], True)
+    taker.run("data", "get", name)
+    assert copy.read_bytes() == archive.read_bytes()
+    assert "10 of 10 pieces are good" in taker.run("data", "verify", name)[0]
+
+    assert "paused" in taker.run("data", "pause", name)[0]
+    assert "paused" in taker.run("data", "ls")[0]
+    assert taker.json("data", "resume", name)["paused"] is False
+
+    assert str(copy.parent) in taker.run("data", "rm", name)[0]
+    assert copy.exists()
+    taker.run("data", "get", name)
+    assert "its files are deleted" in taker.run("data", "rm", name, "--with-data")[0]
+    assert not copy.exists()
+    assert "still in" in giver.run("data", "rm", name, "--with-data")[0]
+    assert archive.exists()
+    for action in ("rm", "verify", "pause", "resume", "info"):
+        assert "`p2pml data ls` lists them" in giver.run("data", action, name, code=1)[1]
+
+
+def test_ones_own_damaged_files_end_with_1_and_a_fix(homes: list[Home], archive: Path) -> None:
+    giver, _ = homes
+    name = giver.json("seed", str(archive), "--v1")["name"]
+    data = archive.read_bytes()
+    archive.write_bytes(b"oops" + data[4:])
+    out, err = giver.run("data", "verify", name, code=1)
+    assert "9 of 10 pieces are good" in out
+    assert "put them right and verify again" in err
+    archive.write_bytes(data)
+    assert "10 of 10" in giver.run("data", "verify", name)[0]
+    giver.run("data", "rm", name)
+
+
+def test_a_paused_fetch_says_how_to_go_on(homes: list[Home], archive: Path, tmp_path: Path) -> None:
+    _, taker = homes
+    torrent = tmp_path / "x.torrent"
+    assert run(["data", "create", str(archive), "-o", str(torrent)]) == 0
+    name = taker.json("data", "get", str(torrent), "--no-wait")["name"]
+    taker.run("data", "pause", name)
+    assert "data resume" in taker.run("data", "get", name, code=1)[1]
+    taker.run("data", "rm", name, "--with-data")

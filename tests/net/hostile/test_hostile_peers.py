@@ -1,0 +1,71 @@
+"""One victim per stack meets every kind of hostile peer while it serves an honest one.
+
+For each kind: the honest transfers end with the right bytes, pings are answered, memory stays bounded, and
+once the attacker is gone no task, stream, connection, slot, buffered byte or file descriptor is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.net.hostile import dialled, gossiping, handshakes, muxing, processes, protocols, records
+from tests.net.hostile.arena import Arena
+from tests.net.hostile.cases import CASES
+
+pytestmark = pytest.mark.slow
+MODULES = (
+    handshakes,
+    records,
+    muxing,
+    protocols,
+    gossiping,
+    dialled,
+    processes,
+)  # importing them filled the list
+
+
+class Arenas:
+    """The present victim of each stack; a new one where an attack ended it."""
+
+    def __init__(self, transport: str) -> None:
+        self.transport = transport
+        self._arena = Arena(transport)
+        self._waited: dict[str, Exception] | None = None
+
+    def arena(self) -> Arena:
+        if not self._arena.alive:
+            self._arena = Arena(self.transport)
+        return self._arena
+
+    def face(self, name: str) -> None:
+        """Raises what went wrong; attacks that wait for the victim's time limits have run together."""
+        if not CASES[name].waits:
+            self.arena().face(CASES[name].attack)
+            return
+        if self._waited is None:
+            waiting = {n: case.attack for n, case in CASES.items() if case.waits and self.survives(n)}
+            self._waited = self.arena().face_all(waiting)
+        if name in self._waited:
+            raise self._waited[name]
+
+    def survives(self, name: str) -> bool:
+        return self.transport == "fast" or not CASES[name].stock
+
+    def close(self) -> None:
+        self._arena.close()
+
+
+@pytest.fixture(scope="module", params=["fast", "stock"])
+def arenas(request: pytest.FixtureRequest) -> Iterator[Arenas]:
+    found = Arenas(request.param)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_victim_survives(arenas: Arenas, name: str) -> None:
+    if not arenas.survives(name):
+        pytest.skip(f"a weakness of the library's own stack: {CASES[name].stock}")
+    arenas.face(name)
