@@ -96,6 +96,7 @@ def _with_daemon(node: NodeClient, config: Config, genesis: Genesis | None) -> l
         online.check_peers(status, config),
         *online.check_reach(node.post("/reachability", timeout_s=60.0), status["peers"]),
         online.check_sync(status),
+        *online.check_clock(status),
         online.check_worker_state(status, config),
     ]
 

@@ -57,6 +57,24 @@ def check_sync(status: dict[str, Any]) -> Finding:
     return Finding("sync", "ok", f"height {head['height']}, {silent} slots ago")
 
 
+def check_clock(status: dict[str, Any]) -> list[Finding]:
+    """How far this machine's clock is from those of the peers; nothing before they were asked."""
+    offset, peers = status["clock_ms"], status["clock_peers"]
+    if offset is None:
+        return []
+    if 2 * abs(offset) <= status["slot_ms"]:
+        return [Finding("clock", "ok", f"within {abs(offset)} ms of that of {peers} peers")]
+    side = "behind" if offset > 0 else "ahead of"
+    return [
+        Finding(
+            "clock",
+            "problem",
+            f"{abs(offset) / 1000:.1f} s {side} that of {peers} peers, over half a slot",
+            "set it, best by NTP: blocks and votes of this node come at the wrong time",
+        )
+    ]
+
+
 def check_worker_state(status: dict[str, Any], config: Config) -> Finding:
     """What the daemon says of its training process."""
     if status["worker"] != "off":
