@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from chain.header import SealedHeader
 from chain.recent import Recent
-from chain.types import SealedHeader
 
 MAX_SLOTS = 4096
 MAX_WAITING = 64

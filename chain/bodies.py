@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chain.errors import InvalidError
-from chain.types import MAX_BLOCK_BYTES, Block, Body, SealedHeader
+from chain.header import SealedHeader
+from chain.types import MAX_BLOCK_BYTES, Block, Body
 
 PROTOCOL = "/p2pml/body/1.0.0"
 SOURCE_S = 5.0

@@ -26,6 +26,18 @@ def dataset_key(infohash: bytes) -> bytes:
     return b"d" + infohash
 
 
+def validator_key(public: bytes) -> bytes:
+    return b"v" + public
+
+
+def vrf_key(vrf_public: bytes) -> bytes:
+    return b"k" + vrf_public
+
+
+def epoch_key(number: int) -> bytes:
+    return b"e" + number.to_bytes(8, "big")
+
+
 def name_key(name: str) -> bytes:
     return b"n" + name.encode()
 
@@ -68,6 +80,62 @@ class NameEntry:
     @cached_property
     def encoded(self) -> bytes:
         return pack(self.infohash)
+
+
+@dataclass(frozen=True)
+class Validator:
+    """An account that may be drawn and vote once it has a rating.
+
+    Args:
+        public: 32-byte account.
+        vrf_public: 32-byte VRF key.
+        rating: computational-power rating; 0 draws nothing.
+        name: what people call it.
+        bond: base units that it stands to lose.
+        founder: whether it stood in the genesis: without a bond.
+        sequence: of its last registration.
+        barred_until: in finalized epochs; until then it cannot register or be rated.
+    """
+
+    public: bytes
+    vrf_public: bytes
+    rating: int
+    name: str = ""
+    bond: int = 0
+    founder: bool = False
+    sequence: int = 0
+    barred_until: int = 0
+
+    @cached_property
+    def encoded(self) -> bytes:
+        return pack(
+            (
+                self.public, self.vrf_public, self.rating, self.name,
+                self.bond, self.founder, self.sequence, self.barred_until,
+            )
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VrfOwner:
+    """The account that has a VRF key, or had it: nobody else may take it."""
+
+    account: bytes
+
+    @cached_property
+    def encoded(self) -> bytes:
+        return pack(self.account)
+
+
+@dataclass(frozen=True)
+class EpochEntry:
+    """The slot up to which the chain was final when the so many-th epoch became final."""
+
+    slot: int
+
+    @cached_property
+    def encoded(self) -> bytes:
+        return pack(self.slot)
 
 
 class JobStatus(IntEnum):
@@ -162,7 +230,7 @@ class RoundEntry:
         return pack((record, self.clients, self.settled_samples))
 
 
-Entry = Account | DatasetEntry | NameEntry | Job | RoundEntry
+Entry = Account | DatasetEntry | NameEntry | Job | RoundEntry | Validator | VrfOwner | EpochEntry
 
 
 def held_balance(entry: Entry | None) -> int:
@@ -173,3 +241,8 @@ def held_balance(entry: Entry | None) -> int:
 def held_escrow(entry: Entry | None) -> int:
     """Base units locked in a job."""
     return entry.escrow if isinstance(entry, Job) else 0
+
+
+def held_bond(entry: Entry | None) -> int:
+    """Base units that a validator stands to lose."""
+    return entry.bond if isinstance(entry, Validator) else 0

@@ -47,6 +47,10 @@ class InvalidVote(InvalidError):
     """A vote that a block on this branch cannot hold, or that nobody may cast."""
 
 
+class InvalidEvidence(InvalidError):
+    """Evidence that does not hold, or that convicts nobody who can still be punished."""
+
+
 class InvalidBlock(InvalidError):
     """A block or sealed header that breaks a rule."""
 

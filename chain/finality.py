@@ -34,6 +34,7 @@ class Finality:
         justified: justified checkpoints from `final` on, ascending.
         branch: (slot, id) of the latest ancestors, oldest first, without the block itself.
         tallies: per link the accounts behind it.
+        epochs: in how many epochs something became final: the clock of bars and of evidence.
     """
 
     params: ChainParams
@@ -41,6 +42,7 @@ class Finality:
     justified: tuple[Checkpoint, ...]
     branch: tuple[tuple[int, bytes], ...] = ()
     tallies: dict[Link, frozenset[bytes]] = field(default_factory=dict)
+    epochs: int = 0
 
     @classmethod
     def at_genesis(cls, params: ChainParams, chain_id: bytes) -> Finality:
@@ -62,7 +64,17 @@ class Finality:
         )
         digests = b"".join(H("tally", pack(row)) for row in counted)
         justified = tuple(point.to_item() for point in self.justified)
-        return H("finality", pack((self.final.to_item(), justified, digests)))
+        return H("finality", pack((self.final.to_item(), self.epochs, justified, digests)))
+
+    @property
+    def final_slot(self) -> int:
+        """Blocks of this branch up to this slot are final."""
+        return self.final.number * self.params.checkpoint_slots
+
+    @property
+    def final_epoch(self) -> int:
+        """The epoch of the final checkpoint."""
+        return epoch_of(self.final, self.params)
 
     def checkpoint(self, number: int) -> Checkpoint | None:
         """Checkpoint `number` among the ancestors; None below what is remembered."""
@@ -136,8 +148,10 @@ class Finality:
         final = self.final
         if link.target.number == link.source.number + 1 and link.source.number > final.number:
             final = link.source
+        moved = epoch_of(final, self.params) > self.final_epoch
         return replace(
             self,
+            epochs=self.epochs + moved,
             final=final,
             justified=tuple(point for point in justified if point.number >= final.number),
             tallies={

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from chain.crypto import H, verify
+from chain.crypto import H
 from chain.errors import (
     FutureBlock,
     InvalidBlock,
@@ -22,15 +22,17 @@ from chain.errors import (
     StaleBlock,
     UnknownParent,
 )
+from chain.evidence import Evidence, TwoVotes
 from chain.finality import epoch_of
 from chain.genesis import Genesis
 from chain.ghost import LatestVotes, heaviest
+from chain.header import SealedHeader
 from chain.orphans import Orphans
 from chain.recent import Recent
 from chain.state import State, genesis_state
-from chain.transition import apply_body, check_sealed, seal_message, slot_of
+from chain.transition import apply_body, check_sealed, slot_of
 from chain.tree import BlockTree, Head, Node
-from chain.types import Block, SealedHeader
+from chain.types import Block
 from chain.votes import Checkpoint, Vote
 
 KEEP = 256
@@ -107,6 +109,11 @@ class Chain:
         """What the voters said lately."""
         return self._votes
 
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What convicts validators, as far as this node has seen it; some may be punished already."""
+        pairs = self._votes.convicted.values()
+        return (*(TwoVotes(one, other) for one, other in pairs), *self._tree.equivocations.values())
+
     def state(self, block_id: bytes | None = None) -> State:
         """The state after a kept block, after the head by default. Raises UnknownBlock."""
         return self._best.state if block_id is None else self._tree.node(block_id).state
@@ -165,9 +172,8 @@ class Chain:
 
     def validator_sealed(self, sealed: SealedHeader) -> bool:
         """Whether a validator of today sealed this header: all that can be said without its parent."""
-        message = seal_message(self.genesis.chain_id, sealed.block_id)
-        known = self._best.state.weights.get(sealed.proposer) is not None
-        return known and sealed.path_ok() and verify(sealed.proposer, message, sealed.seal)
+        known = self._best.state.tables.knows(sealed.proposer)
+        return known and sealed.path_ok() and sealed.seal_ok(self.genesis.chain_id)
 
     # -- blocks ----------------------------------------------------------------------------------------
 
@@ -297,7 +303,7 @@ class Chain:
         except InvalidError:
             self._bad.put(block.fingerprint, True)
             raise
-        weight = parent.head.weight + (parent.state.weights.total >> block.sealed.rank)
+        weight = parent.head.weight + (parent.state.table_at(state.slot).total >> block.sealed.rank)
         head = Head(block.block_id, state.height, state.slot, weight, block.sealed)
         node = Node(block, state, head, (-weight, block.sealed.rank, H("tie", beta), head.id))
         self._tree.add(block, node)

@@ -25,12 +25,13 @@ from chain.errors import (
 )
 from chain.finality import WINDOW_EPOCHS
 from chain.forkchoice import Chain
+from chain.header import SealedHeader
 from chain.mempool import Mempool
 from chain.state import State
 from chain.training_records import RoundRecord
 from chain.transactions import Tx
 from chain.transition import check_tx_alone
-from chain.types import MAX_BLOCK_BYTES, Block, SealedHeader
+from chain.types import MAX_BLOCK_BYTES, Block
 from chain.votes import Vote
 
 MAX_SEALS = 2

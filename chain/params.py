@@ -39,6 +39,14 @@ class ChainParams:
     """New base units of one block when every role takes its share."""
     proposer_share_percent: int = 40
     """The proposer's share of the issuance; shares of roles that nobody fills are not issued."""
+    bond: int = 10 * TOKEN
+    """What a validator that registers stands to lose, at least; base units."""
+    evidence_epochs: int = 3_375
+    """Finalized epochs for which an offence can be punished."""
+    bar_epochs: int = 11_813
+    """Finalized epochs for which a convicted account may not register again."""
+    max_evidence: int = 16
+    """Pieces of evidence per block."""
     job_challenge_slots: int = 600
     """Slots between the end of a job and the refund, in which trainers may claim what they are owed."""
     max_round_records: int = 64
@@ -66,8 +74,14 @@ class ChainParams:
             raise ParamsError("ranks must be at most 16")
         if self.proposer_share_percent > 100 or self.boost_percent > 100:
             raise ParamsError("proposer_share_percent and boost_percent must be at most 100")
-        if max(self.max_user_txs, self.max_round_records, self.max_votes) > 4096:
-            raise ParamsError("max_user_txs, max_round_records and max_votes must be at most 4096")
+        if max(self.max_user_txs, self.max_round_records, self.max_votes, self.max_evidence) > 4096:
+            raise ParamsError(
+                "max_user_txs, max_round_records, max_votes and max_evidence must be at most 4096"
+            )
+        if self.bar_epochs <= self.evidence_epochs:
+            raise ParamsError("bar_epochs must be above evidence_epochs, or one offence counts twice")
+        if self.bond > 1_000_000_000 * TOKEN:
+            raise ParamsError("bond must be at most 10^9 tokens")
         if self.checkpoint_slots > self.slots_per_epoch:
             raise ParamsError("an epoch must have a checkpoint: checkpoint_slots <= slots_per_epoch")
         if self.issuance_per_block > 1_000 * TOKEN:
@@ -94,6 +108,7 @@ _LOWEST = {
     "min_fee": 0,
     "issuance_per_block": 0,
     "proposer_share_percent": 0,
+    "bond": 0,
     "boost_percent": 0,
     "slot_ms": 100,
     "slots_per_epoch": 4,
@@ -105,14 +120,15 @@ MAIN = ChainParams()
 """The public network."""
 LAB = replace(
     MAIN, slot_ms=4_000, rank_step_ms=800, slots_per_epoch=32, checkpoint_slots=1, max_user_txs=200,
-    job_challenge_slots=64, max_body_bytes=512 * 1024,
+    job_challenge_slots=64, max_body_bytes=512 * 1024, bond=TOKEN, evidence_epochs=2_025, bar_epochs=6_075,
 )  # fmt: skip
 """Friends' machines."""
 DEMO = replace(
     LAB, slot_ms=2_000, rank_step_ms=500, ranks=3, slots_per_epoch=16, max_user_txs=5, job_challenge_slots=16,
+    evidence_epochs=12, bar_epochs=36,
 )  # fmt: skip
 """One machine, a few minutes."""
-REPORT = replace(LAB, ranks=3, max_user_txs=5, job_challenge_slots=16)
+REPORT = replace(LAB, ranks=3, max_user_txs=5, job_challenge_slots=16, evidence_epochs=12, bar_epochs=36)
 """Blocks of the size of the interim report's prototype: five transactions, fee 0.1."""
 
 PRESETS: dict[str, ChainParams] = {"main": MAIN, "lab": LAB, "demo": DEMO, "report": REPORT}

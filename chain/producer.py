@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 
 from chain import lottery, merkle, vrf
 from chain.crypto import Keypair
-from chain.errors import ChainError, InvalidRecord, InvalidTransaction, InvalidVote
+from chain.errors import ChainError, InvalidEvidence, InvalidRecord, InvalidTransaction, InvalidVote
+from chain.evidence import Evidence
 from chain.finality import Finality
 from chain.forkchoice import Chain
+from chain.header import Header, Leaf0, SealedHeader, seal_message
 from chain.state import Draft, State
 from chain.training_records import RoundRecord
 from chain.transactions import Tx
-from chain.transition import apply_record, apply_tx, following, open_slot, seal_message
-from chain.types import Block, Body, Header, Leaf0, SealedHeader
+from chain.transition import apply_evidence, apply_record, apply_tx, following, open_slot
+from chain.types import Block, Body
 from chain.votes import Vote
 
 _ENVELOPE = 64
@@ -52,7 +54,7 @@ class ProposerKeys:
 def ranks_for(slot: int, keypair: Keypair, state: State) -> tuple[int, ...]:
     """The ranks in which a key may propose a block in `slot` after `state`: none, or its lowest one."""
     rank = lottery.rank_of(
-        keypair.public, state.seed_at(slot), slot, state.genesis.params.ranks, state.weights
+        keypair.public, state.seed_at(slot), slot, state.genesis.params.ranks, state.table_at(slot)
     )
     return () if rank is None else (rank,)
 
@@ -66,7 +68,8 @@ def build_block(
     records: Iterable[RoundRecord] = (),
     parent: bytes | None = None,
 ) -> Block:
-    """A sealed block for `slot`, on the head or on `parent`, with all votes that its branch has not counted.
+    """A sealed block for `slot`, on the head or on `parent`, with all votes that its branch has not counted
+    and all evidence that is known and that it has not punished.
 
     Records and transactions that do not apply, or no longer fit, are left out.
     Raises ChainError if the key was not drawn for that rank or the slot is not after the parent's.
@@ -77,7 +80,8 @@ def build_block(
     if ranks_for(slot, keys.keypair, state) != (rank,):
         raise ChainError(f"this key was not drawn for rank {rank} of slot {slot}")
     votes = choose_votes(state, slot, chain.votes)
-    return seal(state, slot, rank, keys, _fill(state, slot, keys.public, txs, records, votes))
+    body = _fill(state, slot, keys.public, chain.evidence(), txs, records, votes)
+    return seal(state, slot, rank, keys, body)
 
 
 def choose_votes(state: State, slot: int, known: Iterable[Vote]) -> tuple[Vote, ...]:
@@ -110,7 +114,7 @@ def seal(state: State, slot: int, rank: int, keys: ProposerKeys, body: Body) -> 
     header = Header(
         prev=state.block_id,
         timestamp_ms=genesis.slot_start_ms(slot),
-        target=lottery.target(state.weights.total),
+        target=lottery.target(state.table_at(slot).total),
         merkle_root=merkle.root(leaves),
     )
     signature = keys.keypair.sign(seal_message(genesis.chain_id, header.block_id))
@@ -121,13 +125,15 @@ def _fill(
     state: State,
     slot: int,
     proposer: bytes,
+    evidence: Iterable[Evidence],
     txs: Iterable[Tx],
     records: Iterable[RoundRecord],
     votes: tuple[Vote, ...],
 ) -> Body:
     params = state.genesis.params
     draft = open_slot(state, slot)
-    room = params.max_body_bytes - _ENVELOPE - sum(len(vote.encoded) for vote in votes)
+    convicting = _convicting(draft, evidence, slot, proposer)
+    room = params.max_body_bytes - _ENVELOPE - sum(len(item.encoded) for item in (*votes, *convicting))
     kept_records: list[RoundRecord] = []
     for record in records:
         size = len(record.encode())
@@ -145,7 +151,21 @@ def _fill(
             continue
         kept.append(tx)
         room -= size
-    return Body(txs=tuple(kept), records=tuple(kept_records), votes=votes)
+    return Body(txs=tuple(kept), records=tuple(kept_records), votes=votes, evidence=convicting)
+
+
+def _convicting(draft: Draft, known: Iterable[Evidence], slot: int, proposer: bytes) -> tuple[Evidence, ...]:
+    """Apply what holds on this branch."""
+    found: list[Evidence] = []
+    for evidence in known:
+        if len(found) == draft.genesis.params.max_evidence:
+            break
+        try:
+            apply_evidence(draft, evidence, slot, proposer)
+        except InvalidEvidence:
+            continue
+        found.append(evidence)
+    return tuple(found)
 
 
 def _applies(draft: Draft, record: RoundRecord) -> bool:

@@ -18,39 +18,48 @@ from chain.entries import (
     Account,
     DatasetEntry,
     Entry,
+    EpochEntry,
     Job,
     NameEntry,
     RoundEntry,
+    Validator,
+    VrfOwner,
     account_key,
     dataset_key,
+    epoch_key,
     held_balance,
+    held_bond,
     held_escrow,
     job_key,
     name_key,
     round_key,
+    validator_key,
+    vrf_key,
 )
 from chain.errors import ChainError, InvalidTransaction
 from chain.finality import Finality
 from chain.genesis import Genesis
-from chain.weights import WeightTable
+from chain.tables import LOOKAHEAD, Tables
+from chain.weights import Weight, WeightTable
 
 MAX_LAYERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """The books, base units: balances + escrow = genesis + issued - burned."""
+    """The books, base units: balances + escrow + bonds = genesis + issued - burned."""
 
     genesis: int
     issued: int
     burned: int
     balances: int
     escrow: int
+    bonds: int
 
     @property
     def ok(self) -> bool:
         """Whether the books add up."""
-        return self.balances + self.escrow == self.genesis + self.issued - self.burned
+        return self.balances + self.escrow + self.bonds == self.genesis + self.issued - self.burned
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,21 @@ class Ledger(ABC):
         entry = self.entry(round_key(job, round_))
         return entry if isinstance(entry, RoundEntry) else None
 
+    def validator(self, public: bytes) -> Validator | None:
+        """The validator with that account."""
+        entry = self.entry(validator_key(public))
+        return entry if isinstance(entry, Validator) else None
+
+    def vrf_owner(self, vrf_public: bytes) -> bytes | None:
+        """The account that registered a VRF key."""
+        entry = self.entry(vrf_key(vrf_public))
+        return entry.account if isinstance(entry, VrfOwner) else None
+
+    def epoch_entry(self, number: int) -> EpochEntry | None:
+        """What was final when so many epochs had become final."""
+        entry = self.entry(epoch_key(number))
+        return entry if isinstance(entry, EpochEntry) else None
+
     def dataset(self, infohash: bytes) -> DatasetEntry | None:
         """The dataset announced with that infohash."""
         entry = self.entry(dataset_key(infohash))
@@ -115,9 +139,9 @@ class State(Ledger):
         block_id: 32-byte id of the block; the chain id at genesis.
         height: blocks since genesis.
         slot: the block's slot.
-        issued, burned, balances, escrow: base units.
+        issued, burned, balances, escrow, bonds: base units.
         due: (slot, job id), ascending: jobs that change by themselves after that slot.
-        weights: the table that draws proposers.
+        tables: the weight tables that this branch has decided on, and the ratings that may follow.
         finality: what this branch has made final, by the votes in it.
     """
 
@@ -131,7 +155,7 @@ class State(Ledger):
         books: Books,
         due: tuple[tuple[int, bytes], ...],
         randomness: Randomness,
-        weights: WeightTable,
+        tables: Tables,
         finality: Finality,
         own: dict[bytes, Entry],
         parent: State | None,
@@ -141,9 +165,9 @@ class State(Ledger):
         self.height = height
         self.slot = slot
         self.issued, self.burned = books.issued, books.burned
-        self.balances, self.escrow = books.balances, books.escrow
+        self.balances, self.escrow, self.bonds = books.balances, books.escrow, books.bonds
         self.due = due
-        self.weights = weights
+        self.tables = tables
         self.finality = finality
         self._randomness = randomness
         tree = buckets.EMPTY if parent is None else parent._tree
@@ -195,8 +219,14 @@ class State(Ledger):
         return lottery.epoch_seed(epoch, mixes[min(distance, 2)])
 
     def table(self, epoch: int) -> WeightTable:
-        """The weight table of an epoch: the founders', until ratings are earned on the chain."""
-        return self.weights
+        """The weight table of an epoch, as this branch has it."""
+        if epoch < self.epoch + LOOKAHEAD:
+            return self.tables.table(epoch)
+        return self.tables.closed(self.epoch, self.finality.final_slot).table(epoch)
+
+    def table_at(self, slot: int) -> WeightTable:
+        """The weight table that draws the proposers of a slot."""
+        return self.table(slot // self.genesis.params.slots_per_epoch)
 
     def seed_at(self, slot: int) -> bytes:
         """The draw seed of a slot."""
@@ -209,15 +239,15 @@ class State(Ledger):
             meta = pack(
                 (
                     self.height, self.slot, random.mix, random.end_1, random.end_2,
-                    self.issued, self.burned, self.balances, self.escrow,
+                    self.issued, self.burned, self.balances, self.escrow, self.bonds,
                 )
             )  # fmt: skip
-            self._root = H("state", self._tree.hash, self.weights.hash, self.finality.hash, meta)
+            self._root = H("state", self._tree.hash, self.tables.hash, self.finality.hash, meta)
         return self._root
 
     def supply(self) -> Supply:
         """The books."""
-        return Supply(self.genesis.supply, self.issued, self.burned, self.balances, self.escrow)
+        return Supply(self.genesis.supply, self.issued, self.burned, self.balances, self.escrow, self.bonds)
 
     def supply_ok(self) -> bool:
         """Whether the books add up; checked at every block."""
@@ -256,6 +286,7 @@ class Books:
     burned: int = 0
     balances: int = 0
     escrow: int = 0
+    bonds: int = 0
 
 
 class Draft(Ledger):
@@ -263,11 +294,14 @@ class Draft(Ledger):
 
     def __init__(self, below: State | Draft) -> None:
         self.genesis = below.genesis
+        self.epochs: int = below.epochs if isinstance(below, Draft) else below.finality.epochs
+        """Finalized epochs before this block: the clock of evidence and bars."""
         books: Books | State = below.books if isinstance(below, Draft) else below
-        self.books: Books = Books(books.issued, books.burned, books.balances, books.escrow)
+        self.books: Books = Books(books.issued, books.burned, books.balances, books.escrow, books.bonds)
         self._below = below
         self._own: dict[bytes, Entry] = {}
         self._moved: dict[bytes, int | None] = {}
+        self._rated: dict[bytes, Weight] = {}
 
     @property
     def due(self) -> tuple[tuple[int, bytes], ...]:
@@ -288,6 +322,7 @@ class Draft(Ledger):
         old = self.entry(key)
         self.books.balances += held_balance(entry) - held_balance(old)
         self.books.escrow += held_escrow(entry) - held_escrow(old)
+        self.books.bonds += held_bond(entry) - held_bond(old)
         if isinstance(entry, Job) and entry.due_slot != (old.due_slot if isinstance(old, Job) else None):
             self._moved[entry.id] = entry.due_slot
         self._own[key] = entry
@@ -317,6 +352,12 @@ class Draft(Ledger):
         self.put(dataset_key(entry.infohash), entry)
         self.put(name_key(entry.name), NameEntry(entry.infohash))
 
+    def put_validator(self, entry: Validator) -> None:
+        """Set a validator, and with it what it may weigh in a later table."""
+        self.put(validator_key(entry.public), entry)
+        self.put(vrf_key(entry.vrf_public), VrfOwner(entry.public))
+        self._rated[entry.public] = Weight(entry.public, entry.vrf_public, entry.rating)
+
     def commit(self) -> None:
         """Write everything to the draft below. Raises ChainError if that is a State."""
         if not isinstance(self._below, Draft):
@@ -324,9 +365,16 @@ class Draft(Ledger):
         self._below._own.update(self._own)
         self._below.books = self.books
         self._below._moved.update(self._moved)
+        self._below._rated.update(self._rated)
 
     def seal(
-        self, block_id: bytes, height: int, slot: int, randomness: Randomness, finality: Finality
+        self,
+        block_id: bytes,
+        height: int,
+        slot: int,
+        randomness: Randomness,
+        finality: Finality,
+        tables: Tables,
     ) -> State:
         """The state after the block. Raises ChainError if this draft does not lie on a State."""
         if not isinstance(self._below, State):
@@ -339,7 +387,7 @@ class Draft(Ledger):
             books=self.books,
             due=self.due,
             randomness=randomness,
-            weights=self._below.weights,
+            tables=tables.rated(slot, self._rated),
             finality=finality,
             own=self._own,
             parent=self._below,
@@ -351,6 +399,11 @@ def genesis_state(genesis: Genesis) -> State:
     own: dict[bytes, Entry] = {
         account_key(account): Account(amount) for account, amount in genesis.allocations
     }
+    for founder in genesis.validators:
+        own[validator_key(founder.public)] = Validator(
+            founder.public, founder.vrf_public, founder.rating, founder.name, founder=True
+        )
+        own[vrf_key(founder.vrf_public)] = VrfOwner(founder.public)
     seed = genesis.chain_id
     return State(
         genesis,
@@ -360,7 +413,7 @@ def genesis_state(genesis: Genesis) -> State:
         books=Books(balances=genesis.supply),
         due=(),
         randomness=Randomness(seed, seed, seed),
-        weights=WeightTable.of(genesis),
+        tables=Tables.at_genesis(WeightTable.of(genesis)),
         finality=Finality.at_genesis(genesis.params, seed),
         own=own,
         parent=None,

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from chain.codec import Item, array, flag, items, octets, octets_upto, pack, text, uint, unpack
-from chain.crypto import H, Keypair, verify
+from chain.crypto import PUBLIC_BYTES, SIGNATURE_BYTES, H, Keypair, verify
 from chain.errors import ChainError, DecodeError
 from chain.genesis import MAX_SUPPLY
 from chain.training_records import SettledReceipt
@@ -29,9 +29,10 @@ _DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}\Z")
 
 
 class TxType(IntEnum):
-    """Numbers on the wire; 2, 6 and 9 belong to types that this version does not have."""
+    """Numbers on the wire; 6 and 9 belong to types that this version does not have."""
 
     TRANSFER = 1
+    REGISTER = 2
     DATASET = 3
     JOB_OPEN = 4
     JOB_CLAIM = 5
@@ -57,6 +58,59 @@ class Transfer:
         to, amount, memo = array(item, 3, "transfer")
         return cls(
             octets(to, 32, "to"), uint(amount, "amount", low=1, high=MAX_SUPPLY), text(memo, 64, "memo")
+        )
+
+
+@dataclass(frozen=True)
+class Register:
+    """Make `account` a validator, or change its VRF key and name and add to its bond.
+
+    Whoever signs the transaction pays fee and bond. When that is a sponsor, the account's own signature
+    shows that it wants to be registered so, and by whom.
+
+    Args:
+        account: 32 bytes.
+        vrf_public: 32-byte VRF key; drawn by it from the fourth epoch on.
+        name: up to 64 bytes.
+        bond: base units that are added to the bond.
+        sequence: higher than in the account's last registration, so that none comes back.
+        consent: the account's 64-byte signature; empty when the account itself signs the transaction.
+    """
+
+    TYPE: ClassVar[TxType] = TxType.REGISTER
+    account: bytes
+    vrf_public: bytes
+    name: str
+    bond: int
+    sequence: int
+    consent: bytes = b""
+
+    def signing_bytes(self, chain_id: bytes, sponsor: bytes) -> bytes:
+        """What the account signs for its sponsor."""
+        return H("consent", chain_id, sponsor, pack(self.to_item()[:-1]))
+
+    def consents(self, chain_id: bytes, sender: bytes) -> bool:
+        """Whether the account wants this."""
+        if sender == self.account:
+            return not self.consent
+        return verify(self.account, self.signing_bytes(chain_id, sender), self.consent)
+
+    def to_item(self) -> tuple[Item, ...]:
+        return (self.account, self.vrf_public, self.name, self.bond, self.sequence, self.consent)
+
+    @classmethod
+    def from_item(cls, item: Item) -> Register:
+        """Raises DecodeError."""
+        account, vrf_public, name, bond, sequence, consent = array(item, 6, "register")
+        if consent != b"":
+            octets(consent, SIGNATURE_BYTES, "consent")
+        return cls(
+            octets(account, PUBLIC_BYTES, "account"),
+            octets(vrf_public, PUBLIC_BYTES, "vrf_public"),
+            text(name, 64, "name"),
+            uint(bond, "bond", high=MAX_SUPPLY),
+            uint(sequence, "sequence", low=1, high=2**53),
+            octets_upto(consent, SIGNATURE_BYTES, "consent"),
         )
 
 
@@ -197,9 +251,9 @@ class JobCancel:
         return cls(octets(job, 32, "job"))
 
 
-Payload = Transfer | DatasetRecord | JobOpen | JobSettle | JobClaim | JobCancel
+Payload = Transfer | Register | DatasetRecord | JobOpen | JobSettle | JobClaim | JobCancel
 _PAYLOADS: dict[int, type[Payload]] = {
-    kind.TYPE: kind for kind in (Transfer, DatasetRecord, JobOpen, JobSettle, JobClaim, JobCancel)
+    kind.TYPE: kind for kind in (Transfer, Register, DatasetRecord, JobOpen, JobSettle, JobClaim, JobCancel)
 }
 
 

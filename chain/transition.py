@@ -7,11 +7,12 @@ InvalidError and changes nothing, because states are immutable.
 
 from __future__ import annotations
 
-from chain import jobs, lottery, vrf
-from chain.crypto import H, verify
-from chain.entries import Account, DatasetEntry, account_key
-from chain.errors import ChainError, InvalidBlock, InvalidRecord, InvalidTransaction
+from chain import jobs, lottery, validators, vrf
+from chain.entries import Account, DatasetEntry, EpochEntry, account_key, epoch_key
+from chain.errors import ChainError, InvalidBlock, InvalidEvidence, InvalidRecord, InvalidTransaction
+from chain.evidence import Evidence
 from chain.finality import Finality, apply_votes
+from chain.header import SealedHeader
 from chain.params import ChainParams
 from chain.state import Draft, State
 from chain.training_records import RoundRecord
@@ -21,15 +22,11 @@ from chain.transactions import (
     JobClaim,
     JobOpen,
     JobSettle,
+    Register,
     Transfer,
     Tx,
 )
-from chain.types import Block, Body, SealedHeader
-
-
-def seal_message(chain_id: bytes, block_id: bytes) -> bytes:
-    """What the proposer signs."""
-    return H("seal", chain_id, block_id)
+from chain.types import Block, Body
 
 
 def slot_of(state: State, timestamp_ms: int) -> int:
@@ -54,27 +51,24 @@ def check_sealed(parent: State, sealed: SealedHeader, *, verify_seals: bool = Tr
         raise InvalidBlock(f"slot {slot} is not after the parent's slot {parent.slot}")
     if sealed.rank >= params.ranks:
         raise InvalidBlock(f"rank {sealed.rank} does not exist")
-    if sealed.header.target != lottery.target(parent.weights.total):
+    table = parent.table_at(slot)
+    if sealed.header.target != lottery.target(table.total):
         raise InvalidBlock("the target is not that of the weight table")
     if sealed.leaf0.parent_state_root != parent.root():
         raise InvalidBlock("the parent's state root is another one")
     if not sealed.path_ok():
         raise InvalidBlock("leaf 0 is not under the header's root")
     seed = parent.seed_at(slot)
-    if lottery.rank_of(sealed.proposer, seed, slot, sealed.rank + 1, parent.weights) != sealed.rank:
+    if lottery.rank_of(sealed.proposer, seed, slot, sealed.rank + 1, table) != sealed.rank:
         raise InvalidBlock(f"the proposer was not drawn for rank {sealed.rank} of slot {slot}")
-    return _output(parent, sealed, lottery.alpha(genesis.chain_id, slot, seed), verify_seals)
-
-
-def _output(parent: State, sealed: SealedHeader, alpha: bytes, verify_seals: bool) -> bytes:
+    alpha = lottery.alpha(genesis.chain_id, slot, seed)
     beta: bytes | None = None
     if not verify_seals:
         beta = vrf.output(sealed.leaf0.vrf_proof)
     else:
-        message = seal_message(parent.genesis.chain_id, sealed.block_id)
-        if not verify(sealed.proposer, message, sealed.seal):
+        if not sealed.seal_ok(genesis.chain_id):
             raise InvalidBlock("the seal is not the proposer's")
-        weight = parent.weights.get(sealed.proposer)
+        weight = table.get(sealed.proposer)
         if weight is not None:
             beta = vrf.verify(weight.vrf_public, alpha, sealed.leaf0.vrf_proof)
     if beta is None:
@@ -93,11 +87,11 @@ def apply_body(parent: State, block: Block, beta: bytes, *, verify_votes: bool =
     body, sealed, params = block.body, block.sealed, parent.genesis.params
     if not block.root_ok():
         raise InvalidBlock("the body is not the one under the header's root")
-    if body.ratings or body.evidence:
-        raise InvalidBlock("ratings and evidence must be empty")
+    if body.ratings:
+        raise InvalidBlock("ratings must be empty")
     if len(body.encode()) > params.max_body_bytes:
         raise InvalidBlock(f"the body has more than {params.max_body_bytes} bytes")
-    counts = (len(body.txs), len(body.records), len(body.votes))
+    counts = (len(body.txs), len(body.records), len(body.votes), len(body.evidence))
     if any(n > cap for n, cap in zip(counts, _caps(params), strict=True)):
         raise InvalidBlock("the body has more items than its caps allow")
     slot = slot_of(parent, sealed.timestamp_ms)
@@ -136,20 +130,32 @@ def finish(
         draft.credit(sealed.proposer, reward)
         draft.books.issued += reward
     per_epoch = parent.genesis.params.slots_per_epoch
-    randomness = parent.randomness.entering(slot // per_epoch - parent.epoch)
+    entered = slot // per_epoch - parent.epoch
+    randomness = parent.randomness.entering(entered)
     if sealed.rank == 0:
         randomness = randomness.folded(beta)
-    return draft.seal(sealed.block_id, parent.height + 1, slot, randomness, finality)
+    if finality.epochs > parent.finality.epochs:
+        draft.put(epoch_key(finality.epochs), EpochEntry(finality.final_slot))
+    tables = parent.tables.closed(parent.epoch, parent.finality.final_slot) if entered else parent.tables
+    tables = tables.pruned(finality.final_slot, finality.final_epoch)
+    return draft.seal(sealed.block_id, parent.height + 1, slot, randomness, finality, tables)
 
 
-def _caps(params: ChainParams) -> tuple[int, int, int]:
-    return params.max_user_txs, params.max_round_records, params.max_votes
+def _caps(params: ChainParams) -> tuple[int, int, int, int]:
+    return params.max_user_txs, params.max_round_records, params.max_votes, params.max_evidence
 
 
 def apply_record(draft: Draft, record: RoundRecord) -> None:
     """Apply one round record, wholly or not at all. Raises InvalidRecord."""
     trial = Draft(draft)
     jobs.apply_record(trial, record)
+    trial.commit()
+
+
+def apply_evidence(draft: Draft, evidence: Evidence, slot: int, proposer: bytes) -> None:
+    """Apply one piece of evidence, wholly or not at all. Raises InvalidEvidence."""
+    trial = Draft(draft)
+    validators.convict(trial, evidence, slot, proposer)
     trial.commit()
 
 
@@ -193,6 +199,11 @@ def check_tx(state: State, tx: Tx, slot: int) -> None:
 
 
 def _apply_items(draft: Draft, body: Body, slot: int, height: int, proposer: bytes) -> None:
+    for index, evidence in enumerate(body.evidence):
+        try:
+            apply_evidence(draft, evidence, slot, proposer)
+        except InvalidEvidence as error:
+            raise InvalidBlock(f"evidence {index}: {error}") from None
     for index, record in enumerate(body.records):
         try:
             apply_record(draft, record)
@@ -211,6 +222,8 @@ def _apply_payload(draft: Draft, tx: Tx, slot: int, height: int) -> None:
         case Transfer():
             draft.debit(tx.sender, payload.amount, "the transfer")
             draft.credit(payload.to, payload.amount)
+        case Register():
+            validators.register(draft, tx, payload)
         case DatasetRecord():
             _announce(draft, tx.sender, payload, height)
         case JobOpen():

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chain.errors import UnknownBlock
+from chain.evidence import TwoSeals
+from chain.header import SealedHeader
 from chain.state import State
-from chain.types import Block, SealedHeader
+from chain.types import Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class BlockTree:
         """Height below and at which only the best branch is kept."""
         self._by_height: dict[int, set[bytes]] = {0: {root.head.id}}
         self._sealed_by: Counter[tuple[bytes, int]] = Counter()
+        self.equivocations: dict[bytes, TwoSeals] = {}
+        """For each proposer that sealed two blocks for a slot, the two."""
 
     def node(self, block_id: bytes) -> Node:
         """A kept block. Raises UnknownBlock."""
@@ -78,7 +82,18 @@ class BlockTree:
         self.nodes[node.head.id] = node
         self.children.setdefault(block.prev, set()).add(node.head.id)
         self._by_height.setdefault(node.head.height, set()).add(node.head.id)
-        self._sealed_by[block.sealed.proposer, block.sealed.timestamp_ms] += 1
+        key = (block.sealed.proposer, block.sealed.timestamp_ms)
+        if self._sealed_by[key]:
+            self._convict(block.sealed)
+        self._sealed_by[key] += 1
+
+    def _convict(self, sealed: SealedHeader) -> None:
+        for node in self.nodes.values():
+            other = node.head.sealed
+            if other is None or other.block_id == sealed.block_id:
+                continue
+            if (other.proposer, other.timestamp_ms) == (sealed.proposer, sealed.timestamp_ms):
+                self.equivocations.setdefault(sealed.proposer, TwoSeals(other, sealed))
 
     def switch(self, old: Node, new: Node) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
         """Make the branch of `new` the best one.

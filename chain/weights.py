@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -46,7 +47,7 @@ class WeightTable:
     @property
     def total(self) -> int:
         """W, the sum of all ratings."""
-        return self._bounds[-1]
+        return self._bounds[-1] if self.entries else 0
 
     def get(self, public: bytes) -> Weight | None:
         """The entry of an account."""
@@ -65,6 +66,12 @@ class WeightTable:
     def voice(self, public: bytes) -> int:
         """An account's weight in votes: its rating, or 0 when it is not among the voters."""
         return self._voices.get(public, 0)
+
+    def changed(self, entries: Mapping[bytes, Weight]) -> WeightTable:
+        """With other entries for these accounts; a rating of 0 for none."""
+        kept = {entry.public: entry for entry in self.entries if entry.public not in entries}
+        kept |= {public: entry for public, entry in entries.items() if entry.rating}
+        return WeightTable(tuple(kept[public] for public in sorted(kept)))
 
     def owner(self, unit: int) -> Weight:
         """Who owns rating unit `unit` of 0..total-1."""

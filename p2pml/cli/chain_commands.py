@@ -121,10 +121,9 @@ def supply(home: HomeOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         emit_json(answer)
         return
-    emit(
-        fields([(key, tokens(answer[key])) for key in ("genesis", "issued", "burned", "balances", "escrow")])
-    )
-    emit(f"balances + escrow = genesis + issued − burned: {'yes' if answer['adds_up'] else 'NO'}")
+    names = ("genesis", "issued", "burned", "balances", "escrow", "bonds")
+    emit(fields([(name, tokens(answer[name])) for name in names]))
+    emit(f"balances + escrow + bonds = genesis + issued − burned: {'yes' if answer['adds_up'] else 'NO'}")
 
 
 def describe_block(block: dict[str, Any]) -> str:

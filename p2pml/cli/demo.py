@@ -262,7 +262,7 @@ def describe_report(report: Report, network: LocalNetwork) -> str:
         columns(headers, rows, right=range(1, 7)),
         "",
         f"every balance follows from the blocks: {'yes' if report.explained else 'NO'}",
-        f"balances + escrow = genesis + issued - burned: {'yes' if report.adds_up else 'NO'} "
+        f"balances + escrow + bonds = genesis + issued - burned: {'yes' if report.adds_up else 'NO'} "
         f"({tokens(report.issued)} tokens issued in {report.height} blocks{escrow})",
     ]
     return "\n".join(lines)

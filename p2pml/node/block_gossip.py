@@ -26,7 +26,8 @@ from chain.bodies import (
     without_body,
 )
 from chain.gossip import MAX_SEALS, Verdict, validate_sealed
-from chain.types import Block, SealedHeader
+from chain.header import SealedHeader
+from chain.types import Block
 from p2pml.net.bodies import BodyPump
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host

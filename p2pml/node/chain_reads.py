@@ -85,8 +85,8 @@ class ChainReads:
 
     def rating(self, public: bytes) -> int:
         """An account's rating; 0 for who is no validator."""
-        entry = self.state().weights.get(public)
-        return 0 if entry is None else entry.rating
+        validator = self.state().validator(public)
+        return 0 if validator is None else validator.rating
 
     def validator_name(self, public: bytes) -> str:
         """The name that the genesis gives a validator; empty for others."""

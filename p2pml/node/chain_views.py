@@ -16,6 +16,7 @@ from chain.transactions import (
     JobOpen,
     JobSettle,
     Payload,
+    Register,
     Transfer,
     Tx,
 )
@@ -51,6 +52,13 @@ def payload_view(payload: Payload, price_of: PriceOf) -> dict[str, Any]:
     match payload:
         case Transfer():
             return {"to": address.encode(payload.to), "amount": payload.amount, "memo": payload.memo}
+        case Register():
+            return {
+                "account": address.encode(payload.account),
+                "vrf_public": payload.vrf_public.hex(),
+                "name": payload.name,
+                "bond": payload.bond,
+            }
         case DatasetRecord():
             return {
                 "name": payload.name,
@@ -108,9 +116,9 @@ def block_view(block: Block, genesis: Genesis, price_of: PriceOf, final: bool) -
 
 
 def validator_views(state: State) -> list[views.ValidatorView]:
-    """The weight table with names, the heaviest first."""
+    """The weight table of the head's epoch with names, the heaviest first."""
     names = {founder.public: founder.name for founder in state.genesis.validators}
-    table = state.weights
+    table = state.table_at(state.slot)
     ordered = sorted(table.entries, key=lambda entry: (-entry.rating, entry.public))
     return [
         views.ValidatorView(
@@ -132,6 +140,7 @@ def supply_view(state: State) -> views.SupplyView:
         burned=supply.burned,
         balances=supply.balances,
         escrow=supply.escrow,
+        bonds=supply.bonds,
         adds_up=supply.ok,
     )
 

@@ -165,13 +165,14 @@ class ValidatorView:
 
 @dataclass(frozen=True, slots=True)
 class SupplyView:
-    """The chain's books: `balances + escrow == genesis + issued - burned` when `adds_up`."""
+    """The chain's books: `balances + escrow + bonds == genesis + issued - burned` when `adds_up`."""
 
     genesis: int
     issued: int
     burned: int
     balances: int
     escrow: int
+    bonds: int
     adds_up: bool
 
 

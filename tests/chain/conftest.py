@@ -12,13 +12,13 @@ from chain import lottery, merkle
 from chain.crypto import Keypair
 from chain.forkchoice import Chain
 from chain.genesis import Founder, Genesis
+from chain.header import SealedHeader, seal_message
 from chain.params import DEMO, TOKEN, ChainParams
 from chain.producer import ProposerKeys, build_block, ranks_for
 from chain.state import State
 from chain.training_records import Commitment, Receipt, RoundRecord, receipts_root, settle_receipts
 from chain.transactions import JobOpen, JobSettle, Payload, Transfer, Tx, sign_tx
-from chain.transition import seal_message
-from chain.types import Block, Body, SealedHeader
+from chain.types import Block, Body
 from chain.votes import Vote, sign_vote
 
 START_MS = 1_700_000_000_000
@@ -60,7 +60,7 @@ class World:
     def drawn(self, slot: int, rank: int = 0, state: State | None = None) -> ProposerKeys | None:
         """Who may propose at this rank; None if the winner already won a lower one."""
         state = state or self.state
-        keys = self.by_public[lottery.draw(state.seed_at(slot), slot, rank, state.weights).public]
+        keys = self.by_public[lottery.draw(state.seed_at(slot), slot, rank, state.table_at(slot)).public]
         return keys if ranks_for(slot, keys.keypair, state) == (rank,) else None
 
     def slot_with(self, rank: int, after: int, state: State | None = None) -> int:

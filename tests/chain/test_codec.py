@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from chain import codec
 from chain.codec import pack, unpack
 from chain.errors import ChainError, DecodeError, InvalidError
+from chain.header import SealedHeader
 from chain.sync import decode_request, decode_response
 from chain.training_records import Receipt, RoundRecord
 from chain.transactions import Tx
-from chain.types import Block, Body, SealedHeader
+from chain.types import Block, Body
 
 DECODERS: list[Callable[[bytes], object]] = [
     Tx.decode, Block.decode, Body.decode, SealedHeader.decode, Receipt.decode, RoundRecord.decode,

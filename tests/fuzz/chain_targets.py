@@ -9,9 +9,10 @@ from chain import sync_messages as sync
 from chain.codec import pack, unpack
 from chain.errors import ChainError, DecodeError
 from chain.genesis import Genesis
+from chain.header import SealedHeader
 from chain.training_records import Receipt, RoundRecord, settle_receipts
 from chain.transactions import DatasetRecord, JobCancel, JobClaim, JobOpen, Tx
-from chain.types import Block, Body, SealedHeader
+from chain.types import Block, Body
 from tests.chain.conftest import JobWorld, World
 from tests.fuzz.runner import Target, decoder
 

@@ -45,6 +45,7 @@ class RustPeer:
         addr: where it listens, `/ip4/127.0.0.1/tcp/…/p2p/<id>`.
         peer: its id.
         pid: of the process.
+        silent: set once it has said its last word.
     """
 
     Refused = RustError
@@ -56,7 +57,7 @@ class RustPeer:
         self._answers: dict[int, dict[str, Any]] = {}
         self._events: list[dict[str, Any]] = []
         self._changed = trio.Event()
-        self._gone = False
+        self.silent = trio.Event()
         self._orders = 0
         self._order = trio.Lock()
 
@@ -110,25 +111,27 @@ class RustPeer:
                 found = take()
                 if found is not None:
                     return found
-                if self._gone:
+                if self.silent.is_set():
                     break
                 await changed.wait()
-        raise AssertionError(f"{'the rust peer died' if self._gone else 'timed out'} before {what}")
+        raise AssertionError(f"{'the rust peer died' if self.silent.is_set() else 'timed out'} before {what}")
 
     async def listen(self) -> None:
         """Take in what the process says, until it ends."""
         assert self._process.stdout is not None
         rest = b""
-        async for data in self._process.stdout:
-            *lines, rest = (rest + data).split(b"\n")
-            for message in map(json.loads, lines):
-                if "id" in message:
-                    self._answers[message["id"]] = message
-                else:
-                    self._events.append(message)
+        try:
+            async for data in self._process.stdout:
+                *lines, rest = (rest + data).split(b"\n")
+                for message in map(json.loads, lines):
+                    if "id" in message:
+                        self._answers[message["id"]] = message
+                    else:
+                        self._events.append(message)
+                self._wake()
+        finally:
+            self.silent.set()
             self._wake()
-        self._gone = True
-        self._wake()
 
     def _wake(self) -> None:
         self._changed.set()
@@ -140,9 +143,9 @@ async def running(binary: Path) -> AsyncIterator[RustPeer]:
     async with trio.open_nursery() as nursery:
         command = [str(binary)]
         process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        peer = RustPeer(process)
+        nursery.start_soon(peer.listen)
         try:
-            peer = RustPeer(process)
-            nursery.start_soon(peer.listen)
             peer.addr = (await peer.event("listening"))["addr"]
             peer.peer = peer.addr.rpartition("/")[2]
             yield peer
@@ -150,6 +153,7 @@ async def running(binary: Path) -> AsyncIterator[RustPeer]:
             process.kill()
             with trio.CancelScope(shield=True):
                 await process.wait()
+                await peer.silent.wait()  # or a pipe would be closed under its reader
                 for pipe in (process.stdin, process.stdout):
                     assert pipe is not None
                     await pipe.aclose()

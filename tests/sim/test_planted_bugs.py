@@ -103,8 +103,8 @@ BUGS = [
     Bug(
         "a block of a fallback rank weighs as much as one of rank 0",
         Chain._insert,
-        "(parent.state.weights.total >> block.sealed.rank)",
-        "parent.state.weights.total",
+        "(parent.state.table_at(state.slot).total >> block.sealed.rank)",
+        "parent.state.table_at(state.slot).total",
         split_and_heal,
         "weighs",
     ),

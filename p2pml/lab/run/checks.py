@@ -84,7 +84,9 @@ def books(nodes: Mapping[str, Getter]) -> Result:
     for name, (_, supply) in seen.items():
         left, right = _sides(supply)
         if left != right or not supply["adds_up"]:
-            return Result("books", False, f"{name}: balances + escrow = {left}, but issued and kept {right}")
+            return Result(
+                "books", False, f"{name}: balances + escrow + bonds = {left}, but issued and kept {right}"
+            )
     if len({head for head, _ in seen.values()}) != 1:
         told = ", ".join(f"{name} {head[:8]}" for name, (head, _) in seen.items())
         return Result("books", False, f"the nodes' heads differ, so their books cannot be compared: {told}")
@@ -94,7 +96,7 @@ def books(nodes: Mapping[str, Getter]) -> Result:
     left, right = _sides(supplies[0])
     return Result(
         "books", True,
-        f"{len(nodes)} nodes: balances + escrow = {left} = genesis + issued - burned, all equal",
+        f"{len(nodes)} nodes: balances + escrow + bonds = {left} = genesis + issued - burned, all equal",
     )  # fmt: skip
 
 
@@ -190,7 +192,8 @@ def _books_at_head(api: Getter) -> tuple[str, dict[str, Any]]:
 
 
 def _sides(supply: Mapping[str, Any]) -> tuple[int, int]:
-    return supply["balances"] + supply["escrow"], supply["genesis"] + supply["issued"] - supply["burned"]
+    held = supply["balances"] + supply["escrow"] + supply["bonds"]
+    return held, supply["genesis"] + supply["issued"] - supply["burned"]
 
 
 def _is_shards(dataset: Mapping[str, Any]) -> bool:

