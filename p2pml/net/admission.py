@@ -132,9 +132,11 @@ def best_of(conns: list[Any], ours_first: bool) -> Any:
 
 
 async def _end_later(conn: Any) -> None:
-    with trio.move_on_after(LINGER_S):
-        await conn.muxed_conn.event_shutting_down.wait()
-    await cut(conn.muxed_conn)
+    try:
+        with trio.move_on_after(LINGER_S):
+            await conn.muxed_conn.event_shutting_down.wait()
+    finally:
+        await cut(conn.muxed_conn)  # also when the host stops meanwhile: nobody else knows of it any more
 
 
 def _is_outbound(conn: Any) -> bool:

@@ -29,12 +29,15 @@ class Dialing:
         standing: who is banned, and where peers are.
         limits: how many connections this host may open.
         rest: how long to leave a peer that could not be reached alone.
+        settle: seconds that a new connection is left alone before it is used.
     """
 
-    def __init__(self, raw: Any, standing: Standing, limits: Limits, rest: Backoff[str]) -> None:
+    def __init__(
+        self, raw: Any, standing: Standing, limits: Limits, rest: Backoff[str], settle: float = 0.0
+    ) -> None:
         self._raw, self._network, self._limits = raw, raw.get_network(), limits
         self._standing = standing
-        self.rest = rest
+        self.rest, self._settle = rest, settle
         self._locations: Backoff[tuple[str, str]] = Backoff(rng=random.Random())
         self._under_way: dict[str, trio.Event] = {}
 
@@ -97,6 +100,7 @@ class Dialing:
         try:
             with trio.move_on_after(ADDRESS_S) as scope:
                 await self._network.dial_addr(addresses.multiaddr(f"{location}/p2p/{peer}"), target)
+                await trio.sleep(self._settle)
         except Exception as error:
             return f"{error.__cause__ or error}"
         return "no answer" if scope.cancelled_caught else None

@@ -34,6 +34,8 @@ Handler = Callable[[Stream], Awaitable[None]]
 Service = Callable[[str, Any], Awaitable[Any]]
 
 DIAL_S = 10.0
+SETTLE_S = {"fast": 0.0, "stock": 0.25}
+"""Streams that are opened the moment a connection is up get lost in the library's own muxer."""
 
 
 class Host:
@@ -90,7 +92,7 @@ class Host:
         self._opening = Opening(self.raw)
         self._keepalive = keepalive or KeepAlive()
         rest = Backoff[str](self._keepalive.redial_first, self._keepalive.redial_most, random.Random())
-        self.dialing = Dialing(self.raw, self.standing, limits, rest)
+        self.dialing = Dialing(self.raw, self.standing, limits, rest, SETTLE_S[transport])
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
