@@ -12,6 +12,7 @@ import typer
 
 from p2pml.cli import (
     chain_commands,
+    chain_files,
     data_commands,
     demo,
     doctor_commands,
@@ -45,6 +46,7 @@ data_commands.register(app)
 job_commands.register(app)
 wallet_commands.register(app)
 chain_commands.register(app)
+chain_files.register()
 sim_commands.register(app)
 lab_commands.register(app)
 

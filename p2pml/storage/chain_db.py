@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from chain.errors import InvalidError
 from chain.signing import SigningRecord
 from chain.training_records import RoundRecord
-from chain.transactions import JobCancel, JobClaim, JobOpen, JobSettle, Transfer, Tx
+from chain.transactions import JobCancel, JobClaim, JobOpen, JobSettle, Register, Transfer, Tx
 from chain.types import Block
 from chain.votes import Vote
 from p2pml.errors import ExitCode, UserError
@@ -191,6 +191,22 @@ class ChainDb:
                 except InvalidError as error:
                     raise self.damaged(f"a block at height {height} is unreadable") from error
 
+    def best_branch(self) -> Iterator[Block]:
+        """The blocks of the best branch as it is now, by height; what is written meanwhile does not show.
+
+        Raises:
+            UserError: a block is damaged.
+        """
+        query = (
+            "SELECT canonical.height, data FROM canonical JOIN blocks USING (id) ORDER BY canonical.height"
+        )
+        with self._disk_errors(), closing(self._connect()) as db:
+            for height, data in db.execute(query):
+                try:
+                    yield Block.decode(data)
+                except InvalidError as error:
+                    raise self.damaged(f"the block at height {height} is unreadable") from error
+
     def block(self, block_id: bytes) -> bytes | None:
         """A stored block by id, encoded."""
         return self._value("SELECT data FROM blocks WHERE id = ?", block_id)
@@ -302,6 +318,8 @@ def touched_by(tx: Tx) -> set[bytes]:
     match tx.payload:
         case Transfer(to=to):
             found.add(to)
+        case Register(account=account):
+            found.add(account)
         case JobOpen():
             found.add(tx.id)
         case JobSettle(job=job, receipts=receipts) | JobClaim(job=job, receipts=receipts):

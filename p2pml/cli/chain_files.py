@@ -1,0 +1,108 @@
+"""`p2pml chain verify` and `export`: the chain as a whole, with or without a daemon."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from p2pml.cli.chain_commands import group
+from p2pml.cli.options import HomeOption, JsonOption
+from p2pml.cli.output import emit, emit_json, fields, say, tokens
+from p2pml.config import Home
+from p2pml.errors import UserError
+
+if TYPE_CHECKING:
+    from chain.genesis import Genesis
+    from chain.types import Block
+
+TELL_S = 2.0
+
+
+def register() -> None:
+    group.command("verify")(verify)
+    group.command("export")(export)
+
+
+def verify(
+    file: Annotated[
+        Path | None, typer.Argument(help="a chain that `p2pml chain export` wrote; default: this node's own")
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Execute every block again from the genesis on: signatures, draws, votes, transactions, books."""
+    from p2pml.node.chain_audit import audit
+    from p2pml.storage.chain_export import read_chain
+
+    begin = told = time.monotonic()
+
+    def progress(height: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= TELL_S:
+            told = time.monotonic()
+            say(f"block {height}, {height / (told - begin):.0f} per second")
+
+    if file is not None:
+        found = audit(*read_chain(file), progress)
+    else:
+        with _own(Home.locate(home)) as (genesis, blocks):
+            found = audit(genesis, blocks, progress)
+    if as_json:
+        emit_json({**asdict(found), "adds_up": found.supply.ok})
+        return
+    books = found.supply
+    emit(
+        fields(
+            [
+                ("chain id", found.chain_id),
+                ("height", f"{found.height}, of which final: {found.final_height}"),
+                ("head", found.head),
+                ("state", found.state_root),
+                ("transactions", found.transactions),
+                ("rounds", found.rounds),
+                ("votes", found.votes),
+                ("evidence", found.evidence),
+                ("issued", f"{tokens(books.issued)}, burned {tokens(books.burned)}"),
+            ]
+        )
+    )
+    emit(f"every rule holds in all {found.height} blocks; {time.monotonic() - begin:.1f} s")
+
+
+def export(
+    file: Annotated[Path, typer.Argument(help="the file to write")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write genesis and blocks to one file, for `p2pml chain verify FILE` anywhere."""
+    from p2pml.storage.chain_export import write_chain
+
+    with _own(Home.locate(home)) as (genesis, blocks):
+        count = write_chain(file, genesis, blocks)
+    size = file.stat().st_size
+    if as_json:
+        emit_json({"file": str(file), "blocks": count, "bytes": size})
+    else:
+        emit(f"{file}: {count} blocks, {size} bytes")
+
+
+@contextmanager
+def _own(home: Home) -> Iterator[tuple[Genesis, Iterator[Block]]]:
+    """The chain in a home, as it is now; a daemon may go on beside it."""
+    from p2pml.node.genesis_file import read_genesis
+    from p2pml.storage.chain_db import ChainDb
+
+    genesis = read_genesis(home.genesis_file)
+    if not home.chain_db.exists():
+        raise UserError(f"there is no chain in {home.root} yet", "start the node once: `p2pml daemon`")
+    db = ChainDb(home.chain_db, genesis.chain_id)
+    try:
+        yield genesis, db.best_branch()
+    finally:
+        db.close()
