@@ -16,7 +16,7 @@ from p2pml.net.address_book import KEPT_S, MAX_MET, MAX_PEERS, AddressBook, Know
 from p2pml.net.backoff import Backoff
 from p2pml.net.bans import FIRST_S, MAX_BANS, MOST_S, REMEMBERED_S, Ban, Bans
 from p2pml.net.errors import Closed, Declined, Malformed, TimedOut
-from p2pml.net.gate import Bounds, Gate, Limits, Refused, blocks_of
+from p2pml.net.gate import MAX_BLOCKS, Bounds, Gate, Limits, Refused, blocks_of
 from p2pml.net.scores import HALF_LIFE_S, THRESHOLD, Deed, Scores
 from p2pml.net.standing import Standing
 
@@ -171,6 +171,14 @@ def test_new_connections_of_a_block_are_paced() -> None:
     with pytest.raises(Refused, match="more often"):
         gate.enter("9.9.9.1", 2.0)
     gate.enter("9.9.9.2", 2.0)
+
+
+def test_addresses_that_come_and_go_leave_a_bounded_table() -> None:
+    gate = Gate(Limits(inbound=10**6))
+    for number in range(MAX_BLOCKS):
+        gate.leave(gate.enter(f"9.{number >> 8}.{number & 255}.1", 0.0))
+    assert len(gate._buckets) == MAX_BLOCKS
+    assert (gate.inbound, gate.half_open, len(gate._open), len(gate._half_open)) == (0, 0, 0, 0)
 
 
 def test_a_refused_connection_costs_the_others_of_its_block_nothing() -> None:
