@@ -79,6 +79,21 @@ async def test_new_connections_of_one_address_are_paced() -> None:
 
 
 @pytest.mark.slow
+async def test_a_finished_handshake_makes_room_for_the_next() -> None:
+    async with (
+        Host(b"\x61" * 32, limits=bounded(half_open=1)).running() as host,
+        Host(b"\x62" * 32).running() as first,
+        Host(b"\x63" * 32).running() as second,
+    ):
+        await first.connect(host.addrs()[0])
+        with trio.fail_after(10):
+            while not host.is_connected(first.peer_id):
+                await trio.sleep(0.02)
+        await second.connect(host.addrs()[0])
+        assert first.is_connected(host.peer_id)
+
+
+@pytest.mark.slow
 async def test_connections_that_ended_count_no_more() -> None:
     async with (
         Host(b"\x61" * 32, limits=bounded(connections=1)).running() as host,

@@ -150,6 +150,8 @@ async def test_a_liar_is_cut_off_and_not_taken_back() -> None:
         with trio.fail_after(20):
             while not leecher.pump._dialer.is_banned(liar.host.peer_id):  # noqa: ASYNC110
                 await trio.sleep(0.02)
+            while liar.host.is_connected(leecher.host.peer_id):  # noqa: ASYNC110
+                await trio.sleep(0.02)
         assert not leecher.pieces
         assert "false data" in leecher.host.standing.bans()[0].reason
         leecher.host.standing.unban(

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from p2pml.net import peer_file
+from p2pml.net import scores as scores_module
 from p2pml.net.address_book import KEPT_S, MAX_MET, MAX_PEERS, AddressBook, Known
 from p2pml.net.backoff import Backoff
 from p2pml.net.bans import FIRST_S, MAX_BANS, MOST_S, REMEMBERED_S, Ban, Bans
@@ -266,7 +267,19 @@ def test_a_book_from_disk_leaves_out_what_is_old_wrong_or_from_the_future() -> N
         ],
         now,
     )
+    assert book.get("old") == book.get("never") == []
     assert [(entry.peer, entry.met) for entry in book.friends(now)] == [("future", now), ("good", now - 1)]
+    crowd = [Known(f"p{i}", ("/ip4/192.0.2.1/tcp/1",), now, now - i) for i in range(MAX_MET + 5)]
+    assert [entry.peer for entry in AddressBook(crowd, now).friends(now)] == [f"p{i}" for i in range(MAX_MET)]
+
+
+def test_scores_are_kept_for_a_bounded_number_of_peers() -> None:
+    scores = Scores()
+    for number in range(scores_module.MAX_PEERS + 5):
+        scores.report(f"p{number}", Deed.VIOLATION, 0.0)
+    assert [scores.score(f"p{number}", 0.0) > 0 for number in (0, 4, 5, scores_module.MAX_PEERS + 4)] == [
+        False, False, True, True,
+    ]  # fmt: skip
 
 
 # -- the file ----------------------------------------------------------------------------------------------
@@ -285,6 +298,7 @@ def test_the_file_gives_back_what_was_saved(tmp_path: Path) -> None:
 GOOD = {"version": 1, "peers": [], "bans": []}
 DAMAGED = [
     b"",
+    json.dumps(GOOD).encode() + b" " * peer_file.MAX_BYTES,
     b"{",
     b"\xff\xfe",
     b"[" * 100_000,
