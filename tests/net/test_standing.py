@@ -337,6 +337,16 @@ class Clock:
         return self.now
 
 
+async def test_a_ban_settles_the_score(autojump_clock: object) -> None:
+    standing = Standing([].append)
+    standing.report(PEER, Deed.LIED, "a lie")
+    assert standing.banned(PEER) is not None
+    assert standing.score(PEER) == 0
+    standing.unban(PEER)
+    standing.report(PEER, Deed.INVALID, "a small fault")
+    assert standing.banned(PEER) is None
+
+
 async def test_bans_and_friends_outlive_the_process(tmp_path: Path, autojump_clock: object) -> None:
     path, clock, cut = tmp_path / "peers.json", Clock(), list[str]()
     first = Standing(cut.append, path, clock)
