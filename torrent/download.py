@@ -50,8 +50,24 @@ class Downloader:
         self.fill(session, now)
 
     def choked(self, session: Session, now: float) -> None:
-        """The peer dropped our requests; others may be asked at once."""
-        if self._release(session):
+        """The peer drops our requests: an old one in silence, so that others may be asked at once; with the
+        fast extension each is still answered.
+        """
+        if session.fast:
+            self.picker.part(session.peer)
+        elif self._release(session):
+            self.fill_all(now)
+
+    def unchoked(self, session: Session, now: float) -> None:
+        session.refused = 0
+        self.fill(session, now)
+
+    def rejected(self, session: Session, block: Block, now: float) -> None:
+        """The peer will not send a block; others may be asked at once. Raises ``ProtocolError`` when it was
+        not asked.
+        """
+        if session.rejected(block, now):
+            self.picker.release(session.peer, block)
             self.fill_all(now)
 
     def leave(self, session: Session, now: float) -> None:
@@ -83,15 +99,16 @@ class Downloader:
     def fill(self, session: Session, now: float) -> None:
         """Ask for as much as the peer's pipeline has room for."""
         pipeline = session.pipeline
-        if session.peer_choking or not session.am_interested or self._halted:
+        within = session.askable
+        if not within or not session.am_interested or self._halted:
             return
         # a little hysteresis: many small writes cost more than a slightly shorter queue
         if pipeline.room < max(1, pipeline.depth // 8):
             return
-        blocks = self.picker.pick(session.peer, pipeline.room)
+        blocks = self.picker.pick(session.peer, pipeline.room, within)
         if not blocks:
             room = min(pipeline.room, self._config.endgame_depth - len(pipeline.outstanding))
-            blocks = self.picker.pick_again(session.peer, room)
+            blocks = self.picker.pick_again(session.peer, room, within)
         for block in blocks:
             session.ask(block, now)
 
@@ -104,6 +121,8 @@ class Downloader:
         """Look after one peer's requests; whether it has just been found to be stalled."""
         pipeline = session.pipeline
         pipeline.tick(now)
+        if now - session.refused_at >= self._config.refusal:
+            session.refused = 0
         stalled = pipeline.stalled(now)
         if stalled:
             pipeline.snub()
