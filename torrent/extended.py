@@ -18,6 +18,8 @@ MAX_HANDSHAKE = 16_384
 """Bytes of the dictionary; those of ordinary clients have a few hundred."""
 MAX_DEPTH = 8
 MAX_CLIENT = 64
+LARGEST_BLOCK = b"p2pml_block"
+"""Our own key: the most bytes of one request that this side serves."""
 UT_METADATA = b"ut_metadata"
 SPOKEN = frozenset({UT_METADATA})
 """Extensions whose numbers are kept: what a peer may store with us is bounded by this."""
@@ -28,8 +30,9 @@ class Terms:
     """What one side has said of itself.
 
     ``ids``: the number of each extension that it takes. ``reqq``: how many requests it queues,
-    ``metadata_size``: bytes of the info dictionary; ``None`` when not said. ``upload_only``: it fetches
-    nothing any more. ``client``: its name and version, printable, at most ``MAX_CLIENT`` characters.
+    ``metadata_size``: bytes of the info dictionary, ``largest_block``: bytes of the largest request that it
+    serves; ``None`` when not said. ``upload_only``: it fetches nothing any more. ``client``: its name and
+    version, printable, at most ``MAX_CLIENT`` characters.
     """
 
     ids: dict[bytes, int] = field(default_factory=dict)
@@ -37,6 +40,7 @@ class Terms:
     metadata_size: int | None = None
     upload_only: bool = False
     client: str = ""
+    largest_block: int | None = None
 
     def encode(self) -> bytes:
         """The payload of an extended handshake."""
@@ -49,6 +53,8 @@ class Terms:
             said[b"reqq"] = self.reqq
         if self.metadata_size is not None:
             said[b"metadata_size"] = self.metadata_size
+        if self.largest_block is not None:
+            said[LARGEST_BLOCK] = self.largest_block
         return bencode.encode(said)
 
     def updated(self, payload: bytes) -> Terms:
@@ -65,6 +71,8 @@ class Terms:
             new = replace(new, upload_only=_count(said, b"upload_only") != 0)
         if b"v" in said:
             new = replace(new, client=_name(said[b"v"]))
+        if LARGEST_BLOCK in said:
+            new = replace(new, largest_block=_count(said, LARGEST_BLOCK))
         return new
 
 

@@ -7,7 +7,7 @@ from torrent.bitfield import Bitfield
 from torrent.config import SwarmConfig
 from torrent.errors import ProtocolError
 from torrent.extended import HANDSHAKE, Terms
-from torrent.geometry import Block, Geometry
+from torrent.geometry import BLOCK, Block, Geometry, joined, units
 from torrent.messages import (
     AllowedFast,
     BitfieldMessage,
@@ -34,6 +34,8 @@ from torrent.messages import (
 from torrent.pipeline import Pipeline
 
 MAX_CALLED_OFF = 4096
+WINDOW_PARTS = 4
+"""Blocks in flight are spread over so many requests at least, or a slow link would idle between two."""
 MAX_ALLOWED = 64
 """Pieces that a peer may allow us while it chokes us; more are not kept."""
 
@@ -65,6 +67,8 @@ class Session:
         self._opening_may_come = True
         self._called_off: dict[Block, int] = {}
         self._forgotten = 0
+        self._joined: dict[Block, Block] = {}
+        """For each block in flight that was asked for together with its neighbours, that request."""
         self._unsolicited = 0
         self.greeted = False
         self.fast = False
@@ -122,8 +126,7 @@ class Session:
             case Have(index):
                 self._check_index(index, "have")
             case Request(block) | Cancel(block):
-                if block.length > self._config.max_block or not self._geometry.contains(block):
-                    raise ProtocolError(f"request of {block}")
+                self._check_block(block, "request")
             case Piece(index, begin, payload):
                 if not self._geometry.contains(Block(index, begin, len(payload))):
                     raise ProtocolError(f"data outside piece {index}")
@@ -134,8 +137,9 @@ class Session:
             case Suggest(index):
                 self._check_fast("suggest")
                 self._check_index(index, "suggest")
-            case Reject():
+            case Reject(block):
                 self._check_fast("reject")
+                self._check_block(block, "reject")
             case AllowedFast(index):
                 self._check_fast("allowed fast")
                 self._check_index(index, "allowed fast")
@@ -176,8 +180,13 @@ class Session:
         if index >= self._geometry.piece_count:
             raise ProtocolError(f"{name} of piece {index}")
 
+    def _check_block(self, block: Block, name: str) -> None:
+        if block.length > self._config.max_block or not self._geometry.contains(block):
+            raise ProtocolError(f"{name} of {block}")
+
     def arrived(self, block: Block, now: float) -> None:
         """A block came. Raises ``ProtocolError`` when it was never asked for; old peers may err a bit."""
+        self._joined.pop(block, None)
         if self.pipeline.arrived(block, now) or self._was_called_off(block):
             return
         self._unsolicited += 1
@@ -193,6 +202,7 @@ class Session:
             return False
         if self.pipeline.outstanding.pop(block, None) is None:
             raise ProtocolError("rejects what it was not asked for")
+        self._joined.pop(block, None)
         if self.peer_choking:
             self.allowed &= ~(1 << block.piece)
         else:
@@ -275,21 +285,31 @@ class Session:
         if self.greeted:  # else the opening will tell
             self._say(Have(index).encode())
 
-    def ask(self, block: Block, now: float) -> None:
-        self.pipeline.ask(block, now)
-        if not self.fast:  # there, one answer may do for both requests; with BEP 6 each has its own
-            self._called_off.pop(block, None)
-        self._say(Request(block).encode())
+    def ask(self, blocks: list[Block], now: float) -> None:
+        """Ask for these; neighbours together, where the peer serves larger blocks."""
+        largest = min(self.theirs.largest_block or BLOCK, self._config.max_block)
+        for request in joined(blocks, min(largest // BLOCK, self.pipeline.depth // WINDOW_PARTS)):
+            for block in units(request):
+                self.pipeline.ask(block, now)
+                if not self.fast:  # there, one answer may do for two requests; with BEP 6 each has its own
+                    self._called_off.pop(block, None)
+                if request != block:
+                    self._joined[block] = request
+            self._say(Request(request).encode())
 
     def cancel(self, block: Block) -> None:
-        """Call a request off; the block may come all the same."""
-        if self.pipeline.outstanding.pop(block, None) is not None:
-            self.call_off([block])
-            self._say(Cancel(block).encode())
+        """Call a request off, once none of its blocks is needed; they may come all the same."""
+        if self.pipeline.outstanding.pop(block, None) is None:
+            return
+        request = self._joined.get(block, block)
+        self.call_off([block])
+        if not any(self._joined.get(other) == request for other in units(request)):
+            self._say(Cancel(request).encode())
 
     def call_off(self, blocks: list[Block]) -> None:
         """Remember blocks whose late arrival is no offence."""
         for block in blocks:
+            self._joined.pop(block, None)
             self._called_off[block] = self._called_off.get(block, 0) + 1
         while len(self._called_off) > MAX_CALLED_OFF:
             self._forgotten += self._called_off.pop(next(iter(self._called_off)))

@@ -239,7 +239,12 @@ class Swarm:
             self._drop(event.peer, str(error), now)
 
     def _terms(self) -> Terms:
-        return Terms(reqq=self._config.max_requests, upload_only=self._down.complete, client=CLIENT_NAME)
+        return Terms(
+            reqq=self._config.max_requests,
+            upload_only=self._down.complete,
+            client=CLIENT_NAME,
+            largest_block=self._config.max_block,
+        )
 
     def _tell_terms(self) -> None:
         """Tell everybody when it changed whether there is anything left to fetch."""

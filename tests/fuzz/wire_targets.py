@@ -47,7 +47,7 @@ from torrent.swarm import Swarm
 TERMS_TOKENS = (
     *BENCODE_TOKENS,
     *(b"1:m", b"11:ut_metadata", b"4:reqq", b"13:metadata_size", b"11:upload_only", b"1:v"),
-    *(b"i255e", b"i256e", b"1:md1:ai1ee"),
+    *(b"i255e", b"i256e", b"1:md1:ai1ee", b"11:p2pml_blocki131072e"),
 )
 
 
@@ -120,7 +120,7 @@ def _said(*messages: Message) -> bytes:
     return b"".join(message.encode() for message in messages if not isinstance(message, Handshake))
 
 
-_TERMS = Terms({UT_METADATA: 2}, reqq=20, metadata_size=700, client="other 1.0")
+_TERMS = Terms({UT_METADATA: 2}, reqq=20, metadata_size=700, client="other 1.0", largest_block=4 * BLOCK)
 CHAT = (
     _said(HaveAll(), Extended(0, _TERMS.encode()), Unchoke(), Choke(), Suggest(1), AllowedFast(2), Unchoke()),
     _said(HaveNone(), Interested(), Request(Block(0, 0, BLOCK)), Cancel(Block(0, 0, BLOCK)), Have(3)),

@@ -38,6 +38,7 @@ terms = st.builds(
     counts,
     st.booleans(),
     st.text(st.characters(categories=["L", "N"]), max_size=MAX_CLIENT),
+    counts,
 )
 
 
@@ -107,6 +108,8 @@ def test_what_is_not_spoken_is_skipped_and_not_kept() -> None:
         b"d11:upload_onlyi-1ee",
         b"d11:upload_only1:1e",
         b"d1:vi1ee",
+        b"d11:p2pml_blocki-1ee",
+        b"d11:p2pml_block1:1e",
         b"d1:a" + b"l" * 9 + b"e" * 9 + b"e",
         b"d1:v%d:" % MAX_HANDSHAKE + b"a" * MAX_HANDSHAKE + b"e",
     ],
