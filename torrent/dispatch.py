@@ -23,17 +23,26 @@ from torrent.messages import (
     Request,
     Unchoke,
 )
+from torrent.metadata import MetadataServer
 from torrent.peer import Session
 from torrent.upload import Uploader
 
 
 class Dispatch:
-    """``piece_count``: of the torrent."""
+    """``piece_count``: of the torrent; ``metadata`` gives its info dictionary away."""
 
-    def __init__(self, down: Downloader, up: Uploader, choker: Choker, piece_count: int) -> None:
+    def __init__(
+        self,
+        down: Downloader,
+        up: Uploader,
+        choker: Choker,
+        metadata: MetadataServer,
+        piece_count: int,
+    ) -> None:
         self._down = down
         self._up = up
         self._choker = choker
+        self._metadata = metadata
         self._piece_count = piece_count
 
     def message(self, session: Session, message: Message, now: float) -> None:
@@ -58,6 +67,9 @@ class Dispatch:
                 # who says that it fetches nothing is offered nothing
                 interested = session.peer_interested and not session.theirs.upload_only
                 self._choker.interest(session.peer, interested)
+            case Extended(number, payload):
+                if number in self._metadata.numbers.values():
+                    self._metadata.heard(session, payload)
             case Reject(block):
                 self._down.rejected(session, block, now)
             case AllowedFast():

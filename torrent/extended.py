@@ -21,8 +21,9 @@ MAX_CLIENT = 64
 LARGEST_BLOCK = b"p2pml_block"
 """Our own key: the most bytes of one request that this side serves."""
 UT_METADATA = b"ut_metadata"
-SPOKEN = frozenset({UT_METADATA})
-"""Extensions whose numbers are kept: what a peer may store with us is bounded by this."""
+NUMBERS = {UT_METADATA: 1}
+"""The extensions that we speak, by the numbers that peers are to use. Of a peer's numbers only those of these
+are kept: it can store no more with us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,10 @@ def _dictionary(payload: bytes) -> dict[bytes, Value]:
     if len(payload) > MAX_HANDSHAKE:
         raise ProtocolError(f"extended handshake of {len(payload)} bytes")
     try:
-        bencode.scan(payload, max_depth=MAX_DEPTH)
-        value = bencode.decode(payload)
+        value, end = bencode.decode_prefix(payload, max_depth=MAX_DEPTH)
     except BencodeError as error:
         raise ProtocolError(f"extended handshake: {error}") from error
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or end != len(payload):
         raise ProtocolError("extended handshake is not a dictionary")
     return value
 
@@ -96,7 +96,7 @@ def _numbers(known: dict[bytes, int], said: Value) -> dict[bytes, int]:
     for name, number in said.items():
         if not isinstance(number, int) or not 0 <= number <= 255:
             raise ProtocolError("extended handshake: the number of an extension is no byte")
-        if name in SPOKEN:
+        if name in NUMBERS:
             numbers[name] = number
     return {name: number for name, number in numbers.items() if number}
 

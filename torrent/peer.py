@@ -94,6 +94,8 @@ class Session:
         self.refused = 0
         """Mask of the pieces of which the peer, not choking, has rejected a block: left alone for a while."""
         self.refused_at = now
+        self.metadata_given = 0
+        """Bytes of the info dictionary that the peer asked for."""
         self.unsent = 0
         """Bytes in the outbox or given out to be sent, not yet reported sent."""
         reserved = reserved_bytes(fast=config.fast, extended=config.extended)
@@ -241,7 +243,11 @@ class Session:
     def tell(self, terms: Terms) -> None:
         """Our terms, or that they changed."""
         if self.extended:
-            self._say(Extended(HANDSHAKE, terms.encode()).encode())
+            self.extend(HANDSHAKE, terms.encode())
+
+    def extend(self, number: int, payload: bytes) -> None:
+        """A message of an extension, by the peer's number for it."""
+        self._say(Extended(number, payload).encode())
 
     def interest(self, interested: bool) -> None:
         if interested != self.am_interested:

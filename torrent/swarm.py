@@ -44,6 +44,7 @@ from torrent.extended import Terms
 from torrent.fast import Grants
 from torrent.geometry import Block
 from torrent.messages import Handshake
+from torrent.metadata import MetadataServer
 from torrent.metainfo import Metainfo
 from torrent.peer import Session
 from torrent.stats import swarm_stats
@@ -93,7 +94,8 @@ class Swarm:
         )
         grants = Grants(metainfo.info_hash, metainfo.piece_count, config)
         self._up = Uploader(self._present, self._sessions, self._choker, grants, config, self._emit)
-        self._dispatch = Dispatch(self._down, self._up, self._choker, metainfo.piece_count)
+        self._metadata = MetadataServer(None if metainfo.private else metainfo.raw_info)
+        self._dispatch = Dispatch(self._down, self._up, self._choker, self._metadata, metainfo.piece_count)
         self._said = self._terms()
         self._on_event: dict[type, Callable[[Any, float], None]] = {
             PeerConnected: self._connected,
@@ -240,6 +242,8 @@ class Swarm:
 
     def _terms(self) -> Terms:
         return Terms(
+            self._metadata.numbers,
+            metadata_size=self._metadata.size,
             reqq=self._config.max_requests,
             upload_only=self._down.complete,
             client=CLIENT_NAME,

@@ -41,6 +41,8 @@ from torrent.messages import (
     Unchoke,
     reserved_bytes,
 )
+from torrent.metadata import DATA, REJECT, REQUEST, MetadataMessage
+from torrent.metadata_fetch import MetadataFetch
 from torrent.metainfo import create, plan
 from torrent.swarm import Swarm
 
@@ -126,10 +128,63 @@ CHAT = (
     _said(HaveNone(), Interested(), Request(Block(0, 0, BLOCK)), Cancel(Block(0, 0, BLOCK)), Have(3)),
     _said(Extended(0, b"d11:upload_onlyi1ee"), HaveNone(), Request(Block(1, 0, 100)), Extended(9, b"x")),
     _said(HaveAll(), AllowedFast(2), Reject(Block(2, 0, BLOCK)), Reject(Block(2, BLOCK, BLOCK))),
+    _said(Extended(0, _TERMS.encode()), Extended(1, b"d8:msg_typei0e5:piecei0ee"), HaveAll()),
     _said(HaveAll(), AllowedFast(2), Piece(2, 0, _DATA[4 * BLOCK : 5 * BLOCK])),
 )
 
+
+def metadata_message(data: bytes) -> None:
+    message = MetadataMessage.decode(data)
+    if message is not None:
+        assert MetadataMessage.decode(message.encode()) == message
+        assert len(message.data) <= BLOCK
+
+
+INFO = bytes(METAINFO.raw_info)
+
+
+def source() -> Feed:
+    """A fetch of the info dictionary, and one peer of it that has shaken hands."""
+    fetch = MetadataFetch(METAINFO.info_hash, rng=random.Random(1), client=b"-PM0010-")
+    fetch.receive(PeerConnected("a"), 0.0)
+    fetch.receive(BytesReceived("a", HELLO.encode()), 0.0)
+
+    def feed(data: bytes) -> None:
+        fetch.receive(BytesReceived("a", data), 0.0)
+        assert fetch.found in (None, INFO)
+        if fetch.found is None and not fetch.peers:
+            raise _Gone("disconnected")
+
+    return feed
+
+
+_METADATA = (
+    MetadataMessage(REQUEST, 0).encode(),
+    MetadataMessage(DATA, 0, INFO, len(INFO)).encode(),
+    MetadataMessage(REJECT, 3).encode(),
+)
+_TOLD = Extended(0, Terms({UT_METADATA: 2}, metadata_size=len(INFO)).encode())
+
 TARGETS = (
+    decoder(
+        "metadata messages",
+        metadata_message,
+        ProtocolError,
+        _METADATA,
+        tokens=(*BENCODE_TOKENS, b"8:msg_type", b"5:piece", b"10:total_size"),
+    ),
+    Target(
+        "a source of metadata",
+        source,
+        (
+            _said(HaveAll(), _TOLD, Extended(1, _METADATA[1])),
+            _said(_TOLD, Extended(1, _METADATA[0]), Have(3), Unchoke()),
+        ),
+        ProtocolError,
+        parts=True,
+        tokens=(*WIRE_TOKENS, *TERMS_TOKENS),
+        runs=1500,
+    ),
     decoder(
         "extended handshakes",
         terms,

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from torrent import peer as peer_module
 from torrent.config import SwarmConfig
 from torrent.errors import LocalError
 from torrent.fast import MAX_NETWORKS, Grants, allowed_fast
@@ -32,7 +33,8 @@ from torrent.messages import (
     Unchoke,
     reserved_bytes,
 )
-from torrent.swarm import BlockRead, BlockReadFailed, BytesSent, ReadBlock
+from torrent.peer import MAX_ALLOWED
+from torrent.swarm import BlockRead, BlockReadFailed, BytesSent, ReadBlock, SetWanted
 
 Make = Callable[..., Any]
 FAST = reserved_bytes(fast=True, extended=False)
@@ -287,6 +289,43 @@ def test_a_suspect_piece_is_not_left_with_a_peer_that_chokes(wire: Make, content
     w.wait(2)
     assert len(w.requests("b" if solo == "a" else "a")) == 1
     assert not w.drops()
+
+
+def test_three_requests_of_a_block_that_were_given_up_have_three_answers(wire: Make, content: Make) -> None:
+    w = wire(content(BLOCK, piece_length=BLOCK))
+    w.connect("a", reserved=FAST)
+    w.say("a", HaveAll(), Unchoke())
+    (block,) = w.requests("a")
+    for _ in range(2):
+        w.wait(21)
+        assert w.requests("a") == [block]
+    w.say("a", *[Reject(block)] * 3)
+    assert not w.drops()
+    w.say("a", Reject(block))
+    assert len(w.drops()) == 1
+
+
+def test_requests_beyond_memory_have_answers_that_are_no_offence(
+    wire: Make, content: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer_module, "MAX_CALLED_OFF", 1)
+    w = wire(content(4 * BLOCK, piece_length=4 * BLOCK))
+    w.connect("a", reserved=FAST)
+    w.say("a", HaveAll(), Unchoke())
+    asked = w.requests("a")
+    w.do(SetWanted(frozenset()))
+    w.say("a", *map(Reject, asked))
+    assert not w.drops()
+    w.say("a", Reject(asked[0]))
+    assert len(w.drops()) == 1
+
+
+def test_a_peer_can_allow_a_bounded_number_of_pieces(wire: Make, content: Make) -> None:
+    count = 2 * MAX_ALLOWED
+    w = wire(content(count * BLOCK, piece_length=BLOCK), config=SwarmConfig(min_depth=count))
+    w.connect("a", reserved=FAST)
+    w.say("a", HaveAll(), *map(AllowedFast, range(count)))
+    assert {block.piece for block in w.requests("a")} == set(range(MAX_ALLOWED))
 
 
 # --- what we are asked for
