@@ -45,7 +45,8 @@ class _Scanner:
         self._stack: list[_Frame] = []
         self.spans: dict[bytes, Span] = {}
 
-    def run(self) -> None:
+    def run(self) -> int:
+        """The end of the value that begins the data."""
         pos = start = tokens = 0
         while True:
             tokens += 1
@@ -63,9 +64,7 @@ class _Scanner:
             if len(self._stack) <= 1:
                 self._note(start, pos)
             if not self._stack:
-                break
-        if pos != len(self._data):
-            raise BencodeError(f"{len(self._data) - pos} bytes after the end of the value")
+                return pos
 
     def _note(self, start: int, pos: int) -> None:
         """A value ended: remember its span when it belongs to the outermost dictionary."""
@@ -132,15 +131,27 @@ def scan(data: bytes, *, max_depth: int = MAX_DEPTH) -> dict[bytes, Span]:
     Raises ``BencodeError``.
     """
     scanner = _Scanner(data, max_depth)
-    scanner.run()
+    end = scanner.run()
+    if end != len(data):
+        raise BencodeError(f"{len(data) - end} bytes after the end of the value")
     return scanner.spans
 
 
 def decode_with_spans(data: bytes) -> tuple[Value, dict[bytes, Span]]:
     """The value and the byte ranges of the outermost dictionary's values. Raises ``BencodeError``."""
     spans = scan(data)
+    return _decode(data), spans
+
+
+def decode_prefix(data: bytes, *, max_depth: int = MAX_DEPTH) -> tuple[Value, int]:
+    """The strictly bencoded value that ``data`` begins with, and where it ends. Raises ``BencodeError``."""
+    end = _Scanner(data, max_depth).run()
+    return _decode(data[:end]), end
+
+
+def _decode(checked: bytes) -> Value:
     try:
-        return cast(Value, bencodepy.decode(data)), spans
+        return cast(Value, bencodepy.decode(checked))
     except bencodepy.BencodeDecodeError as error:
         raise BencodeError(str(error)) from error
 

@@ -29,6 +29,16 @@ class SwarmConfig:
     """Most requests a peer may queue with us; beyond is a flood."""
     max_block: int = 131_072
     """Largest block that we serve."""
+    fast: bool = True
+    """Offer the fast extension (BEP 6)."""
+    extended: bool = True
+    """Offer the extension protocol (BEP 10)."""
+    allowed_fast: int = 10
+    """Pieces that a newcomer may have while it is choked; only peers with an IPv4 address get any."""
+    allowed_fast_bytes: int = 4 << 20
+    """Most bytes given in that way to one network of 256 addresses."""
+    refusal: float = 20.0
+    """A piece that a peer rejected without choking is not asked of it for this long."""
     send_time: float = 0.5
     """No more blocks are read for a peer while this many seconds of its rate are being read or unsent."""
     send_buffer: int = 131_072

@@ -9,7 +9,7 @@ from torrent.bitfield import Bitfield
 from torrent.blame import Blame
 from torrent.config import SwarmConfig
 from torrent.events import Completed, Effect, Halted, VerifyAndWrite
-from torrent.geometry import Block, Geometry
+from torrent.geometry import Block, Geometry, units
 from torrent.messages import Piece
 from torrent.peer import Session
 from torrent.picker import Picker
@@ -50,8 +50,26 @@ class Downloader:
         self.fill(session, now)
 
     def choked(self, session: Session, now: float) -> None:
-        """The peer dropped our requests; others may be asked at once."""
-        if self._release(session):
+        """The peer drops our requests: an old one in silence, so that others may be asked at once; with the
+        fast extension each is still answered.
+        """
+        if session.fast:
+            self.picker.part(session.peer)
+        elif self._release(session):
+            self.fill_all(now)
+
+    def unchoked(self, session: Session, now: float) -> None:
+        session.refused = 0
+        self.fill(session, now)
+
+    def rejected(self, session: Session, block: Block, now: float) -> None:
+        """The peer will not send a block; others may be asked at once. Raises ``ProtocolError`` when it was
+        not asked.
+        """
+        freed = [unit for unit in units(block) if session.rejected(unit, now)]
+        for unit in freed:
+            self.picker.release(session.peer, unit)
+        if freed:
             self.fill_all(now)
 
     def leave(self, session: Session, now: float) -> None:
@@ -61,13 +79,21 @@ class Downloader:
         self.fill_all(now)
 
     def block(self, session: Session, message: Piece, now: float) -> int:
-        """A block came; returns how many of its bytes were needed. Raises ``ProtocolError``."""
-        block = Block(message.index, message.begin, len(message.data))
+        """A block came, or neighbours in one message; returns how many of the bytes were needed. Raises
+        ``ProtocolError``.
+        """
+        needed = 0
+        for block in units(Block(message.index, message.begin, len(message.data))):
+            start = block.begin - message.begin
+            needed += self._unit(session, block, message.data[start : start + block.length], now)
+        self.fill(session, now)
+        return needed
+
+    def _unit(self, session: Session, block: Block, data: bytes, now: float) -> int:
         session.arrived(block, now)
-        accepted = self.picker.accept(session.peer, block, message.data)
+        accepted = self.picker.accept(session.peer, block, data)
         if accepted is None:
             self.wasted += block.length
-            self.fill(session, now)
             return 0
         for peer in sorted(accepted.others):  # a set's order differs from process to process
             if (other := self._sessions.get(peer)) is not None:
@@ -75,7 +101,6 @@ class Downloader:
                 self.fill(other, now)
         if accepted.complete is not None:
             self._emit(VerifyAndWrite(block.piece, accepted.complete.data))
-        self.fill(session, now)
         return block.length
 
     # --- asking
@@ -83,17 +108,18 @@ class Downloader:
     def fill(self, session: Session, now: float) -> None:
         """Ask for as much as the peer's pipeline has room for."""
         pipeline = session.pipeline
-        if session.peer_choking or not session.am_interested or self._halted:
+        within = session.askable
+        if not within or not session.am_interested or self._halted:
             return
         # a little hysteresis: many small writes cost more than a slightly shorter queue
         if pipeline.room < max(1, pipeline.depth // 8):
             return
-        blocks = self.picker.pick(session.peer, pipeline.room)
-        if not blocks:
-            room = min(pipeline.room, self._config.endgame_depth - len(pipeline.outstanding))
-            blocks = self.picker.pick_again(session.peer, room)
-        for block in blocks:
-            session.ask(block, now)
+        if blocks := self.picker.pick(session.peer, pipeline.room, within):
+            session.ask(blocks, now)
+            return
+        room = min(pipeline.room, self._config.endgame_depth - len(pipeline.outstanding))
+        for block in self.picker.pick_again(session.peer, room, within):
+            session.ask([block], now)  # one by one: most of them will be cancelled, each at its own time
 
     def fill_all(self, now: float) -> None:
         # what a snubbing peer has just lost must not go back to it while another could send it
@@ -104,6 +130,8 @@ class Downloader:
         """Look after one peer's requests; whether it has just been found to be stalled."""
         pipeline = session.pipeline
         pipeline.tick(now)
+        if now - session.refused_at >= self._config.refusal:
+            session.refused = 0
         stalled = pipeline.stalled(now)
         if stalled:
             pipeline.snub()

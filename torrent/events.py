@@ -26,9 +26,13 @@ Buffer = bytes | bytearray
 
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
-    """A stream to ``peer`` (a stable name: the libp2p PeerId) is open; at most one at a time per peer."""
+    """A stream to ``peer`` (a stable name: the libp2p PeerId) is open; at most one at a time per peer.
+
+    ``ipv4``: its address ("192.0.2.1"), where it has one of its own, for BEP 6's allowed-fast set.
+    """
 
     peer: str
+    ipv4: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,10 @@ Effect = Send | ReadBlock | VerifyAndWrite | Disconnect | Completed | Halted
 
 @dataclass(frozen=True, slots=True)
 class PeerStats:
-    """One connection: verified payload bytes are in ``SwarmStats.sources``; rates in bytes per second."""
+    """One connection: verified payload bytes are in ``SwarmStats.sources``; rates in bytes per second.
+
+    ``client``: what the peer calls itself, printable; ``upload_only``: it says that it fetches nothing.
+    """
 
     peer: str
     pieces: int
@@ -187,6 +194,8 @@ class PeerStats:
     peer_interested: bool
     snubbed: bool
     outstanding: int
+    client: str = ""
+    upload_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

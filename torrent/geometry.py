@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +18,29 @@ class Block(NamedTuple):
     piece: int
     begin: int
     length: int
+
+
+def joined(blocks: Iterable[Block], most: int) -> Iterator[Block]:
+    """Neighbours in ``blocks``, each of at most ``BLOCK`` bytes, made one block of up to ``most`` of them."""
+    run: Block | None = None
+    for block in blocks:
+        if run is None:
+            run = block
+        elif (run.piece, run.begin + run.length) == block[:2] and run.length < most * BLOCK:
+            run = Block(run.piece, run.begin, run.length + block.length)
+        else:
+            yield run
+            run = block
+    if run is not None:
+        yield run
+
+
+def units(block: Block) -> list[Block]:
+    """``block`` cut into blocks of ``BLOCK`` bytes, the last one shorter."""
+    if block.length <= BLOCK:
+        return [block]
+    end = block.begin + block.length
+    return [Block(block.piece, begin, min(BLOCK, end - begin)) for begin in range(block.begin, end, BLOCK)]
 
 
 @dataclass(frozen=True, slots=True)

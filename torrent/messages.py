@@ -1,4 +1,5 @@
-"""The peer wire protocol's frames (BEP 3): encode each message, decode a byte stream cut anywhere."""
+"""The peer wire protocol's frames (BEP 3, fast extension BEP 6, extension protocol BEP 10): encode each
+message, decode a byte stream cut anywhere."""
 
 from __future__ import annotations
 
@@ -21,6 +22,20 @@ _THREE = Struct(">IBIII")
 _PIECE = Struct(">IBII")
 _RANGE = Struct(">III")
 _PAIR = Struct(">II")
+_EXTENDED = Struct(">IBB")
+
+_EXTENDED_BIT = (5, 0x10)
+_FAST_BIT = (7, 0x04)
+"""Byte and mask in the reserved bytes (BEP 10, BEP 6)."""
+
+
+def reserved_bytes(*, fast: bool, extended: bool) -> bytes:
+    """The handshake's reserved bytes of a peer that speaks these extensions."""
+    reserved = bytearray(8)
+    for on, (byte, mask) in ((fast, _FAST_BIT), (extended, _EXTENDED_BIT)):
+        if on:
+            reserved[byte] |= mask
+    return bytes(reserved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,16 @@ class Handshake:
         if len(data) != HANDSHAKE_BYTES or not data.startswith(PROTOCOL):
             raise ProtocolError("not a BitTorrent handshake")
         return cls(info_hash=data[28:48], peer_id=data[48:68], reserved=data[20:28])
+
+    @property
+    def fast(self) -> bool:
+        """Whether the sender offers the fast extension."""
+        return bool(self.reserved[_FAST_BIT[0]] & _FAST_BIT[1])
+
+    @property
+    def extended(self) -> bool:
+        """Whether the sender offers the extension protocol."""
+        return bool(self.reserved[_EXTENDED_BIT[0]] & _EXTENDED_BIT[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +146,65 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Suggest:
+    """Advice to fetch a piece (BEP 6)."""
+
+    index: int
+
+    def encode(self) -> bytes:
+        return _ONE.pack(5, 13, self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class HaveAll:
+    """In place of a full bitfield (BEP 6)."""
+
+    def encode(self) -> bytes:
+        return _HEAD.pack(1, 14)
+
+
+@dataclass(frozen=True, slots=True)
+class HaveNone:
+    """In place of an empty bitfield (BEP 6)."""
+
+    def encode(self) -> bytes:
+        return _HEAD.pack(1, 15)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The request of this block will not be answered by data (BEP 6)."""
+
+    block: Block
+
+    def encode(self) -> bytes:
+        return _THREE.pack(13, 16, *self.block)
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedFast:
+    """The piece may be asked for while choked (BEP 6)."""
+
+    index: int
+
+    def encode(self) -> bytes:
+        return _ONE.pack(5, 17, self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """A message of the extension protocol (BEP 10). ``number``: 0 for its handshake, else the number that
+    the receiver gave to an extension.
+    """
+
+    number: int
+    payload: bytes
+
+    def encode(self) -> bytes:
+        return _EXTENDED.pack(2 + len(self.payload), 20, self.number) + self.payload
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A message id that this version does not speak; to be ignored."""
 
@@ -139,14 +223,22 @@ Message = (
     | Request
     | Piece
     | Cancel
+    | Suggest
+    | HaveAll
+    | HaveNone
+    | Reject
+    | AllowedFast
+    | Extended
     | Unknown
 )
 
-_EMPTY: dict[int, type[Choke | Unchoke | Interested | NotInterested]] = {
+_EMPTY: dict[int, type[Choke | Unchoke | Interested | NotInterested | HaveAll | HaveNone]] = {
     0: Choke,
     1: Unchoke,
     2: Interested,
     3: NotInterested,
+    14: HaveAll,
+    15: HaveNone,
 }
 
 
@@ -171,6 +263,24 @@ def _piece(body: memoryview) -> Message:
     return Piece(index, begin, bytes(body[8:]))
 
 
+def _suggest(body: memoryview) -> Message:
+    return Suggest(_exact(_U32, body)[0])
+
+
+def _reject(body: memoryview) -> Message:
+    return Reject(Block(*_exact(_RANGE, body)))
+
+
+def _allowed_fast(body: memoryview) -> Message:
+    return AllowedFast(_exact(_U32, body)[0])
+
+
+def _extended(body: memoryview) -> Message:
+    if not len(body):
+        raise ProtocolError("extended message without a number")
+    return Extended(body[0], bytes(body[1:]))
+
+
 def _exact(form: Struct, body: memoryview) -> tuple[int, ...]:
     if len(body) != form.size:
         raise ProtocolError(f"message body of {len(body)} bytes, not {form.size}")
@@ -183,6 +293,10 @@ _BODIES: dict[int, Callable[[memoryview], Message]] = {
     6: _request,
     7: _piece,
     8: _cancel,
+    13: _suggest,
+    16: _reject,
+    17: _allowed_fast,
+    20: _extended,
 }
 
 

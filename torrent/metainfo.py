@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torrent import bencode, merkle, metainfo_v2
-from torrent.bencode import Value
+from torrent.bencode import Span, Value
 from torrent.bitfield import indexes
 from torrent.errors import LocalError, MetainfoError, RemoteError
 from torrent.files import File, Segment, file_at
@@ -33,7 +33,8 @@ AUTO_PIECES = 1024
 @dataclass(frozen=True, slots=True)
 class Metainfo:
     """A checked metainfo file. ``raw`` is the file as received, ``info_hash`` the SHA-1 of its raw
-    ``info`` value, ``hashes`` the pieces' SHA-1 hashes, joined, ``v2`` the second half of a hybrid.
+    ``info`` value, which lies at ``info_span`` of it, ``hashes`` the pieces' SHA-1 hashes, joined, ``v2``
+    the second half of a hybrid.
     """
 
     raw: bytes
@@ -44,6 +45,7 @@ class Metainfo:
     hashes: bytes
     private: bool
     single_file: bool
+    info_span: Span
     v2: V2 | None = None
 
     @classmethod
@@ -69,6 +71,7 @@ class Metainfo:
             hashes=parse_hashes(info, geometry),
             private=field(info, b"private", int) == 1 if b"private" in info else False,
             single_file=single,
+            info_span=(start, end),
             v2=parse_v2(value, info, raw_info, files, geometry) if hybrid else None,
         )
 
@@ -76,6 +79,12 @@ class Metainfo:
     def hex(self) -> str:
         """The info-hash as 40 hexadecimal digits."""
         return self.info_hash.hex()
+
+    @property
+    def raw_info(self) -> memoryview:
+        """The info dictionary as received."""
+        start, end = self.info_span
+        return memoryview(self.raw)[start:end]
 
     @property
     def total_length(self) -> int:

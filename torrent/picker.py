@@ -80,10 +80,12 @@ class Picker:
 
     # --- asking
 
-    def pick(self, peer: str, room: int) -> list[Block]:
-        """Up to ``room`` blocks that nobody is asked for and that ``peer`` has; they count as asked of it."""
+    def pick(self, peer: str, room: int, within: int = -1) -> list[Block]:
+        """Up to ``room`` blocks, of the pieces in the mask ``within``, that nobody is asked for and that
+        ``peer`` has; they count as asked of it.
+        """
         blocks: list[Block] = []
-        mask = self._peers[peer]
+        mask = self._peers[peer] & within
         for piece in list(self._open.values()):
             if len(blocks) >= room:
                 return blocks
@@ -96,12 +98,12 @@ class Picker:
             self._take(self._start(index, peer), peer, room, blocks)
         return blocks
 
-    def pick_again(self, peer: str, room: int) -> list[Block]:
+    def pick_again(self, peer: str, room: int, within: int = -1) -> list[Block]:
         """In the endgame, up to ``room`` blocks that other peers are asked for already."""
         blocks: list[Block] = []
         if room <= 0 or not self.endgame:
             return blocks
-        mask = self._peers[peer]
+        mask = self._peers[peer] & within
         pieces = [p for p in self._asked.values() if mask >> p.index & 1 and p.allows(peer)]
         self._rng.shuffle(pieces)
         for piece in pieces:

@@ -16,6 +16,7 @@ class Pipeline:
 
     def __init__(self, config: SwarmConfig, now: float) -> None:
         self._config = config
+        self._most = config.max_depth
         self._slow_start = True
         self._last_rate = 0.0
         self._last_block = now
@@ -23,12 +24,20 @@ class Pipeline:
         self.outstanding: dict[Block, float] = {}
         """Blocks asked for and when, oldest first."""
         self.rate = Rate(now)
-        self.depth = config.min_depth
+        self.depth = self._bounded(config.min_depth)
         self.snubbed = False
 
     @property
     def room(self) -> int:
         return self.depth - len(self.outstanding)
+
+    def limit(self, requests: int) -> None:
+        """The peer queues so many requests (BEP 10's ``reqq``); one is always tried."""
+        self._most = max(1, min(requests, self._config.max_depth))
+        self.depth = self._bounded(self.depth)
+
+    def _bounded(self, depth: int) -> int:
+        return min(depth, self._most)
 
     def ask(self, block: Block, now: float) -> None:
         self.outstanding[block] = now
@@ -44,9 +53,9 @@ class Pipeline:
         if self.snubbed:
             self.snubbed = False
             self._slow_start = True
-            self.depth = self._config.min_depth
+            self.depth = self._bounded(self._config.min_depth)
         elif self._slow_start:
-            self.depth = min(self.depth + 1, self._config.max_depth)
+            self.depth = self._bounded(self.depth + 1)
         return True
 
     def drain(self) -> list[Block]:
@@ -87,5 +96,5 @@ class Pipeline:
             self._slow_start = rate > self._last_rate * 1.1 or not self.outstanding
         else:
             depth = math.ceil(rate * self._config.queue_time / BLOCK)
-            self.depth = max(self._config.min_depth, min(depth, self._config.max_depth))
+            self.depth = self._bounded(max(self._config.min_depth, depth))
         self._last_rate = rate

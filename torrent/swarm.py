@@ -13,6 +13,7 @@ from typing import Any
 from torrent.bitfield import Bitfield
 from torrent.choker import Choker
 from torrent.config import SwarmConfig
+from torrent.dispatch import Dispatch
 from torrent.download import Downloader
 from torrent.errors import LocalError, ProtocolError
 from torrent.events import (
@@ -39,25 +40,20 @@ from torrent.events import (
     VerifyAndWrite,
     WriteFailed,
 )
+from torrent.extended import Terms
+from torrent.fast import Grants
 from torrent.geometry import Block
-from torrent.messages import (
-    BitfieldMessage,
-    Cancel,
-    Choke,
-    Have,
-    Interested,
-    Message,
-    NotInterested,
-    Piece,
-    Request,
-    Unchoke,
-)
+from torrent.messages import Handshake
+from torrent.metadata import MetadataServer
 from torrent.metainfo import Metainfo
 from torrent.peer import Session
+from torrent.stats import swarm_stats
 from torrent.upload import Uploader
 
 CLIENT = b"-PM0010-"
 """Start of the peer id (BEP 20)."""
+CLIENT_NAME = "p2pml 0.1"
+"""What we call ourselves (BEP 10)."""
 MAX_BANNED = 10_000
 
 
@@ -96,7 +92,11 @@ class Swarm:
             rng,
             self._emit,
         )
-        self._up = Uploader(self._present, self._sessions, self._choker, config, self._emit)
+        grants = Grants(metainfo.info_hash, metainfo.piece_count, config)
+        self._up = Uploader(self._present, self._sessions, self._choker, grants, config, self._emit)
+        self._metadata = MetadataServer(None if metainfo.private else metainfo.raw_info)
+        self._dispatch = Dispatch(self._down, self._up, self._choker, self._metadata, metainfo.piece_count)
+        self._said = self._terms()
         self._on_event: dict[type, Callable[[Any, float], None]] = {
             PeerConnected: self._connected,
             PeerDisconnected: self._disconnected,
@@ -107,8 +107,8 @@ class Swarm:
             PieceVerified: self._verified,
             PieceFailed: self._failed,
             WriteFailed: lambda event, now: self._down.unstored(event.index, event.reason),
-            PieceLost: lambda event, now: self._down.lost(event.index, now),
-            SetWanted: lambda event, now: self._down.set_wanted(metainfo.wanted_mask(event.files), now),
+            PieceLost: self._lost,
+            SetWanted: self._set_wanted,
             Resumed: lambda event, now: self._down.resume(now),
         }
 
@@ -153,35 +153,8 @@ class Swarm:
         return frozenset(self._banned)
 
     def stats(self, now: float) -> SwarmStats:
-        picker = self._down.picker
-        peers = tuple(self._peer_stats(session, now) for session in self._sessions.values())
-        return SwarmStats(
-            have=picker.have.bit_count(),
-            wanted=picker.wanted.bit_count(),
-            missing=picker.missing.bit_count(),
-            total=self._metainfo.piece_count,
-            sources=dict(self._down.sources),
-            served=dict(self._up.served),
-            wasted=self._down.wasted,
-            down_rate=sum(peer.down_rate for peer in peers),
-            up_rate=sum(peer.up_rate for peer in peers),
-            peers=peers,
-        )
-
-    def _peer_stats(self, session: Session, now: float) -> PeerStats:
-        down, up = self._choker.rates(session.peer, now)
-        return PeerStats(
-            peer=session.peer,
-            pieces=self._down.picker.pieces_of(session.peer).bit_count(),
-            down_rate=down,
-            up_rate=up,
-            am_choking=session.am_choking,
-            am_interested=session.am_interested,
-            peer_choking=session.peer_choking,
-            peer_interested=session.peer_interested,
-            snubbed=session.pipeline.snubbed,
-            outstanding=len(session.pipeline.outstanding),
-        )
+        sessions = self._sessions.values()
+        return swarm_stats(sessions, self._down, self._up, self._choker, self._metainfo.piece_count, now)
 
     # --- connections
 
@@ -193,9 +166,14 @@ class Swarm:
             self._emit(Disconnect(peer, "banned: it sent false data", banned=True))
             return
         session = Session(
-            peer, self._metainfo.info_hash, self._peer_id, self._metainfo.geometry, self._config, now
+            peer,
+            self._metainfo.info_hash,
+            self._peer_id,
+            self._metainfo.geometry,
+            self._config,
+            now,
+            event.ipv4,
         )
-        session.bitfield(self.have)
         self._sessions[peer] = session
         self._down.picker.join(peer)
         self._choker.join(peer, now)
@@ -232,11 +210,19 @@ class Swarm:
             self._drop(session.peer, "silent", now)
         elif session.unsent > self._config.max_unsent:
             self._drop(session.peer, "does not read", now)
+        elif self._both_seeds(session):
+            self._drop(session.peer, "both are seeds", now)
         else:
             self._down.tick(session, now)
             self._choker.snub(session.peer, session.pipeline.snubbed)
             if now - session.spoke >= self._config.keepalive:
                 session.keep_alive()
+
+    def _both_seeds(self, session: Session) -> bool:
+        """Neither needs the other (BEP 21): a link that can serve nobody is in the way of others."""
+        if not (session.theirs.upload_only and self._down.complete and self.have.complete):
+            return False
+        return self._down.picker.pieces_of(session.peer).bit_count() == self._metainfo.piece_count
 
     # --- bytes and messages
 
@@ -246,34 +232,30 @@ class Swarm:
             return
         try:
             for message in session.feed(event.data, now):
-                self._message(session, message, now)
+                if isinstance(message, Handshake):
+                    session.open(self.have, self._said)
+                self._dispatch.message(session, message, now)
                 if self._sessions.get(event.peer) is not session:
                     return
         except ProtocolError as error:
             self._drop(event.peer, str(error), now)
 
-    def _message(self, session: Session, message: Message, now: float) -> None:
-        match message:
-            case Piece():
-                needed = self._down.block(session, message, now)
-                self._choker.gave(session.peer, needed, now)
-            case Request(block):
-                self._up.request(session, block, now)
-            case Cancel(block):
-                self._up.cancel(session, block, now)
-            case Have(index):
-                self._down.learn(session, 1 << index, now)
-            case BitfieldMessage(data):
-                mask = Bitfield.from_bytes(data, self._metainfo.piece_count).mask
-                self._down.learn(session, mask, now)
-            case Choke():
-                self._down.choked(session, now)
-            case Unchoke():
-                self._down.fill(session, now)
-            case Interested() | NotInterested():
-                self._choker.interest(session.peer, isinstance(message, Interested))
-            case _:
-                pass
+    def _terms(self) -> Terms:
+        return Terms(
+            self._metadata.numbers,
+            metadata_size=self._metadata.size,
+            reqq=self._config.max_requests,
+            upload_only=self._down.complete,
+            client=CLIENT_NAME,
+            largest_block=self._config.max_block,
+        )
+
+    def _tell_terms(self) -> None:
+        """Tell everybody when it changed whether there is anything left to fetch."""
+        if (terms := self._terms()) != self._said:
+            self._said = terms
+            for session in self._sessions.values():
+                session.tell(terms)
 
     def _sent(self, event: BytesSent, now: float) -> None:
         if (session := self._sessions.get(event.peer)) is not None:
@@ -296,7 +278,16 @@ class Swarm:
         if fresh:
             for session in self._sessions.values():
                 session.have(event.index)
+        self._tell_terms()
         self._ban(liars, now)
+
+    def _lost(self, event: PieceLost, now: float) -> None:
+        self._down.lost(event.index, now)
+        self._tell_terms()
+
+    def _set_wanted(self, event: SetWanted, now: float) -> None:
+        self._down.set_wanted(self._metainfo.wanted_mask(event.files), now)
+        self._tell_terms()
 
     def _failed(self, event: PieceFailed, now: float) -> None:
         self._ban(self._down.failed(event.index, now), now)

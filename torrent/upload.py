@@ -8,13 +8,14 @@ from torrent.choker import Choker, Verdict
 from torrent.config import SwarmConfig
 from torrent.errors import ProtocolError
 from torrent.events import Effect, ReadBlock
+from torrent.fast import Grants
 from torrent.geometry import Block
 from torrent.peer import Session
 
 
 class Uploader:
-    """``present`` tells whether a piece can be read; ``sessions`` belongs to the swarm; ``emit`` takes
-    effects.
+    """``present`` tells whether a piece can be read; ``sessions`` belongs to the swarm; ``grants`` are
+    what peers may have while choked; ``emit`` takes effects.
     """
 
     def __init__(
@@ -22,20 +23,31 @@ class Uploader:
         present: Callable[[int], bool],
         sessions: Mapping[str, Session],
         choker: Choker,
+        grants: Grants,
         config: SwarmConfig,
         emit: Callable[[Effect], None],
     ) -> None:
         self._present = present
         self._sessions = sessions
         self._choker = choker
+        self._grants = grants
         self._config = config
         self._emit = emit
         self.served: dict[str, int] = {}
 
+    def welcome(self, session: Session, pieces: int) -> None:
+        """A peer has told how many ``pieces`` it has: a newcomer may have some while it is choked."""
+        if session.fast and session.ipv4 is not None and pieces < self._config.allowed_fast:
+            session.grant([index for index in self._grants.pieces(session.ipv4) if self._present(index)])
+
     def request(self, session: Session, block: Block, now: float) -> None:
         """Raises ``ProtocolError`` when the peer floods."""
         # a request that crossed our choke, or one for a piece that was lost on disk, is nobody's fault
-        if session.am_choking or not self._present(block.piece):
+        if not self._present(block.piece) or (session.am_choking and not self._granted(session, block)):
+            session.reject(block)
+            return
+        if session.fast and (block in session.queue or block in session.reading):
+            session.reject(block)  # the first one is answered by the block, and each has its own answer
             return
         if len(session.queue) >= self._config.max_requests:
             raise ProtocolError("too many requests queued")
@@ -43,13 +55,15 @@ class Uploader:
         self.pump(session, now)
 
     def cancel(self, session: Session, block: Block, now: float) -> None:
+        queued = block in session.queue
         session.queue.pop(block, None)
-        self._unread(session, block)
+        if session.unread(block) or queued:
+            session.reject(block)
         self.pump(session, now)
 
     def read(self, session: Session, block: Block, data: bytes, now: float) -> None:
         """The store has read a block."""
-        if not self._unread(session, block):
+        if not session.unread(block):
             return
         session.give(block, data)
         self._choker.took(session.peer, len(data), now)
@@ -57,8 +71,9 @@ class Uploader:
         self.pump(session, now)
 
     def unreadable(self, session: Session, block: Block, now: float) -> None:
-        """The store could not read a block: the peer's own time-out will send it elsewhere."""
-        self._unread(session, block)
+        """The store could not read a block: a reject, or the peer's own time-out, will send it elsewhere."""
+        if session.unread(block):
+            session.reject(block)
         self.pump(session, now)
 
     def sent(self, session: Session, count: int, now: float) -> None:
@@ -85,10 +100,9 @@ class Uploader:
             if (session := self._sessions.get(verdict.peer)) is not None:
                 session.choke(verdict.choke)
 
-    @staticmethod
-    def _unread(session: Session, block: Block) -> bool:
-        if block not in session.reading:
-            return False
-        session.reading.discard(block)
-        session.reading_bytes -= block.length
-        return True
+    def _granted(self, session: Session, block: Block) -> bool:
+        return (
+            session.ipv4 is not None
+            and block.piece in session.granted
+            and self._grants.spend(session.ipv4, block.length)
+        )

@@ -1,4 +1,4 @@
-"""The swarm machine speaks BEP 3 with libtorrent over loopback TCP, once as leecher and once as seed."""
+"""The swarm machine speaks BEP 3, 6, 9 and 10 with libtorrent over loopback TCP, as leecher and as seed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import libtorrent
 import pytest
 
 from torrent.hashing import digest_piece
+from torrent.messages import Decoder, Handshake, Unknown
+from torrent.metadata_fetch import MetadataFetch, MetadataFound
 from torrent.metainfo import Metainfo, create, plan
 from torrent.swarm import (
     BlockRead,
@@ -45,6 +47,8 @@ class Pump:
         self.store = store
         self.swarm = Swarm(metainfo, store, rng=random.Random(1))
         self.ended: str | None = None
+        self.heard: set[str] = set()
+        self._decoder = Decoder()
         self._carry_out(self.swarm.receive(PeerConnected("them"), time.monotonic()))
 
     def run(self, until: Callable[[], bool]) -> None:
@@ -55,8 +59,16 @@ class Pump:
             if select.select([self.sock], [], [], 0.05)[0]:
                 data = self.sock.recv(1 << 18)
                 assert data, "libtorrent closed the connection"
+                self._note(data)
                 self._carry_out(self.swarm.receive(BytesReceived("them", data), time.monotonic()))
             self._carry_out(self.swarm.tick(time.monotonic()))
+
+    def _note(self, data: bytes) -> None:
+        for message in self._decoder.feed(data):
+            self.heard.add(type(message).__name__)
+            if isinstance(message, Handshake):
+                assert (message.fast, message.extended) == (True, True)
+            assert not isinstance(message, Unknown)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         now = time.monotonic()
@@ -130,7 +142,10 @@ def test_we_download_from_libtorrent(theirs: libtorrent.session, metainfo: Metai
         pump = Pump(metainfo, sock, {})
         pump.run(lambda: pump.swarm.complete)
     assert b"".join(pump.store[index] for index in range(metainfo.piece_count)) == DATA
-    assert pump.swarm.stats(time.monotonic()).sources == {"them": len(DATA)}
+    stats = pump.swarm.stats(time.monotonic())
+    assert stats.sources == {"them": len(DATA)}
+    assert stats.peers[0].client.startswith("libtorrent/")
+    assert {"HaveAll", "Extended"} <= pump.heard
 
 
 def test_libtorrent_downloads_from_us(theirs: libtorrent.session, metainfo: Metainfo, tmp_path: Path) -> None:
@@ -145,3 +160,42 @@ def test_libtorrent_downloads_from_us(theirs: libtorrent.session, metainfo: Meta
             pump.run(lambda: handle.status().is_seeding)
     wait_for(lambda: (tmp_path / "data.bin").exists() and (tmp_path / "data.bin").read_bytes() == DATA)
     assert pump.swarm.stats(time.monotonic()).served["them"] >= len(DATA)
+    assert {"HaveNone", "Extended"} <= pump.heard
+
+
+def test_libtorrent_has_a_magnet_link_only(
+    theirs: libtorrent.session, metainfo: Metainfo, tmp_path: Path
+) -> None:
+    """The info dictionary comes from us too."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(DEADLINE_S)
+        magnet = libtorrent.parse_magnet_uri(f"magnet:?xt=urn:btih:{metainfo.hex}")
+        magnet.save_path = str(tmp_path)
+        handle = theirs.add_torrent(magnet)
+        handle.connect_peer(server.getsockname())
+        sock, _ = server.accept()
+        with sock:
+            store = {n: DATA[n * PIECE : (n + 1) * PIECE] for n in range(metainfo.piece_count)}
+            pump = Pump(metainfo, sock, store)
+            pump.run(lambda: handle.status().has_metadata)
+    assert handle.torrent_file().info_section() == bytes(metainfo.raw_info)
+
+
+def test_we_fetch_the_info_dictionary_from_libtorrent(
+    theirs: libtorrent.session, metainfo: Metainfo, tmp_path: Path
+) -> None:
+    (tmp_path / "data.bin").write_bytes(DATA)
+    handle = add(theirs, metainfo, tmp_path)
+    wait_for(lambda: handle.status().is_seeding)
+    fetch = MetadataFetch(metainfo.info_hash, rng=random.Random(1), client=b"-PM0010-")
+    with socket.create_connection(("127.0.0.1", theirs.listen_port())) as sock:
+        sock.settimeout(DEADLINE_S)
+        effects = fetch.receive(PeerConnected("them"), 0.0)
+        while fetch.found is None:
+            for effect in effects:
+                assert isinstance(effect, Send)
+                sock.sendall(effect.data)
+            data = sock.recv(1 << 18)
+            assert data, "libtorrent closed the connection"
+            effects = fetch.receive(BytesReceived("them", data), 0.0)
+    assert MetadataFound(bytes(metainfo.raw_info)) in effects

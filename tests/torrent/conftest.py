@@ -92,12 +92,22 @@ class Wire:
                 self._decoders.pop(effect.peer, None)
         return effects
 
-    def connect(self, peer: str, pieces: Iterable[int] | None = None, greet: bool = True) -> None:
-        """``pieces``: what the peer announces at once; ``None`` says nothing."""
+    def connect(
+        self,
+        peer: str,
+        pieces: Iterable[int] | None = None,
+        greet: bool = True,
+        reserved: bytes = bytes(8),
+        ipv4: str | None = None,
+    ) -> None:
+        """``pieces``: what the peer announces at once; ``None`` says nothing. Without ``reserved`` it is an
+        old peer.
+        """
         self._decoders[peer], self._heard[peer] = Decoder(), []
-        self.do(PeerConnected(peer))
+        self.do(PeerConnected(peer, ipv4))
         if greet:
-            self.say(peer, Handshake(self.content.metainfo.info_hash, peer.encode().ljust(20, b"-")))
+            name = peer.encode().ljust(20, b"-")
+            self.say(peer, Handshake(self.content.metainfo.info_hash, name, reserved))
         if pieces is not None:
             count = self.content.metainfo.piece_count
             self.say(peer, BitfieldMessage(Bitfield(count, pieces).to_bytes()))

@@ -13,27 +13,38 @@ from torrent.errors import LocalError, ProtocolError
 from torrent.geometry import Block
 from torrent.messages import (
     MAX_FRAME,
+    AllowedFast,
     BitfieldMessage,
     Cancel,
     Choke,
     Decoder,
+    Extended,
     Handshake,
     Have,
+    HaveAll,
+    HaveNone,
     Interested,
     KeepAlive,
     Message,
     NotInterested,
     Piece,
+    Reject,
     Request,
+    Suggest,
     Unchoke,
     Unknown,
+    reserved_bytes,
 )
 
 HELLO = Handshake(b"h" * 20, b"p" * 20)
 u32 = st.integers(0, 2**32 - 1)
 blocks = st.builds(Block, u32, u32, u32)
 messages = st.one_of(
-    st.sampled_from([KeepAlive(), Choke(), Unchoke(), Interested(), NotInterested()]),
+    st.sampled_from([KeepAlive(), Choke(), Unchoke(), Interested(), NotInterested(), HaveAll(), HaveNone()]),
+    st.builds(Suggest, u32),
+    st.builds(Reject, blocks),
+    st.builds(AllowedFast, u32),
+    st.builds(Extended, st.integers(0, 255), st.binary(max_size=40)),
     st.builds(Have, u32),
     st.builds(BitfieldMessage, st.binary(max_size=9)),
     st.builds(Request, blocks),
@@ -68,6 +79,33 @@ def test_known_bytes() -> None:
     assert HELLO.encode() == b"\x13BitTorrent protocol" + bytes(8) + b"h" * 20 + b"p" * 20
 
 
+def test_known_bytes_of_the_extensions() -> None:
+    """The tables of BEP 6 and BEP 10."""
+    assert Suggest(7).encode() == b"\0\0\0\x05\x0d\0\0\0\x07"
+    assert HaveAll().encode() == b"\0\0\0\x01\x0e"
+    assert HaveNone().encode() == b"\0\0\0\x01\x0f"
+    assert Reject(Block(1, 2, 16384)).encode() == b"\0\0\0\r\x10\0\0\0\x01\0\0\0\x02\0\0\x40\0"
+    assert AllowedFast(7).encode() == b"\0\0\0\x05\x11\0\0\0\x07"
+    assert Extended(3, b"de").encode() == b"\0\0\0\x04\x14\x03de"
+
+
+@pytest.mark.parametrize(
+    ("fast", "extended", "reserved"),
+    [
+        (False, False, "0000000000000000"),
+        (True, False, "0000000000000004"),
+        (False, True, "0000000000100000"),
+        (True, True, "0000000000100004"),
+    ],
+)
+def test_reserved_bits(fast: bool, extended: bool, reserved: str) -> None:
+    hello = Handshake(b"h" * 20, b"p" * 20, reserved_bytes(fast=fast, extended=extended))
+    assert hello.encode()[20:28].hex() == reserved
+    assert (hello.fast, hello.extended) == (fast, extended)
+    inverse = Handshake(b"h" * 20, b"p" * 20, bytes(byte ^ 0xFF for byte in hello.reserved))
+    assert (inverse.fast, inverse.extended) == (not fast, not extended)
+
+
 def frame(body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + body
 
@@ -91,6 +129,12 @@ def frame(body: bytes) -> bytes:
         HELLO.encode() + frame(b"\x06" + bytes(13)),
         HELLO.encode() + frame(b"\x07" + bytes(7)),
         HELLO.encode() + frame(b"\x08" + bytes(4)),
+        HELLO.encode() + frame(b"\x0d" + bytes(3)),
+        HELLO.encode() + frame(b"\x0e\0"),
+        HELLO.encode() + frame(b"\x0f\0"),
+        HELLO.encode() + frame(b"\x10" + bytes(11)),
+        HELLO.encode() + frame(b"\x11" + bytes(5)),
+        HELLO.encode() + frame(b"\x14"),
     ],
 )
 def test_refuses(data: bytes) -> None:
@@ -111,8 +155,8 @@ def test_a_frame_too_large_is_refused_before_it_is_held() -> None:
 
 
 def test_unknown_ids_are_skipped() -> None:
-    stream = HELLO.encode() + frame(b"\x09\x1a\xe1") + frame(b"\x14\x00d") + Unchoke().encode()
-    assert Decoder().feed(stream) == [HELLO, Unknown(9), Unknown(20), Unchoke()]
+    stream = HELLO.encode() + frame(b"\x09\x1a\xe1") + frame(b"\x15\x00d") + Unchoke().encode()
+    assert Decoder().feed(stream) == [HELLO, Unknown(9), Unknown(21), Unchoke()]
 
 
 def outcome(data: bytes, step: int) -> tuple[list[Message], bool]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from torrent.config import SwarmConfig
 from torrent.geometry import BLOCK, Block
 from torrent.pipeline import Pipeline
@@ -37,6 +39,22 @@ def test_depth_is_bounded_at_both_ends() -> None:
     steady(slow, 60, 1)
     assert fast.depth == CONFIG.max_depth
     assert slow.depth == CONFIG.min_depth
+
+
+@pytest.mark.parametrize(("reqq", "most"), [(0, 1), (1, 1), (3, 3), (30, 30), (10**9, CONFIG.max_depth)])
+def test_the_peers_queue_bounds_the_depth(reqq: int, most: int) -> None:
+    pipeline = Pipeline(CONFIG, 0.0)
+    pipeline.limit(reqq)
+    assert pipeline.depth == min(most, CONFIG.min_depth)
+    steady(pipeline, 20, 400)
+    assert pipeline.depth == most
+    pipeline.snub()
+    pipeline.drain()
+    pipeline.ask(Block(0, 0, BLOCK), 30.0)
+    assert pipeline.arrived(Block(0, 0, BLOCK), 31.0)
+    assert pipeline.depth == min(most, CONFIG.min_depth)
+    pipeline.limit(2)
+    assert pipeline.depth <= 2
 
 
 def test_slow_start_doubles_each_round_trip() -> None:

@@ -63,11 +63,22 @@ def reads(effects: list[Any]) -> list[Block]:
 def test_the_greeting(wire: Make, content: Make) -> None:
     w = wire(content(100_000), have=[0, 3])
     w.connect("a", greet=False)
-    hello, field = w.heard("a")
+    (hello,) = w.heard("a")
     assert isinstance(hello, Handshake)
     assert hello.info_hash == w.content.metainfo.info_hash
     assert hello.peer_id.startswith(b"-PM")
-    assert field == BitfieldMessage(b"\x90")
+    assert (hello.fast, hello.extended) == (True, True)
+    w.say("a", Handshake(hello.info_hash, b"p" * 20))
+    assert w.heard("a") == [BitfieldMessage(b"\x90")]
+
+
+def test_a_piece_that_comes_before_the_greeting_is_told_once(wire: Make, content: Make) -> None:
+    w = wire(content(100_000))
+    w.connect("a", greet=False)
+    w.do(PieceVerified(1))
+    assert kinds(w.heard("a")) == [Handshake]
+    w.say("a", Handshake(w.content.metainfo.info_hash, b"p" * 20))
+    assert w.heard("a") == [BitfieldMessage(b"\x40")]
 
 
 def test_no_bitfield_when_there_is_nothing(wire: Make, content: Make) -> None:

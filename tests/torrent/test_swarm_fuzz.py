@@ -10,20 +10,28 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from torrent.extended import UT_METADATA, Terms
 from torrent.geometry import BLOCK, Block
 from torrent.messages import (
+    AllowedFast,
     BitfieldMessage,
     Cancel,
     Choke,
     Decoder,
+    Extended,
     Handshake,
     Have,
+    HaveAll,
+    HaveNone,
     Interested,
     KeepAlive,
     NotInterested,
     Piece,
+    Reject,
     Request,
+    Suggest,
     Unchoke,
+    reserved_bytes,
 )
 from torrent.swarm import (
     BytesReceived,
@@ -43,8 +51,22 @@ SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], m
 small = st.integers(0, 7) | st.integers(0, 2**32 - 1)
 offsets = st.sampled_from([0, BLOCK, 2 * BLOCK, 5]) | small
 blocks = st.builds(Block, small, offsets, st.sampled_from([BLOCK, 1, 0]) | small)
+terms = st.builds(
+    Terms,
+    st.dictionaries(st.just(UT_METADATA), st.integers(0, 255)),
+    st.none() | st.integers(0, 300),
+    st.none() | small,
+    st.booleans(),
+    st.text(max_size=5),
+)
+reserved = st.builds(reserved_bytes, fast=st.booleans(), extended=st.booleans())
 messages = st.one_of(
-    st.sampled_from([KeepAlive(), Choke(), Unchoke(), Interested(), NotInterested()]),
+    st.sampled_from([KeepAlive(), Choke(), Unchoke(), Interested(), NotInterested(), HaveAll(), HaveNone()]),
+    st.builds(Suggest, small),
+    st.builds(Reject, blocks),
+    st.builds(AllowedFast, small),
+    st.builds(lambda said: Extended(0, said.encode()), terms),
+    st.builds(Extended, st.integers(0, 3), st.binary(max_size=9)),
     st.builds(Have, small),
     st.builds(BitfieldMessage, st.binary(max_size=2)),
     st.builds(Request, blocks),
@@ -63,19 +85,21 @@ def feed(swarm: Swarm, data: bytes, step: int) -> bool:
 
 
 @SHARED
-@given(st.lists(messages, max_size=10), st.binary(max_size=30), st.booleans(), st.integers(0, 400))
+@given(st.lists(messages, max_size=10), st.binary(max_size=30), st.none() | reserved, st.integers(0, 400))
 def test_fuzz_whole_and_byte_at_a_time(
-    content: Make, items: list[Any], noise: bytes, greet: bool, flip: int
+    content: Make, items: list[Any], noise: bytes, greeting: bytes | None, flip: int
 ) -> None:
     sample = content(6 * 2 * BLOCK + 100, piece_length=2 * BLOCK)
-    hello = Handshake(sample.metainfo.info_hash, b"p" * 20).encode() if greet else b""
+    hello = b""
+    if greeting is not None:
+        hello = Handshake(sample.metainfo.info_hash, b"p" * 20, greeting).encode()
     data = bytearray(hello + b"".join(item.encode() for item in items)[:20_000] + noise)
     if data and flip < len(data):
         data[flip] ^= 1
     alive = []
     for step in (max(1, len(data)), 1 if len(data) < 600 else 97):
         swarm = Swarm(sample.metainfo, [0, 1], rng=random.Random(1))
-        swarm.receive(PeerConnected("a"), 0.0)
+        swarm.receive(PeerConnected("a", "192.0.2.7"), 0.0)
         alive.append(feed(swarm, bytes(data), step))
         assert swarm.peers == (("a",) if alive[-1] else ())
     assert alive[0] == alive[1]
@@ -88,7 +112,6 @@ def test_fuzz_events_in_any_order(content: Make, data: st.DataObject) -> None:
     """Peers come, go, lie, choke and fall silent, pieces fail; afterwards a seed completes it all."""
     sample = content(5 * 2 * BLOCK, piece_length=2 * BLOCK)
     swarm = Swarm(sample.metainfo, [], rng=random.Random(1))
-    hello = Handshake(sample.metainfo.info_hash, b"p" * 20).encode()
     pending: list[int] = []
     now = 0.0
 
@@ -100,7 +123,8 @@ def test_fuzz_events_in_any_order(content: Make, data: st.DataObject) -> None:
         peer = data.draw(st.sampled_from("abc"))
         match data.draw(st.integers(0, 5)):
             case 0 if peer not in swarm.peers:
-                note(swarm.receive(PeerConnected(peer), now))
+                hello = Handshake(sample.metainfo.info_hash, b"p" * 20, data.draw(reserved)).encode()
+                note(swarm.receive(PeerConnected(peer, data.draw(st.sampled_from([None, "192.0.2.7"]))), now))
                 note(swarm.receive(BytesReceived(peer, hello), now))
             case 1:
                 note(swarm.receive(PeerDisconnected(peer), now))

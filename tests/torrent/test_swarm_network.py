@@ -27,6 +27,54 @@ def stored(net: Any, node: Any) -> bytes:
     return b"".join(node.store[index] for index in sorted(node.store))
 
 
+PLAIN, FAST, EXTENDED, BOTH = (
+    SwarmConfig(fast=fast, extended=extended) for extended in (False, True) for fast in (False, True)
+)
+NAMED = {"plain": PLAIN, "fast": FAST, "extended": EXTENDED, "both": BOTH}
+
+
+@pytest.mark.parametrize("ours", NAMED)
+@pytest.mark.parametrize("theirs", NAMED)
+def test_old_and_new_peers_understand_each_other(net: Make, content: Make, ours: str, theirs: str) -> None:
+    """Each side with both extensions, one of them or none: an extension is on where both have it."""
+    n = net(content(MIB // 2, piece_length=65_536))
+    left = n.add("l1", range(4), config=NAMED[ours])
+    right = n.add("l2", range(4, 8), config=NAMED[theirs])
+    n.mesh()
+    n.run(all_done(n))
+    for node, other in ((left, "l2"), (right, "l1")):
+        assert stored(n, node) == n.content.stream
+        stats = node.swarm.stats(n.now)
+        assert stats.sources == {other: MIB // 4}
+        assert stats.wasted == 0
+        both_extended = NAMED[ours].extended and NAMED[theirs].extended
+        assert [peer.client for peer in stats.peers] == ["p2pml 0.1" if both_extended else ""]
+    n.at(n.now + 5, lambda: None)
+    n.run(lambda: n.now >= n.nodes["l1"].done_at + 4)
+    parted = [drop.reason for node in (left, right) for drop in node.dropped]
+    assert set(parted) == ({"both are seeds"} if both_extended else set())
+
+
+@pytest.mark.slow
+def test_a_mixed_swarm_with_scarce_slots(net: Make, content: Make) -> None:
+    """Chokes all the time, with requests on their way: rejected for some, dropped for the others."""
+    times = {"upload_slots": 2, "optimistic_slots": 1, "choke_round": 0.5, "optimistic_round": 1.5}
+    n = net(content(2 * MIB, piece_length=65_536))
+    kinds = [
+        SwarmConfig(fast=fast, extended=extended, **times)
+        for fast in (False, True)
+        for extended in (False, True)
+    ]
+    n.add("seed", range(32), rate=MIB, config=kinds[3])
+    for number in range(8):
+        n.add(f"l{number}", rate=MIB, config=kinds[number % 4])
+    n.mesh()
+    n.run(all_done(n), limit=60.0)
+    for node in leechers(n):
+        assert stored(n, node) == n.content.stream
+        assert {drop.reason for drop in node.dropped} <= {"both are seeds"}
+
+
 def test_one_seed_one_leecher(net: Make, content: Make) -> None:
     n = net(content(MIB))
     n.add("seed", range(32), rate=MIB)
