@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from chain import vrf
 from chain.crypto import H
+from chain.finality import epoch_of
 from chain.forkchoice import Accepted, Chain, HeadChanged
 from chain.genesis import Genesis
 from chain.state import State
 from chain.votes import Checkpoint
-from chain.weights import WeightTable
+from chain.weights import Weight, WeightTable
 from p2pml.sim.chain_node import ChainNode
 
 Preference = tuple[int, int, bytes, bytes]
@@ -27,6 +28,16 @@ class _View:
     justified: Checkpoint
     boosted: tuple[int, bytes] = (0, b"")
     final: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    """A block's parent and slot, who was convicted up to it, and the final block that its votes show."""
+
+    prev: bytes
+    slot: int
+    gone: frozenset[bytes]
+    final: bytes
 
 
 class ChainRules:
@@ -51,7 +62,9 @@ class ChainRules:
         self._roots: dict[bytes, bytes] = {}
         self._views: dict[str, _View] = {}
         self._final: dict[int, bytes] = {}
-        self._voices = WeightTable.of(genesis)
+        self._facts: dict[bytes, _Fact] = {
+            genesis.chain_id: _Fact(genesis.chain_id, 0, frozenset(), genesis.chain_id)
+        }
         self.reorgs: dict[str, list[int]] = {name: [] for name in honest}
         """Depths of the reverts of each node, in blocks."""
 
@@ -102,12 +115,34 @@ class ChainRules:
     def _weigh(self, outcome: Accepted) -> Preference:
         """Source: design of the fork choice: the sum of W >> rank, then rank, H(beta), id."""
         sealed = outcome.block.sealed
-        total = sum(founder.rating for founder in self._genesis.validators)
-        weight = (total >> sealed.rank) - self._preference[outcome.block.prev][0]
+        block, state = outcome.block, outcome.state
+        gone = frozenset(evidence.offender for evidence in block.body.evidence)
+        self._facts[block.block_id] = _Fact(
+            block.prev, state.slot, self._facts[block.prev].gone | gone, state.finality.final.id
+        )
+        total = self._table(block.prev, state.slot // self._genesis.params.slots_per_epoch).total
+        weight = (total >> sealed.rank) - self._preference[block.prev][0]
         beta = vrf.output(sealed.leaf0.vrf_proof) or b""
         preference = (-weight, sealed.rank, H("tie", beta), outcome.block.block_id)
         self._preference[outcome.block.block_id] = preference
         return preference
+
+    def _table(self, tip: bytes, epoch: int) -> WeightTable:
+        """Source: docs/spec/validators.md: the founders, without those that were convicted up to the block
+        which was final at the end of epoch - 3 on the branch of `tip`.
+        """
+        while tip != self._genesis.chain_id:
+            if self._facts[tip].slot // self._genesis.params.slots_per_epoch <= epoch - 3:
+                break
+            tip = self._facts[tip].prev
+        gone = self._facts[self._facts[tip].final].gone
+        left = [
+            Weight(founder.public, founder.vrf_public, founder.rating)
+            for founder in self._genesis.validators
+            if founder.public not in gone
+        ]
+        assert len(left) >= 3, "too few are left for a table; these rules do not cover that"
+        return WeightTable(tuple(left))
 
     def _books_are_exact(self, state: State) -> None:
         supply, issued = state.supply(), state.height * self._genesis.params.proposer_reward
@@ -136,9 +171,10 @@ class ChainRules:
 
     def _heaviest(self, view: _View) -> bytes:
         """LMD-GHOST step by step and without any memory: each vote is followed down for each choice."""
-        support = [(head, self._voices.voice(voter)) for voter, head in view.chain.votes.heads()]
+        table = self._table(view.justified.id, epoch_of(view.justified, self._genesis.params))
+        support = [(head, table.voice(voter)) for voter, head in view.chain.votes.heads()]
         if view.boosted[0] == self._genesis.slot_at(self._now_ms()):
-            share = self._voices.voices * self._genesis.params.boost_percent // 100
+            share = table.voices * self._genesis.params.boost_percent // 100
             support.append((view.boosted[1], share))
         tips = [tip for tip in view.parent if self._descends(view, tip, view.justified.id)]
         block = view.justified.id
