@@ -225,6 +225,20 @@ def test_what_is_rejected_without_a_choke_is_left_alone_for_a_while(wire: Make, 
     assert not w.drops()
 
 
+def test_what_is_rejected_is_not_asked_again_in_the_endgame(wire: Make, content: Make) -> None:
+    w = wire(content(2 * BLOCK, piece_length=2 * BLOCK))
+    for peer in ("a", "b"):
+        w.connect(peer, reserved=FAST)
+        w.say(peer, HaveAll(), Unchoke())
+    first, _ = w.requests("a")
+    assert first in w.requests("b")
+    w.say("a", Reject(first))
+    w.wait(3)
+    assert not w.requests("a")
+    w.give("b", first)
+    assert not w.drops()
+
+
 @pytest.mark.parametrize("choke_first", [True, False])
 def test_after_the_next_unchoke_it_is_asked_again(wire: Make, content: Make, choke_first: bool) -> None:
     w = wire(content(2 * BLOCK, piece_length=2 * BLOCK))
@@ -232,7 +246,8 @@ def test_after_the_next_unchoke_it_is_asked_again(wire: Make, content: Make, cho
     w.say("a", HaveAll(), Unchoke())
     asked = w.requests("a")
     no = [Reject(block) for block in asked]
-    w.say("a", *([Choke(), *no] if choke_first else [*no, Choke()]))
+    for message in [Choke(), *no] if choke_first else [*no, Choke()]:
+        w.say("a", message)
     assert not w.requests("a")
     w.say("a", Unchoke())
     assert sorted(w.requests("a")) == sorted(asked)
