@@ -1,7 +1,7 @@
 """What a download costs by the size of its requests: one seed, one leecher, on loopback, in one process.
 
-The real hosts, pumps and machines; pieces are kept in memory, but read and hashed in threads as the real store
-does. The sizes take turns within every round, so that a busy machine slows all of them alike. Prints
+The real hosts, pumps and machines; pieces stay in memory, but are read and hashed in threads as by the store.
+The sizes take turns within every round, so that a busy machine slows all of them alike. Prints
 MiB per second and per second of processor time as JSON, and each size's ratio to the first.
 
     python tests/bench/blocks.py                                # 5 rounds of 128 MiB with 16 KiB and 128 KiB
