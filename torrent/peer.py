@@ -296,9 +296,11 @@ class Session:
         largest = min(self.theirs.largest_block or BLOCK, self._config.max_block)
         for request in joined(blocks, min(largest // BLOCK, self.pipeline.depth // WINDOW_PARTS)):
             for block in units(request):
-                self.pipeline.ask(block, now)
                 if not self.fast:  # there, one answer may do for two requests; with BEP 6 each has its own
                     self._called_off.pop(block, None)
+                elif block in self.pipeline.outstanding:  # its piece was begun anew meanwhile
+                    self.call_off([block])
+                self.pipeline.ask(block, now)
                 if request != block:
                     self._joined[block] = request
             self._say(Request(request).encode())

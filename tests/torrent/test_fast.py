@@ -34,7 +34,7 @@ from torrent.messages import (
     reserved_bytes,
 )
 from torrent.peer import MAX_ALLOWED
-from torrent.swarm import BlockRead, BlockReadFailed, BytesSent, ReadBlock, SetWanted
+from torrent.swarm import BlockRead, BlockReadFailed, BytesSent, PeerDisconnected, ReadBlock, SetWanted
 
 Make = Callable[..., Any]
 FAST = reserved_bytes(fast=True, extended=False)
@@ -225,6 +225,20 @@ def test_what_is_rejected_without_a_choke_is_left_alone_for_a_while(wire: Make, 
     assert not w.drops()
 
 
+def test_what_is_rejected_is_not_asked_again_in_the_endgame(wire: Make, content: Make) -> None:
+    w = wire(content(2 * BLOCK, piece_length=2 * BLOCK))
+    for peer in ("a", "b"):
+        w.connect(peer, reserved=FAST)
+        w.say(peer, HaveAll(), Unchoke())
+    first, _ = w.requests("a")
+    assert first in w.requests("b")
+    w.say("a", Reject(first))
+    w.wait(3)
+    assert not w.requests("a")
+    w.give("b", first)
+    assert not w.drops()
+
+
 @pytest.mark.parametrize("choke_first", [True, False])
 def test_after_the_next_unchoke_it_is_asked_again(wire: Make, content: Make, choke_first: bool) -> None:
     w = wire(content(2 * BLOCK, piece_length=2 * BLOCK))
@@ -232,7 +246,8 @@ def test_after_the_next_unchoke_it_is_asked_again(wire: Make, content: Make, cho
     w.say("a", HaveAll(), Unchoke())
     asked = w.requests("a")
     no = [Reject(block) for block in asked]
-    w.say("a", *([Choke(), *no] if choke_first else [*no, Choke()]))
+    for message in [Choke(), *no] if choke_first else [*no, Choke()]:
+        w.say("a", message)
     assert not w.requests("a")
     w.say("a", Unchoke())
     assert sorted(w.requests("a")) == sorted(asked)
@@ -326,6 +341,29 @@ def test_a_peer_can_allow_a_bounded_number_of_pieces(wire: Make, content: Make) 
     w.connect("a", reserved=FAST)
     w.say("a", HaveAll(), *map(AllowedFast, range(count)))
     assert {block.piece for block in w.requests("a")} == set(range(MAX_ALLOWED))
+
+
+def test_a_block_that_is_asked_for_anew_while_the_first_request_waits(wire: Make, content: Make) -> None:
+    """The piece was given up by a choke and begun again with the same peer: two requests, two answers."""
+    w = wire(content(3 * BLOCK, piece_length=3 * BLOCK), config=replace(ALONE, min_depth=2, max_depth=2))
+    for peer in ("a", "b"):
+        w.connect(peer, reserved=FAST)
+        w.say(peer, HaveAll(), Unchoke())
+    for peer, blocks in [(peer, w.requests(peer)) for peer in ("a", "b")]:
+        for block in blocks:
+            w.judge(w.give(peer, block, flip=peer == "b"))
+    asked = {peer: w.requests(peer) for peer in ("a", "b")}
+    ((solo, (first, second)),) = [(peer, blocks) for peer, blocks in asked.items() if blocks]
+    w.do(PeerDisconnected("b" if solo == "a" else "a"))
+    w.say(solo, Choke())
+    w.give(solo, second)
+    w.say(solo, Unchoke())
+    assert w.requests(solo) == [first]
+    w.say(solo, Reject(first))
+    w.say(solo, Reject(first))
+    assert not w.drops()
+    w.say(solo, Reject(first))
+    assert len(w.drops()) == 1
 
 
 # --- what we are asked for

@@ -316,6 +316,20 @@ def test_offences(size: int, messages: list[Message], reason: str) -> None:
     assert f.fetch.peers == ()
 
 
+def test_handshakes_that_end_the_connection() -> None:
+    f = Fetching(large(2))
+    for peer in ("self", "other"):
+        f.decoders[peer], f.said[peer] = Decoder(), []
+        f.do(PeerConnected(peer))
+    (own,) = f.said["self"]
+    assert isinstance(own, Handshake)
+    f.say("self", own)
+    f.say("other", Handshake(bytes(20), b"p" * 20, EXTENDED))
+    assert f.drops() == [
+        (peer, "handshake for another torrent, or of ourselves", False) for peer in ("self", "other")
+    ]
+
+
 def test_a_size_that_changes_later_changes_nothing() -> None:
     f = Fetching(large(3))
     f.connect("a")
