@@ -1,17 +1,18 @@
-"""The disk's side of a swarm's pump: blocks are read a few at a time, pieces are written in batches."""
+"""The disk's side of a swarm's pump: blocks that follow each other are read at once, pieces are written in
+batches.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
 
-import trio
-
 from p2pml.errors import UserError
 from p2pml.net.piece_ports import Disk, Watcher
 from torrent import events
 
-_READS_AT_ONCE = 8
+_READERS = 8
+_RUN_BYTES = 1024 * 1024
 _BATCH_BYTES = 16 * 1024 * 1024
 
 
@@ -24,21 +25,53 @@ class PieceDisk:
 
     def __init__(self, disk: Disk, watcher: Watcher, post: Callable[[events.Event], None]) -> None:
         self._disk, self._watcher, self._post = disk, watcher, post
-        self._reads = trio.CapacityLimiter(_READS_AT_ONCE)
+        self._unread: deque[events.ReadBlock] = deque()
+        self._readers = 0
         self._unwritten: deque[events.VerifyAndWrite] = deque()
         self._writing = False
 
-    async def read(self, block: events.ReadBlock) -> None:
-        """Read a block and post it, or that it cannot be read."""
-        result: events.Event
+    def ask(self, block: events.ReadBlock) -> bool:
+        """A block is to be read; True when `read` has to be started for it."""
+        self._unread.append(block)
+        if self._readers < _READERS and self._readers < len(self._unread):
+            self._readers += 1
+            return True
+        return False
+
+    async def read(self) -> None:
+        """Read what waits, and post it: peers ask for small blocks in order, many of which make one read."""
         try:
-            async with self._reads:
-                data = await self._disk.read(block.index, block.begin, block.length)
-            result = events.BlockRead(block.peer, block.index, block.begin, data)
+            while self._unread:
+                run = self._next_run()
+                for result in await self._read_run(run):
+                    self._post(result)
+        finally:
+            self._readers -= 1
+
+    def _next_run(self) -> list[events.ReadBlock]:
+        """The first block that waits, and those behind it that continue it."""
+        run = [self._unread.popleft()]
+        size = run[0].length
+        while self._unread and size < _RUN_BYTES:
+            last, following = run[-1], self._unread[0]
+            if (following.index, following.begin) != (last.index, last.begin + last.length):
+                break
+            run.append(self._unread.popleft())
+            size += following.length
+        return run
+
+    async def _read_run(self, run: list[events.ReadBlock]) -> list[events.Event]:
+        start = run[0].begin
+        try:
+            data = await self._disk.read(run[0].index, start, run[-1].begin + run[-1].length - start)
         except UserError as error:
             self._watcher.local_problem(error)
-            result = events.BlockReadFailed(block.peer, block.index, block.begin, block.length)
-        self._post(result)
+            return [events.BlockReadFailed(each.peer, each.index, each.begin, each.length) for each in run]
+        parts = (data[each.begin - start : each.begin - start + each.length] for each in run)
+        return [
+            events.BlockRead(each.peer, each.index, each.begin, part)
+            for each, part in zip(run, parts, strict=True)
+        ]
 
     def put(self, piece: events.VerifyAndWrite) -> bool:
         """A piece is to be written; True when `write` has to be started for it."""

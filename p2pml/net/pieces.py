@@ -271,7 +271,8 @@ class SwarmPump:
                     if link is not None:
                         link.send(data)
                 case events.ReadBlock():
-                    self._start(self._disk.read, effect)
+                    if self._disk.ask(effect):
+                        self._start(self._disk.read)
                 case events.VerifyAndWrite():
                     if self._disk.put(effect):
                         self._start(self._disk.write)
