@@ -247,13 +247,20 @@ class SwarmPump:
         if link.known or not link.remote_id:
             return True
         link.known = True
-        if self._plain_dialling is not None and link.remote_id == self.peer_id and link.dialled:
-            self._plain_dialling.ban(link.peer)
+        if link.remote_id == self.peer_id:
+            self._met_ourselves(link)
         for other in list(self._links.values()):
             worse = worse_of(link, other, self.peer_id, self._ip_of)
             if worse is not None:
                 self._forget(worse)
         return self._links.get(link.peer) is link
+
+    def _met_ourselves(self, link: Link) -> None:
+        """An address turned out to be our own: it is not dialled again."""
+        if self._plain is not None and self._plain_dialling is not None:
+            own = link.peer if link.dialled else self._plain.dialled_from(link.peer)
+            if own is not None:
+                self._plain_dialling.ban(own)
 
     def _ip_of(self, peer: str) -> str | None:
         return address_of(peer)[0] if is_plain(peer) else self._host.remote_ip(peer)

@@ -64,7 +64,7 @@ def may_be_dialled(ip: str, local: bool) -> bool:
             others, or anybody on the internet could have this node knock at doors inside its own network.
     """
     address = ipaddress.ip_address(plain_ip(ip))
-    if address.is_multicast or address.is_unspecified or address.is_reserved:
+    if address.is_multicast or address.is_unspecified or (address.is_reserved and not address.is_loopback):
         return False
     if isinstance(address, ipaddress.IPv6Address) and (
         address.sixtofour or address.teredo or address in _NAT64  # an IPv4 address inside that says more

@@ -131,6 +131,10 @@ class PlainPort:
         """Whether this port itself is at an address, as far as this machine knows its addresses."""
         return port == self.port and plain_ip(ip) in (self.listen, *own_ipv4(), "::1")
 
+    def dialled_from(self, name: str) -> str | None:
+        """Whom the connection leads to that was dialled from this end, named by the peer that took it."""
+        return next((stream.peer for stream in self._streams if stream.local == name), None)
+
     async def open(self, peer: str) -> PlainStream:
         """Connect to a peer by its name; `release` it after its end.
 
@@ -146,7 +150,8 @@ class PlainPort:
         stream: PlainStream | None = None
         try:
             with trio.move_on_after(DIAL_S):
-                stream = PlainStream(await trio.open_tcp_stream(ip, port), peer)
+                raw = await trio.open_tcp_stream(ip, port)
+                stream = PlainStream(raw, peer, plain_name(*raw.socket.getsockname()[:2]))
         except OSError as error:
             raise Unreachable(f"{peer}: {error}") from error
         finally:

@@ -13,11 +13,12 @@ class PlainStream:
     """Args:
     raw: connected; ended by `reset` or `cut`.
     peer: its name, see `net.plain_peer`.
+    local: the name of this end, where it was dialled from here.
     """
 
-    def __init__(self, raw: trio.SocketStream, peer: str) -> None:
+    def __init__(self, raw: trio.SocketStream, peer: str, local: str = "") -> None:
         self._raw = raw
-        self.peer = peer
+        self.peer, self.local = peer, local
 
     async def read_some(self) -> bytes:
         """1 to `READ_BYTES` bytes, empty at the end. Raises `Closed`."""

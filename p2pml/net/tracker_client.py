@@ -62,12 +62,20 @@ async def _get(address: str, tracker: str) -> tuple[str, bytes]:
             raise TrackerError(f"it answers with HTTP status {response.status_code}")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise TrackerError("its answer is compressed, which was not asked for")
-        data = bytearray()
+        return ip, await _read(response)
+
+
+async def _read(response: httpx.Response) -> bytes:
+    """The body. Too long a one is broken off by a cancellation, which httpx's generators end well with."""
+    data = bytearray()
+    with trio.CancelScope() as scope:
         async for part in response.aiter_raw():
             data += part
             if len(data) > MAX_ANSWER:
-                raise TrackerError(f"its answer is longer than {MAX_ANSWER} bytes")
-        return ip, bytes(data)
+                scope.cancel()
+    if len(data) > MAX_ANSWER:
+        raise TrackerError(f"its answer is longer than {MAX_ANSWER} bytes")
+    return bytes(data)
 
 
 async def _resolve(url: httpx.URL) -> str:

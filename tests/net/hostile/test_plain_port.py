@@ -1,4 +1,4 @@
-"""Strangers at the port for BitTorrent clients: an honest transfer beside them goes on, and nothing is left."""
+"""Strangers at the port for BitTorrent clients: an honest transfer beside them goes on, nothing is left."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -195,16 +195,15 @@ async def first_byte(stream: trio.SocketStream) -> bool:
 async def test_a_liar_is_banned_by_its_address_and_the_honest_one_is_not(tmp_path: Path) -> None:
     async with honest(tmp_path) as (seeder, leecher, metainfo):
         await leecher.data.add(metainfo.raw)
+        await pump_of(leecher)
         async with stranger(leecher) as liar:
             have = Bitfield(metainfo.piece_count, range(metainfo.piece_count))
             await liar.send_all(
                 hello(metainfo) + BitfieldMessage(have.to_bytes()).encode() + Unchoke().encode()
             )
             with trio.move_on_after(60):
-                try:
+                with suppress(trio.BrokenResourceError):
                     await lie(liar, metainfo)
-                except trio.BrokenResourceError:
-                    pass
         assert leecher.plain is not None
         await until(lambda: leecher.plain.is_banned("127.0.0.2"), "it is banned")
         async with stranger(leecher) as again:
@@ -230,7 +229,7 @@ async def test_a_node_does_not_talk_to_itself(tmp_path: Path, monkeypatch: pytes
         own = f"tcp:127.0.0.1:{leecher.port}"
         await leecher.data.add(metainfo.raw)
         leecher.data.meet("set", [own])
-        pump = pump_of(leecher)
+        pump = await pump_of(leecher)
         assert pump._plain_dialling is not None
         assert not pump._plain_dialling.is_banned(own)  # not even dialled
         assert leecher.plain is not None
@@ -242,7 +241,9 @@ async def test_a_node_does_not_talk_to_itself(tmp_path: Path, monkeypatch: pytes
         await leecher.data.wait("set", timeout=60)
 
 
-def pump_of(node: Node) -> SwarmPump:
-    pump = node.data._sessions.of("set")._pump
-    assert pump is not None
-    return pump
+async def pump_of(node: Node) -> SwarmPump:
+    """Its swarm, once it runs."""
+    session = node.data._sessions.of("set")
+    await until(lambda: session._pump is not None, "the swarm runs")
+    assert session._pump is not None
+    return session._pump
