@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from p2pml.errors import UserError
 from tests.interop.clients import Tracker, add, libtorrent_up, same_files, tracker_up
 from tests.node.data_nodes import Node, nodes_up, until
 
@@ -103,7 +104,7 @@ async def test_a_private_or_paused_dataset_is_neither_served_nor_announced(tmp_p
             assert answers == [b"", b"", b""]
             await node.data.resume("other")
             assert (await ask(node.port, paused.infohash))[:1] == b"\x13"
-            with pytest.raises(Exception, match="private"):
+            with pytest.raises(UserError, match="private"):
                 node.data.meet("set", ["tcp:127.0.0.1:9"])
             assert {info_hash for info_hash, _, _ in tracker.told} == {paused.infohash}
 
@@ -117,3 +118,27 @@ async def ask(port: int, info_hash: bytes) -> bytes:
                 return await stream.receive_some()
         except trio.BrokenResourceError:
             return b""
+
+
+async def test_what_a_person_names_is_checked_and_a_tracker_can_be_added_later(tmp_path: Path) -> None:
+    folder = make(tmp_path / "set")
+    with tracker_up() as tracker:
+        async with nodes_up(tmp_path, 1, plain=True) as (node,):
+            assert await node.data.clients_at(["127.0.0.1:7", "[::1]:8"]) == (
+                "tcp:127.0.0.1:7",
+                "tcp:[::1]:8",
+            )
+            for wrong in ("127.0.0.1", "127.0.0.1:0", "127.0.0.1:x", ":7", "127.0.0.1:70000"):
+                with pytest.raises(UserError, match="not host:port"):
+                    await node.data.clients_at([wrong])
+            before = await node.data.seed(folder)
+            after = await node.data.seed(folder, trackers=[tracker.url])
+            assert before.infohash == after.infohash
+            await until(lambda: tracker.events(node.port) == ["started"], "it announces")
+            node.data.meet("set", ["tcp:127.0.0.1:7"])
+        async with nodes_up(tmp_path, 1) as (node,):  # the same home, and no port now
+            await until(lambda: bool(node.data.list()), "it is taken up again")
+            assert node.data._sessions.of("set").store.state.addresses == ("tcp:127.0.0.1:7",)
+            with pytest.raises(UserError, match="does not speak"):
+                await node.data.clients_at(["127.0.0.1:7"])
+        assert len(tracker.told) == 2  # started and stopped, by the one with a port
