@@ -64,6 +64,9 @@ async def test_a_node_fetches_from_libtorrent_that_only_the_tracker_knows_and_fe
             handle = add(theirs, raw, tmp_path / "theirs")
             await until(lambda: handle.status().is_seeding and tracker.told, "libtorrent seeds", 60)
             await first.data.add(raw)
+            session = first.data._sessions.of("set")
+            await until(lambda: session.complete or bool(links_of(first)), "it has links")
+            assert session.holding().sources == ()  # nobody else can make use of these names
             info = await first.data.wait("set", timeout=60)
             assert {peer.rpartition(":")[0] for peer in info.received if peer.count(":") > 1} <= {
                 "tcp:127.0.0.1"
