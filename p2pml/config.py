@@ -157,6 +157,7 @@ class Config:
         listen: the IP address that the peer-to-peer port is bound to.
         port: the peer-to-peer TCP port; 0 lets the system choose one.
         websocket_port: the port for peers that come by WebSocket; 0 for none.
+        bittorrent_port: the TCP port for ordinary BitTorrent clients, for public data sets; 0 for none.
         api_port: the port of the read-only HTTP API on 127.0.0.1; 0 lets the system choose one.
         bootstrap: multiaddresses (with `/p2p/<peer id>`) of nodes to connect to at start.
         mdns: whether to find peers, and be found, on the local network; never when listening on loopback.
@@ -176,6 +177,7 @@ class Config:
     listen: str = "0.0.0.0"
     port: int = DEFAULT_PORT
     websocket_port: int = 0
+    bittorrent_port: int = 0
     api_port: int = DEFAULT_API_PORT
     bootstrap: tuple[str, ...] = ()
     mdns: bool = True
@@ -236,6 +238,7 @@ class Config:
             "listen": "the address that the peer-to-peer port is bound to",
             "port": "peer-to-peer port (0: any free one)",
             "websocket_port": "port for peers that come by WebSocket (0: none)",
+            "bittorrent_port": "port for ordinary BitTorrent clients; no trackers without it (0: none)",
             "api_port": "read-only HTTP API on 127.0.0.1 (0: any free one)",
             "bootstrap": "addresses of nodes to connect to: /ip4/…/tcp/…/p2p/…",
             "mdns": "find peers on the local network, and be found there",
@@ -273,11 +276,16 @@ class Config:
         return result
 
     def _check(self, source: str) -> None:
-        for key in ("port", "websocket_port", "api_port"):
+        for key in ("port", "websocket_port", "bittorrent_port", "api_port"):
             if not 0 <= getattr(self, key) <= 65535:
                 raise _bad(f"{source}: {key} is {getattr(self, key)}", "choose a port from 0 to 65535")
         if self.websocket_port and self.websocket_port == self.port:
             raise _bad(f"{source}: port and websocket_port are both {self.port}", "choose two ports")
+        for key in ("port", "websocket_port"):
+            if self.bittorrent_port and self.bittorrent_port == getattr(self, key):
+                raise _bad(
+                    f"{source}: {key} and bittorrent_port are both {self.bittorrent_port}", "choose two ports"
+                )
         for key in ("max_task_minutes", "max_task_steps", "max_idle_minutes", "max_unsettled_rounds"):
             if not 1 <= getattr(self, key) < 2**31:
                 raise _bad(f"{source}: {key} is {getattr(self, key)}", "choose 1 or more")

@@ -125,6 +125,11 @@ def test_the_two_peer_ports_differ() -> None:
         Config.parse("websocket_port = 9470")
     with pytest.raises(UserError, match="websocket_port is 70000"):
         Config.parse("websocket_port = 70000")
+    assert Config.parse("bittorrent_port = 6881").bittorrent_port == 6881
+    with pytest.raises(UserError, match="port and bittorrent_port are both 9470"):
+        Config.parse("bittorrent_port = 9470")
+    with pytest.raises(UserError, match="websocket_port and bittorrent_port are both 9480"):
+        Config.parse("websocket_port = 9480\nbittorrent_port = 9480")
 
 
 def test_relays_are_full_addresses() -> None:

@@ -29,3 +29,7 @@ class ProtocolError(RemoteError):
 
 class TarError(RemoteError):
     """A tar archive whose headers are damaged or out of bounds."""
+
+
+class TrackerError(RemoteError):
+    """A tracker refuses, or its answer is none."""

@@ -144,6 +144,11 @@ class Swarm:
         return self._down.complete
 
     @property
+    def peer_id(self) -> bytes:
+        """The 20 bytes that this swarm goes by in handshakes."""
+        return self._peer_id
+
+    @property
     def peers(self) -> tuple[str, ...]:
         return tuple(self._sessions)
 

@@ -29,6 +29,7 @@ class SeedRequest(_Request):
     private: bool = False
     allowed: list[str] = Field(default_factory=list, max_length=256)
     hybrid: bool = True
+    trackers: list[str] = Field(default_factory=list, max_length=20)
 
 
 class GetRequest(_Request):
@@ -38,6 +39,7 @@ class GetRequest(_Request):
     dataset: str = Field("", max_length=256)
     metainfo: Base64Bytes | None = None
     wanted: list[int] | None = Field(None, max_length=100_000)
+    peers: list[str] = Field(default_factory=list, max_length=64)
 
 
 DatasetRequest = Annotated[SeedRequest | GetRequest, Body(discriminator="action")]
@@ -73,10 +75,15 @@ def write_data_routes(data: DataFacade) -> APIRouter:
         if isinstance(request, SeedRequest):
             path = absolute(request.path)
             return await data.seed(
-                path, request.name, request.private, tuple(request.allowed), request.hybrid
+                path,
+                request.name,
+                request.private,
+                tuple(request.allowed),
+                request.hybrid,
+                tuple(request.trackers),
             )
         wanted = None if request.wanted is None else tuple(request.wanted)
-        return await data.get(request.dataset, request.metainfo, wanted)
+        return await data.get(request.dataset, request.metainfo, wanted, tuple(request.peers))
 
     @routes.delete("/datasets/{name_or_hash}")
     async def remove(name_or_hash: str, with_data: bool = False) -> RemovedView:

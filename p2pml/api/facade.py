@@ -91,15 +91,25 @@ class DataFacade(Protocol):
         ...
 
     async def seed(
-        self, path: Path, name: str | None, private: bool, allowed: tuple[str, ...], hybrid: bool
+        self,
+        path: Path,
+        name: str | None,
+        private: bool,
+        allowed: tuple[str, ...],
+        hybrid: bool,
+        trackers: tuple[str, ...] = (),
     ) -> views.DatasetView:
         """Hash a file or folder and offer it to others."""
         ...
 
     async def get(
-        self, key: str, metainfo: bytes | None, wanted: tuple[int, ...] | None
+        self,
+        key: str,
+        metainfo: bytes | None,
+        wanted: tuple[int, ...] | None,
+        peers: tuple[str, ...] = (),
     ) -> views.DatasetView:
-        """Start to fetch a dataset; returns once its metainfo is known."""
+        """Start to fetch a dataset; returns once its metainfo is known. `peers`: clients by `host:port`."""
         ...
 
     async def remove(self, key: str, with_data: bool) -> RemovedView:

@@ -46,6 +46,7 @@ def seed(
     hybrid: Annotated[
         bool, typer.Option("--hybrid/--v1", help="with SHA-256 trees (BEP 52) beside SHA-1, or SHA-1 only")
     ] = True,
+    tracker: data_create.TrackerOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -59,6 +60,7 @@ def seed(
         "private": private,
         "allowed": allow or [],
         "hybrid": hybrid,
+        "trackers": tracker or [],
     }
     place = Home.locate(home)
     with NodeClient(place) as node, daemon_progress(place, "data.hash", f"hashing {path}"):
@@ -186,12 +188,18 @@ def get(
     to: Annotated[
         Path | None, typer.Option("--to", help="folder to copy the files to when they are here")
     ] = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--peer", help="host:port of an ordinary BitTorrent client that has it; may be repeated"
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="until it is complete")] = True,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch a data set from its peers and offer it on."""
-    request: dict[str, Any] = {"action": "get", "wanted": _numbers(files)}
+    request: dict[str, Any] = {"action": "get", "wanted": _numbers(files), "peers": peer or []}
     if dataset.endswith(".torrent"):
         request["metainfo"] = base64.b64encode(_read_metainfo(Path(dataset))).decode("ascii")
     else:

@@ -12,6 +12,10 @@ from p2pml.cli.options import JsonOption
 from p2pml.cli.output import emit, emit_json, fields, size
 from p2pml.errors import ExitCode, UserError
 
+TrackerOption = Annotated[
+    list[str] | None,
+    typer.Option("--tracker", help="HTTP tracker to put into the .torrent file; may be repeated"),
+]
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
 
 
@@ -30,12 +34,13 @@ def create(
         str | None, typer.Option("--piece-length", help="a power of two from 16k to 512m; default: by size")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="set BEP 27's flag")] = False,
+    tracker: TrackerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a .torrent file; any BitTorrent client can read it. Needs no daemon and offers nothing."""
     from p2pml.storage.seeding import Making, make_torrent, scan
 
-    making = Making(hybrid, private, _piece_length(piece_length))
+    making = Making(hybrid, private, _piece_length(piece_length), tuple(tracker or ()))
     source = scan(path, name)
     target = Path(f"{source.name}.torrent") if output is None else output
     if target.exists():

@@ -15,7 +15,7 @@ def describe(answer: dict[str, Any], tars: list[dict[str, Any]] | None = None) -
     files = [(item["index"], size(item["size"]), item["path"]) for item in answer["files"]]
     parts.append(columns(("#", "SIZE", "FILE"), files, right=(0, 1)))
     if exchange := _exchange(answer):
-        headers = ("PEER", "RECEIVED", "SHARE", "SENT", "DOWN", "UP", "HAS")
+        headers = ("PEER", "RECEIVED", "SHARE", "SENT", "DOWN", "UP", "HAS", "CLIENT")
         parts.append(columns(headers, exchange, right=(1, 2, 3, 4, 5, 6)))
     parts += [_tar(tar, answer) for tar in tars or ()]
     return "\n\n".join(parts)
@@ -57,13 +57,14 @@ def _exchange(answer: dict[str, Any]) -> list[tuple[object, ...]]:
         received, link = answer["sources"].get(peer, 0), links.get(peer)
         rows.append(
             (
-                short(peer, 20),
+                peer if peer.startswith("tcp:") else short(peer, 20),
                 size(received),
                 f"{received / total:.0%}",
                 size(answer["sent"].get(peer, 0)),
                 None if link is None else f"{size(link['rate_down'])}/s",
                 None if link is None else f"{size(link['rate_up'])}/s",
                 None if link is None else f"{link['pieces']}/{answer['pieces']}",
+                (link or {}).get("client") or None,
             )
         )
     return rows

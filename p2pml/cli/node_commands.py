@@ -22,6 +22,9 @@ STOP_TIMEOUT_S = 30.0
 NameOption = Annotated[str | None, typer.Option("--name", help="how this node is called")]
 ListenOption = Annotated[str | None, typer.Option("--listen", help="IP address of the peer-to-peer port")]
 PortOption = Annotated[int | None, typer.Option("--port", help="peer-to-peer port")]
+BitTorrentOption = Annotated[
+    int | None, typer.Option("--bittorrent-port", help="port for ordinary BitTorrent clients; 0: none")
+]
 ApiPortOption = Annotated[int | None, typer.Option("--api-port", help="port of the read-only HTTP API")]
 BootstrapOption = Annotated[
     list[str] | None, typer.Option("--bootstrap", help="address of a node to connect to; may be repeated")
@@ -45,6 +48,7 @@ def init(
     listen: ListenOption = None,
     port: PortOption = None,
     api_port: ApiPortOption = None,
+    bittorrent_port: BitTorrentOption = None,
     bootstrap: BootstrapOption = None,
     trainer: TrainerOption = None,
     genesis: GenesisOption = None,
@@ -57,6 +61,7 @@ def init(
         "listen": listen,
         "port": port,
         "api_port": api_port,
+        "bittorrent_port": bittorrent_port,
         "bootstrap": bootstrap or None,
         "trainer": trainer,
     }
@@ -75,6 +80,7 @@ def daemon(
     listen: ListenOption = None,
     port: PortOption = None,
     api_port: ApiPortOption = None,
+    bittorrent_port: BitTorrentOption = None,
     bootstrap: BootstrapOption = None,
     trainer: TrainerOption = None,
     genesis: GenesisOption = None,
@@ -85,7 +91,13 @@ def daemon(
     """
     place = Home.locate(home)
     config = Config.load(place).override(
-        name=name, listen=listen, port=port, api_port=api_port, bootstrap=bootstrap or None, trainer=trainer
+        name=name,
+        listen=listen,
+        port=port,
+        api_port=api_port,
+        bittorrent_port=bittorrent_port,
+        bootstrap=bootstrap or None,
+        trainer=trainer,
     )
     place.create()
     if genesis is not None:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import trio
 
 from p2pml.net.errors import RemoteError
-from p2pml.net.streams import Stream
+from p2pml.net.piece_ports import PieceStream
 from torrent import events
+from torrent.messages import HANDSHAKE_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +29,12 @@ class Link:
 
     Attributes:
         received: bytes read so far.
+        known: for the owner: whether it has looked at `remote_id`.
     """
 
     def __init__(
         self,
-        stream: Stream,
+        stream: PieceStream,
         dialled: bool,
         post: Callable[[Link, events.Event], None],
         room: trio.Semaphore,
@@ -40,6 +42,8 @@ class Link:
         self.stream = stream
         self.dialled = dialled
         self.received = 0
+        self.known = False
+        self._hello = b""
         self._post = post
         self._room = room
         self._scope = trio.CancelScope()
@@ -50,6 +54,16 @@ class Link:
     def peer(self) -> str:
         """The peer's id, base58."""
         return self.stream.peer
+
+    @property
+    def remote_id(self) -> bytes:
+        """The peer id of BEP 3 that the other side's handshake names, unproved; empty before it came."""
+        return self._hello[48:] if len(self._hello) == HANDSHAKE_BYTES else b""
+
+    def greeted(self, data: bytes) -> None:
+        """Note what came first, for `remote_id`."""
+        if len(self._hello) < HANDSHAKE_BYTES:
+            self._hello = (self._hello + data[:HANDSHAKE_BYTES])[:HANDSHAKE_BYTES]
 
     def send(self, data: bytes) -> None:
         """Write `data` after what was given before; `BytesSent` tells when it went."""
@@ -75,17 +89,11 @@ class Link:
                 await self.stream.reset()
 
     async def _read(self) -> None:
-        while True:
+        while data := await self.stream.read_some():
+            # Only now: a silent peer must not take the room of one that speaks.
             await self._room.acquire()
-            data = b""
-            try:
-                data = await self.stream.read_some()
-            finally:
-                if not data:
-                    self._room.release()
-            if not data:
-                return
             self.received += len(data)
+            self.greeted(data)
             self._post(self, events.BytesReceived(self.peer, data))
 
     async def _write(self) -> None:

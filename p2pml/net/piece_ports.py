@@ -21,7 +21,27 @@ class Machine(Protocol):
     @property
     def complete(self) -> bool: ...
 
+    @property
+    def peer_id(self) -> bytes: ...
+
     def stats(self, now: float) -> events.SwarmStats: ...
+
+
+class PieceStream(Protocol):
+    """What a link of a swarm needs of a stream: libp2p's, or a plain TCP connection."""
+
+    @property
+    def peer(self) -> str: ...
+
+    async def read_some(self) -> bytes:
+        """What is there, waiting for the first byte; empty at the end. Raises `net.errors.RemoteError`."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Write all of `data`. Raises `net.errors.RemoteError`."""
+        ...
+
+    async def reset(self) -> None: ...
 
 
 class Disk(Protocol):

@@ -1,8 +1,9 @@
-"""The pump of one torrent's swarm: libp2p streams below, the pure `torrent.swarm` machine above.
+"""The pump of one torrent's swarm: streams below, the pure `torrent.swarm` machine above.
 
 Protocol `/p2pml/bt/1.0.0`: one bidirectional stream per (peer, info-hash) that carries BEP 3 from the
-handshake on; the peer is who the connection proved it to be. One task owns the machine: streams, disk and
-timers reach it through one inbox, and what it decides goes out through one outbox per peer.
+handshake on; the peer is who the connection proved it to be. Ordinary clients come by plain TCP
+(`net.plain_port`) and are known by their connection. One task owns the machine: streams, disk and timers
+reach it through one inbox, and what it decides goes out through one outbox per peer.
 
 Two peers may dial each other at once: the stream that the smaller peer id opened is kept. A private torrent
 speaks only to the peers on its list; for all others it does not exist.
@@ -12,32 +13,34 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import trio
 
-from p2pml.errors import UserError
-from p2pml.net.dialer import Dialer
-from p2pml.net.errors import RemoteError
 from p2pml.net.host import Host
+from p2pml.net.piece_dialling import Dialling
+from p2pml.net.piece_disk import PieceDisk
 from p2pml.net.piece_link import Link
-from p2pml.net.piece_ports import Disk, Machine, Watcher
+from p2pml.net.piece_ports import Disk, Machine, PieceStream, Watcher
+from p2pml.net.plain_peer import address_of, is_plain
+from p2pml.net.plain_port import PlainPort
+from p2pml.net.plain_stream import PlainStream
 from p2pml.net.scores import Deed
-from p2pml.net.streams import Stream
+from p2pml.net.twins import worse_of
 from torrent import events
+from torrent.client_id import client_name
 
 log = logging.getLogger(__name__)
 
 PROTOCOL = "/p2pml/bt/1.0.0"
 MAX_LINKS = 60
 MAX_DIALLED = 30
+MAX_PLAIN = 30
+"""Links by plain TCP: half of all, so that no number of strangers keeps libp2p's peers out."""
+MAX_PLAIN_DIALLED = 20
 RETRY_DISK_S = 30.0
-_LOOK_S = 5.0
-_READS_AT_ONCE = 8
-_BATCH_BYTES = 16 * 1024 * 1024
 _UNREAD_CHUNKS = 32
 """Chunks that wait for the machine; more are left with the streams."""
 _USEFUL_BYTES = 4096
@@ -75,6 +78,7 @@ class SwarmPump:
         disk: where pieces come from and go to.
         watcher: told about progress.
         allowed: the only peers to speak to; None for everybody.
+        plain: the way to ordinary clients; None for none.
     """
 
     def __init__(
@@ -85,23 +89,21 @@ class SwarmPump:
         disk: Disk,
         watcher: Watcher,
         allowed: frozenset[str] | None = None,
+        plain: PlainPort | None = None,
     ) -> None:
         self.info_hash = info_hash
         self._host = host
         self._machine = machine
-        self._disk = disk
         self._watcher = watcher
         self._allowed = allowed
-        self._dialer = Dialer()
+        self._plain = plain
+        self._dialling = Dialling(self, self._open, MAX_DIALLED)
+        self._plain_dialling = None if plain is None else Dialling(self, plain.open, MAX_PLAIN_DIALLED, True)
         self._links: dict[str, Link] = {}
         self._open_links: set[Link] = set()
-        self._dialling: set[str] = set()
         self._inbox_send, self._inbox = trio.open_memory_channel[_Item](math.inf)
         self._room = trio.Semaphore(_UNREAD_CHUNKS)
-        self._reads = trio.CapacityLimiter(_READS_AT_ONCE)
-        self._unwritten: deque[events.VerifyAndWrite] = deque()
-        self._writing = False
-        self._dial_now = trio.Event()
+        self._disk = PieceDisk(disk, watcher, self._inbox_send.send_nowait)
         self._nursery: trio.Nursery | None = None
 
     # -- asking and telling --------------------------------------------------------------------------
@@ -111,8 +113,22 @@ class SwarmPump:
         return self._machine.stats(trio.current_time())
 
     def connected(self) -> tuple[str, ...]:
-        """Peers with a stream of this swarm."""
-        return tuple(self._links)
+        """The libp2p peers with a stream of this swarm."""
+        return tuple(peer for peer in self._links if not is_plain(peer))
+
+    def clients(self) -> dict[str, str]:
+        """The programs that connected peers say they are; for display."""
+        return {peer: client_name(link.remote_id) for peer, link in self._links.items()}
+
+    @property
+    def peer_id(self) -> bytes:
+        """What this swarm goes by in BEP 3's handshakes, 20 bytes."""
+        return self._machine.peer_id
+
+    @property
+    def public(self) -> bool:
+        """Whether ordinary clients may know of this torrent."""
+        return self._allowed is None and self._plain is not None
 
     def admits(self, peer: str) -> bool:
         """Whether this torrent may be spoken of with a peer."""
@@ -126,10 +142,16 @@ class SwarmPump:
                 link.end()
 
     def offer(self, peers: Iterable[str]) -> None:
-        """Peers that may hold pieces: they are dialled while pieces are missing."""
-        new = [self._dialer.add(peer) for peer in peers if peer != self._host.peer_id and self.admits(peer)]
-        if any(new):
-            self._dial_now.set()
+        """Peers that may hold pieces: they are dialled while pieces are missing.
+
+        Args:
+            peers: libp2p's ids, or names of `net.plain_peer`, which count only with a way to such peers.
+        """
+        known = [peer for peer in peers if peer != self._host.peer_id and self.admits(peer)]
+        self._dialling.offer(peer for peer in known if not is_plain(peer))
+        if self._plain_dialling is not None and self._plain is not None:
+            others = [peer for peer in known if is_plain(peer) and not self._plain.is_own(*address_of(peer))]
+            self._plain_dialling.offer(others)
 
     def set_wanted(self, files: frozenset[int] | None) -> None:
         """Fetch these files, all with None."""
@@ -142,8 +164,8 @@ class SwarmPump:
 
     def retry(self) -> None:
         """Somebody waits for the data: forget back-offs, and try the disk again after an error."""
-        self._dialer.retry_now()
-        self._dial_now.set()
+        for dialling in self._diallings():
+            dialling.retry()
         self._inbox_send.send_nowait(events.Resumed())
 
     # -- the owner of the machine --------------------------------------------------------------------
@@ -152,7 +174,8 @@ class SwarmPump:
         """Own the machine until cancelled; every stream of it ends with it."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._keep_dialling)
+            for dialling in self._diallings():
+                nursery.start_soon(dialling.run)
             task_status.started()
             try:
                 await self._own()
@@ -183,7 +206,7 @@ class SwarmPump:
             case _FromLink(link, event):
                 if isinstance(event, events.BytesReceived):
                     self._room.release()
-                if self._links.get(link.peer) is link:
+                if self._links.get(link.peer) is link and self._is_to_stay(link):
                     self._feed(event)
             case events.PieceVerified(index):
                 self._feed(item)
@@ -198,7 +221,8 @@ class SwarmPump:
         """Make a new stream the peer's link, unless another one is to be kept."""
         old = self._links.get(link.peer)
         full = old is None and len(self._links) >= MAX_LINKS
-        if full or not self.admits(link.peer):
+        crowded = is_plain(link.peer) and len(self.linked(plain=True)) >= MAX_PLAIN
+        if full or crowded or not self.admits(link.peer):
             link.end()
             return
         if old is not None:
@@ -211,10 +235,35 @@ class SwarmPump:
         self._links[link.peer] = link
         self._feed(events.PeerConnected(link.peer))
         if handshake and self._links.get(link.peer) is link:
-            self._feed(events.BytesReceived(link.peer, handshake))
+            link.greeted(handshake)
+            if self._is_to_stay(link):
+                self._feed(events.BytesReceived(link.peer, handshake))
 
     def _is_preferred(self, link: Link) -> bool:
         return link.dialled == (self._host.peer_id < link.peer)
+
+    def _is_to_stay(self, link: Link) -> bool:
+        """Once a handshake has come: end one of two links with the same client, and a link with ourselves."""
+        if link.known or not link.remote_id:
+            return True
+        link.known = True
+        if link.remote_id == self.peer_id:
+            self._met_ourselves(link)
+        for other in list(self._links.values()):
+            worse = worse_of(link, other, self.peer_id, self._ip_of)
+            if worse is not None:
+                self._forget(worse)
+        return self._links.get(link.peer) is link
+
+    def _met_ourselves(self, link: Link) -> None:
+        """An address turned out to be our own: it is not dialled again."""
+        if self._plain is not None and self._plain_dialling is not None:
+            own = link.peer if link.dialled else self._plain.dialled_from(link.peer)
+            if own is not None:
+                self._plain_dialling.ban(own)
+
+    def _ip_of(self, peer: str) -> str | None:
+        return address_of(peer)[0] if is_plain(peer) else self._host.remote_ip(peer)
 
     def _forget(self, link: Link) -> None:
         del self._links[link.peer]
@@ -229,11 +278,11 @@ class SwarmPump:
                     if link is not None:
                         link.send(data)
                 case events.ReadBlock():
-                    self._start(self._read, effect)
+                    if self._disk.ask(effect):
+                        self._start(self._disk.read)
                 case events.VerifyAndWrite():
-                    self._unwritten.append(effect)
-                    if len(self._unwritten) == 1 and not self._writing:
-                        self._start(self._write)
+                    if self._disk.put(effect):
+                        self._start(self._disk.write)
                 case events.Disconnect(peer, reason, banned):
                     self._disconnect(peer, reason, banned)
                 case events.Completed():
@@ -248,47 +297,18 @@ class SwarmPump:
     def _disconnect(self, peer: str, reason: str, banned: bool) -> None:
         log.log(logging.WARNING if banned else logging.DEBUG, "%s leaves the swarm: %s", peer, reason)
         if banned:
-            if not self._dialer.is_banned(peer):  # or it was told of before, and only comes again
-                self._host.report(peer, Deed.LIED, reason)
-            self._dialer.ban(peer)
+            self._ban(peer, reason)
         link = self._links.pop(peer, None)
         if link is not None:
             link.end()
 
-    # -- disk ----------------------------------------------------------------------------------------
-
-    async def _read(self, block: events.ReadBlock) -> None:
-        result: events.Event
-        try:
-            async with self._reads:
-                data = await self._disk.read(block.index, block.begin, block.length)
-            result = events.BlockRead(block.peer, block.index, block.begin, data)
-        except UserError as error:
-            self._watcher.local_problem(error)
-            result = events.BlockReadFailed(block.peer, block.index, block.begin, block.length)
-        self._inbox_send.send_nowait(result)
-
-    async def _write(self) -> None:
-        """Write what waits, as much as comes together: a sync costs the same for one piece as for many."""
-        self._writing = True
-        while self._unwritten:
-            batch = [self._unwritten.popleft()]
-            while self._unwritten and sum(len(piece.data) for piece in batch) < _BATCH_BYTES:
-                batch.append(self._unwritten.popleft())
-            for result in await self._write_batch(batch):
-                self._inbox_send.send_nowait(result)
-        self._writing = False
-
-    async def _write_batch(self, batch: list[events.VerifyAndWrite]) -> list[events.Event]:
-        try:
-            verdicts = await self._disk.write([(piece.index, piece.data) for piece in batch])
-        except UserError as error:
-            self._watcher.local_problem(error)
-            return [events.WriteFailed(piece.index, error.cause) for piece in batch]
-        return [
-            events.PieceVerified(piece.index) if right else events.PieceFailed(piece.index)
-            for piece, right in zip(batch, verdicts, strict=True)
-        ]
+    def _ban(self, peer: str, reason: str) -> None:
+        if not is_plain(peer):
+            if self._dialling.ban(peer):  # or it was told of before, and only comes again
+                self._host.report(peer, Deed.LIED, reason)
+        elif self._plain is not None and self._plain_dialling is not None:
+            self._plain_dialling.ban(peer)
+            self._plain.lied(peer, reason)
 
     async def _resume_later(self) -> None:
         await trio.sleep(RETRY_DISK_S)
@@ -296,7 +316,7 @@ class SwarmPump:
 
     # -- streams -------------------------------------------------------------------------------------
 
-    async def accept(self, stream: Stream, handshake: bytes) -> None:
+    async def accept(self, stream: PieceStream, handshake: bytes) -> None:
         """Serve a stream that a peer opened, until its end."""
         if self._nursery is not None:
             await self._serve(Link(stream, False, self._from_link, self._room), handshake)
@@ -311,38 +331,32 @@ class SwarmPump:
             await link.run()
         finally:
             self._open_links.discard(link)
-            self._host.standing.useful(link.peer, link.received)
+            if not is_plain(link.peer):
+                self._host.standing.useful(link.peer, link.received)
             self._inbox_send.send_nowait(_Ended(link))
 
     # -- dialling ------------------------------------------------------------------------------------
 
-    async def _keep_dialling(self) -> None:
-        async with trio.open_nursery() as nursery:
-            while True:
-                self._dial_now = trio.Event()
-                now = trio.current_time()
-                busy = frozenset(self._links) | self._dialling
-                if not self._machine.complete:
-                    for peer in self._dialer.ready(now, busy, MAX_DIALLED - len(busy)):
-                        self._dialling.add(peer)
-                        nursery.start_soon(self._dial, peer)
-                upcoming = self._dialer.next_time(busy | self._dialling)
-                wait = _LOOK_S if upcoming is None else min(max(upcoming - now, 0.05), _LOOK_S)
-                with trio.move_on_after(wait):
-                    await self._dial_now.wait()
+    def _diallings(self) -> list[Dialling]:
+        return [self._dialling, *([] if self._plain_dialling is None else [self._plain_dialling])]
 
-    async def _dial(self, peer: str) -> None:
-        try:
-            stream = await self._host.open(peer, PROTOCOL)
-        except RemoteError as error:
-            log.debug("no piece stream: %s", error)
-            self._dialer.failed(peer, trio.current_time())
-            return
-        finally:
-            self._dialling.discard(peer)
+    def wants_peers(self) -> bool:
+        """Whether pieces are missing."""
+        return not self._machine.complete
+
+    def linked(self, plain: bool) -> frozenset[str]:
+        """Peers of a kind that have a link."""
+        return frozenset(peer for peer in self._links if is_plain(peer) == plain)
+
+    async def _open(self, peer: str) -> PieceStream:
+        return await self._host.open(peer, PROTOCOL)
+
+    async def serve_dialled(self, stream: PieceStream) -> bool:
+        """Run a stream that was opened here to its end; whether the peer was of use."""
         link = Link(stream, True, self._from_link, self._room)
-        await self._serve(link, b"")
-        if link.received > _USEFUL_BYTES or peer in self._links:
-            self._dialer.worked(peer, trio.current_time())
-        else:
-            self._dialer.failed(peer, trio.current_time())
+        try:
+            await self._serve(link, b"")
+        finally:
+            if isinstance(stream, PlainStream) and self._plain is not None:
+                self._plain.release(stream)
+        return link.received > _USEFUL_BYTES or link.peer in self._links

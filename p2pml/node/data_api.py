@@ -34,17 +34,30 @@ class DataApi:
         ]
 
     async def seed(
-        self, path: Path, name: str | None, private: bool, allowed: tuple[str, ...], hybrid: bool
+        self,
+        path: Path,
+        name: str | None,
+        private: bool,
+        allowed: tuple[str, ...],
+        hybrid: bool,
+        trackers: tuple[str, ...] = (),
     ) -> views.DatasetView:
-        return dataset_view(await self._data.seed(path, name, private, allowed or None, hybrid))
+        return dataset_view(await self._data.seed(path, name, private, allowed or None, hybrid, trackers))
 
     async def get(
-        self, key: str, metainfo: bytes | None, wanted: tuple[int, ...] | None
+        self,
+        key: str,
+        metainfo: bytes | None,
+        wanted: tuple[int, ...] | None,
+        peers: tuple[str, ...] = (),
     ) -> views.DatasetView:
         files = None if wanted is None else frozenset(wanted)
+        clients = await self._data.clients_at(peers)
         if metainfo is not None:
-            return dataset_view(await self._data.add(metainfo, files))
-        return dataset_view(await self._data.begin(key, files))
+            info = await self._data.add(metainfo, files)
+        else:
+            info = await self._data.begin(key, files)
+        return dataset_view(self._data.meet(info.infohash, clients) if clients else info)
 
     async def remove(self, key: str, with_data: bool) -> RemovedView:
         info = self._data.info(key)
@@ -92,5 +105,10 @@ def dataset_view(info: DatasetInfo) -> views.DatasetView:
         infohash_v2=info.infohash_v2.hex(),
         paused=info.paused,
         piece_map=info.piece_map,
-        links=[views.LinkView(link.peer, link.pieces, link.down_rate, link.up_rate) for link in info.links],
+        links=[
+            views.LinkView(
+                link.peer, link.pieces, link.down_rate, link.up_rate, info.clients.get(link.peer, "")
+            )
+            for link in info.links
+        ],
     )

@@ -18,6 +18,7 @@ from p2pml.errors import UserError
 from p2pml.net.discovery import Found
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
+from p2pml.net.plain_port import PlainPort
 from p2pml.net.presence import Presence
 from p2pml.net.raw_host import is_peer_id
 from p2pml.node.dataset_finder import Finder
@@ -27,6 +28,7 @@ from p2pml.node.dataset_seeding import Seeder
 from p2pml.node.events import Events
 from p2pml.node.torrent_session import TorrentSession
 from p2pml.node.torrent_sessions import TorrentSessions
+from p2pml.node.tracking import resolve_clients
 from p2pml.storage.tar_listing import TarListing, list_tars
 from p2pml.storage.torrent_files import check_wanted
 from p2pml.storage.torrent_state import TorrentState
@@ -50,6 +52,7 @@ class DataService:
         events: `data.hash`, `data.added`, `data.search`, `data.progress`, `data.complete`, `data.error`,
             `data.removed`.
         quota: most bytes that fetched datasets may take together; None for no bound but the disk's.
+        plain: the port for ordinary BitTorrent clients, run with this service; None for none.
     """
 
     def __init__(
@@ -60,9 +63,10 @@ class DataService:
         presence: Presence,
         events: Events,
         quota: int | None = None,
+        plain: PlainPort | None = None,
     ) -> None:
         self._events = events
-        self._sessions = TorrentSessions(home, host, gossip, events, quota)
+        self._sessions = TorrentSessions(home, host, gossip, events, quota, plain)
         self._finder = Finder(self._sessions.discovery, host, presence, events)
         self._seeder = Seeder(self._sessions, events)
 
@@ -79,6 +83,7 @@ class DataService:
         private: bool = False,
         allowed: Iterable[str] | None = None,
         hybrid: bool = True,
+        trackers: Sequence[str] = (),
     ) -> DatasetInfo:
         """Hash a file, a tar or a folder and offer it from where it is; the `.torrent` file is kept at home.
 
@@ -88,12 +93,14 @@ class DataService:
             allowed: peer ids; `allow` changes them later.
             hybrid: make a v2 half too. Clients that know v1 only ignore it, and it closes what SHA-1 leaves
                 open: two data sets made to have one info-hash.
+            trackers: HTTP addresses to put into the `.torrent` file.
 
         Raises:
             UserError: it cannot be read, holds nothing, changes meanwhile or has an impossible name; or
                 `allowed` holds what is no peer id.
         """
-        return (await self._seeder.seed(path, name, _allow_list(private, allowed), hybrid)).info()
+        limit = _allow_list(private, allowed)
+        return (await self._seeder.seed(path, name, limit, hybrid, tuple(trackers))).info()
 
     async def seed_files(
         self, name: str, files: Sequence[tuple[str, Path]], allowed: Iterable[str]
@@ -168,6 +175,29 @@ class DataService:
             known.offer(peers)
             known.retry()
             return known.info()
+
+    async def clients_at(self, peers: Sequence[str]) -> tuple[str, ...]:
+        """The names of ordinary BitTorrent clients that a person gave as `host:port`, for `meet`.
+
+        Raises:
+            UserError: not an address, an unknown host, or this node has no BitTorrent port.
+        """
+        return await resolve_clients(peers, self._sessions.plain)
+
+    def meet(self, key: Key, clients: Sequence[str]) -> DatasetInfo:
+        """Dial these clients for a dataset, from now on and after restarts.
+
+        Raises:
+            UserError: no such dataset, or a private one, which is never exchanged with them.
+        """
+        session = self._sessions.of(key)
+        if clients and session.store.state.allowed is not None:
+            raise UserError(
+                f"{session.name} is private: it is not exchanged with ordinary BitTorrent clients",
+                "leave --peer out",
+            )
+        session.meet(clients)
+        return session.info()
 
     async def fetch(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2pml.storage.piece_store import METAINFO_NAME, PieceStore
@@ -36,6 +37,7 @@ class DatasetInfo:
         have, wanted, pieces: pieces here, pieces of the wanted files, pieces in all.
         peers: peers that are connected for this dataset.
         links: each of them: pieces that it has, rates.
+        clients: the programs that they say they are.
         paused: neither fetched nor served.
         infohash_v2: 32 bytes for a hybrid torrent, else empty.
         piece_map: at most 64 runs of pieces: `#` all here, `+` some, `.` none, `-` none and none wanted.
@@ -69,6 +71,7 @@ class DatasetInfo:
     folder: Path
     torrent_file: Path
     problem: str = ""
+    clients: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def hex(self) -> str:
@@ -82,6 +85,7 @@ def describe(
     received: dict[str, int],
     sent: dict[str, int],
     problem: str = "",
+    clients: Mapping[str, str] | None = None,
 ) -> DatasetInfo:
     """The facts about a stored dataset; `stats` is None while its swarm does not run."""
     metainfo, wanted = store.metainfo, store.wanted_pieces()
@@ -113,6 +117,7 @@ def describe(
         folder=_folder(store, files),
         torrent_file=store.folder / METAINFO_NAME,
         problem=problem,
+        clients=clients or {},
     )
 
 

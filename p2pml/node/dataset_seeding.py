@@ -12,6 +12,7 @@ from p2pml.node.torrent_sessions import TorrentSessions
 from p2pml.storage.payload import Stamp
 from p2pml.storage.seeding import Making, Seeded, Source, listed, scan
 from p2pml.storage.torrent_state import TorrentState
+from torrent.tracker import trackers_of
 
 
 class Seeder:
@@ -22,11 +23,16 @@ class Seeder:
         self._events = events
 
     async def seed(
-        self, path: Path, name: str | None, allowed: frozenset[str] | None, hybrid: bool
+        self,
+        path: Path,
+        name: str | None,
+        allowed: frozenset[str] | None,
+        hybrid: bool,
+        trackers: tuple[str, ...] = (),
     ) -> TorrentSession:
         """See `DataService.seed`; `allowed` None for everybody."""
         source = await self._sessions.in_thread(scan, path, name)
-        return await self._offer(source, Making(hybrid, allowed is not None), allowed)
+        return await self._offer(source, Making(hybrid, allowed is not None, trackers=trackers), allowed)
 
     async def seed_files(
         self, name: str, files: Sequence[tuple[str, Path]], allowed: frozenset[str]
@@ -48,6 +54,9 @@ class Seeder:
         infohash = seeded.metainfo.info_hash
         await self._drop_outdated(seeded)
         old = self._sessions.get(infohash)
+        if old is not None and _has_other_trackers(old, seeded):
+            await self._sessions.end(old, delete_files=True)
+            old = None
         if old is not None and old.complete and (old.problem is None or not old.store.in_place):
             if allowed is not None:
                 old.allow((old.store.state.allowed or frozenset()) | allowed)
@@ -67,6 +76,12 @@ class Seeder:
                 continue
             if await self._sessions.in_thread(_has_changed, state):
                 await self._sessions.end(session, delete_files=False)
+
+
+def _has_other_trackers(old: TorrentSession, seeded: Seeded) -> bool:
+    """Whether trackers are named now that the `.torrent` file of what is seeded already does not name."""
+    named = trackers_of(seeded.metainfo.raw)
+    return bool(named) and old.store.in_place and named != trackers_of(old.store.metainfo.raw)
 
 
 def _has_changed(state: TorrentState) -> bool:

@@ -160,6 +160,8 @@ def check_ports(config: Config) -> list[Finding]:
     wanted = [("port", config.listen, config.port), ("api_port", "127.0.0.1", config.api_port)]
     if config.websocket_port:
         wanted.append(("websocket_port", config.listen, config.websocket_port))
+    if config.bittorrent_port:
+        wanted.append(("bittorrent_port", config.listen, config.bittorrent_port))
     return [_check_port(name, host, port) for name, host, port in wanted]
 
 

@@ -21,6 +21,7 @@ from p2pml.net.genesis_exchange import offer_genesis
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
 from p2pml.net.lan import Lan
+from p2pml.net.plain_port import PlainPort
 from p2pml.net.presence import Facts, Presence
 from p2pml.net.reachability import Reachability
 from p2pml.net.relay import Relays
@@ -104,7 +105,8 @@ class Node:
             unix_ms,
         )
         quota = config.data_quota_mib * 2**20 or None
-        self.data = DataService(home, self.host, self.gossip, self.presence, self.events, quota)
+        plain = PlainPort(config.listen, config.bittorrent_port) if config.bittorrent_port else None
+        self.data = DataService(home, self.host, self.gossip, self.presence, self.events, quota, plain)
         self.worker = _make_worker(config, home.logs / "worker.log")
         self._sender = TxSender(self.chain, self.keypair)
         parts = NodeParts(

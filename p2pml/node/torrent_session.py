@@ -11,15 +11,19 @@ from typing import Any, TypeVar
 import trio
 
 from p2pml.errors import UserError
+from p2pml.net.announcer import Announcer
 from p2pml.net.discovery import Discovery, Holding
 from p2pml.net.host import Host
 from p2pml.net.piece_exchange import PieceExchange
 from p2pml.net.pieces import SwarmPump
+from p2pml.net.plain_peer import is_plain
+from p2pml.net.plain_port import PlainPort
 from p2pml.net.provider_table import Listing, shown_name
 from p2pml.node.byte_counts import ByteCounts
 from p2pml.node.dataset_info import DatasetInfo, describe
 from p2pml.node.events import Events
 from p2pml.node.progress import reporter
+from p2pml.node.tracking import announcer_for
 from p2pml.storage.piece_store import PieceStore
 from torrent.events import SwarmStats
 from torrent.swarm import Swarm
@@ -30,6 +34,8 @@ T = TypeVar("T")
 
 SEARCH_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Pauses between two searches for providers while pieces are missing; the last one repeats."""
+MAX_ADDRESSES = 64
+"""Ordinary clients that are remembered for one dataset."""
 _METER_S = 1.0
 _SAVE_S = 5.0
 _ENOUGH_PEERS = 8
@@ -41,6 +47,7 @@ class TorrentSession:
     Args:
         store: open; closed by `run`.
         threads: bounds the disk work of all sessions together.
+        plain: the way to ordinary BitTorrent clients, used for public datasets only; None for none.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class TorrentSession:
         discovery: Discovery,
         events: Events,
         threads: trio.CapacityLimiter,
+        plain: PlainPort | None = None,
     ) -> None:
         self.store = store
         self.problem: UserError | None = None
@@ -60,6 +68,8 @@ class TorrentSession:
         self._discovery = discovery
         self._events = events
         self._threads = threads
+        self._plain = plain
+        self._announcer: Announcer | None = None
         self._scope = trio.CancelScope()
         self._changed = trio.Event()
         self._search_now = trio.Event()
@@ -131,11 +141,12 @@ class TorrentSession:
             )
 
     async def _work(self) -> None:
-        pump = SwarmPump(self._host, self.infohash, self._new_swarm(), self, self, self.store.state.allowed)
-        pump.offer(self.store.state.providers)
-        if self.store.state.allowed:
-            pump.offer(self.store.state.allowed)
+        state = self.store.state
+        plain = None if self.store.metainfo.private else self._plain
+        pump = SwarmPump(self._host, self.infohash, self._new_swarm(), self, self, state.allowed, plain)
+        pump.offer([*state.providers, *state.addresses, *(state.allowed or ())])
         self._pump, self._idle = pump, trio.Event()
+        self._announcer = announcer_for(self.store, pump, plain)
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(pump.run)
@@ -143,7 +154,10 @@ class TorrentSession:
                 self._discovery.announce()
                 nursery.start_soon(self._search)
                 nursery.start_soon(self._meter)
+                if self._announcer is not None:
+                    nursery.start_soon(self._announcer.run)
         finally:
+            self._announcer = None
             self._exchange.remove(pump)
             self._counts.settle(pump.stats())
             self._pump = None
@@ -227,6 +241,8 @@ class TorrentSession:
         self._refresh()
         if not self._complete or self.store.in_place:
             return
+        if self._announcer is not None and self.store.have_count == self.store.metainfo.piece_count:
+            self._announcer.completed()
         self.problem = None
         self.emit("data.complete", **self._progress(), sources=self.received())
         self._discovery.announce()
@@ -246,6 +262,13 @@ class TorrentSession:
         """Peers that may hold pieces."""
         if self._pump is not None and not self._complete:
             self._pump.offer(peers)
+
+    def meet(self, addresses: Sequence[str]) -> None:
+        """Ordinary clients that may hold pieces, by their names (`net.plain_peer`); kept over restarts."""
+        state = self.store.state
+        state.addresses = tuple(dict.fromkeys([*addresses, *state.addresses]))[:MAX_ADDRESSES]
+        self._unsaved = True
+        self.offer(addresses)
 
     def retry(self) -> None:
         """Somebody waits: try failed peers and the disk again now."""
@@ -323,14 +346,16 @@ class TorrentSession:
         """This dataset as others may learn of it."""
         metainfo = self.store.metainfo
         stats = self._stats()
-        sources = () if stats is None else tuple(peer.peer for peer in stats.peers if peer.pieces)
+        linked = () if stats is None else stats.peers
+        sources = tuple(peer.peer for peer in linked if peer.pieces and not is_plain(peer.peer))
         listing = Listing(shown_name(metainfo.name), metainfo.info_hash, metainfo.content_length)
         return Holding(listing, metainfo.raw, self.store.have_count, self.store.state.allowed, sources)
 
     def info(self) -> DatasetInfo:
         """All that there is to tell."""
         problem = "" if self.problem is None else self.problem.cause
-        return describe(self.store, self._stats(), self.received(), self.sent(), problem)
+        clients = {} if self._pump is None else self._pump.clients()
+        return describe(self.store, self._stats(), self.received(), self.sent(), problem, clients)
 
     def emit(self, kind: str, **data: Any) -> None:
         """Put an event of this dataset into the node's log."""

@@ -16,6 +16,7 @@ from p2pml.net.discovery import Discovery, Holding
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
 from p2pml.net.piece_exchange import PieceExchange
+from p2pml.net.plain_port import PlainPort
 from p2pml.node.dataset_keys import Key, infohash_of, shown
 from p2pml.node.events import Events
 from p2pml.node.torrent_session import TorrentSession
@@ -38,6 +39,7 @@ class TorrentSessions:
 
     Args:
         quota: most bytes that fetched datasets may take together; None for no bound but the disk's.
+        plain: the port for ordinary BitTorrent clients, run by `run`; None for none.
 
     Attributes:
         discovery: announces the sessions' datasets and finds those of others.
@@ -45,7 +47,13 @@ class TorrentSessions:
     """
 
     def __init__(
-        self, home: Home, host: Host, gossip: Gossip, events: Events, quota: int | None = None
+        self,
+        home: Home,
+        host: Host,
+        gossip: Gossip,
+        events: Events,
+        quota: int | None = None,
+        plain: PlainPort | None = None,
     ) -> None:
         self._home = home
         self._host = host
@@ -53,7 +61,8 @@ class TorrentSessions:
         self._quota = quota
         self._sessions: dict[bytes, TorrentSession] = {}
         self._threads = trio.CapacityLimiter(DISK_THREADS)
-        self._exchange = PieceExchange(host)
+        self.plain = plain
+        self._exchange = PieceExchange(host, plain)
         self._nursery: trio.Nursery | None = None
         self.discovery = Discovery(host, gossip, self._holdings, self._heard)
         self.changing = trio.Lock()
@@ -70,6 +79,8 @@ class TorrentSessions:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
+                if self.plain is not None:
+                    await nursery.start(self.plain.run)
                 for folder in await self.in_thread(stored_folders, self._home.pieces):
                     await self._take_up(folder)
                 nursery.start_soon(self.discovery.run)
@@ -108,7 +119,7 @@ class TorrentSessions:
             store.close()
             raise UserError("the data service is not running", "start the node")
         session = TorrentSession(
-            store, self._host, self._exchange, self.discovery, self._events, self._threads
+            store, self._host, self._exchange, self.discovery, self._events, self._threads, self.plain
         )
         self._sessions[session.infohash] = session
         await self._nursery.start(session.run)

@@ -196,12 +196,16 @@ class FileView:
 
 @dataclass(frozen=True, slots=True)
 class LinkView:
-    """A connected peer of a data set: how many pieces it has, bytes per second from and to it."""
+    """A connected peer of a data set: how many pieces it has, bytes per second from and to it.
+
+    `peer` is `tcp:<ip>:<port>` for an ordinary BitTorrent client; `client`: the program that it says it is.
+    """
 
     peer: str
     pieces: int
     rate_down: float
     rate_up: float
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)

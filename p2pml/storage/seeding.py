@@ -16,6 +16,7 @@ from torrent.errors import LocalError
 from torrent.hashing import PieceDigest, digest_piece, piece_hash
 from torrent.metainfo import HASH, File, Metainfo, choose_piece_length, create, plan
 from torrent.metainfo_v1 import MAX_PIECES
+from torrent.tracker import with_trackers
 
 _MAX_FILES = 200_000
 
@@ -103,11 +104,13 @@ class Making:
         hybrid: with a v2 half (BEP 52) beside the v1 half; needs files in the order of their paths (`scan`).
         private: BEP 27's flag.
         piece_length: bytes, a power of two from 16 KiB up; None to choose by size.
+        trackers: HTTP addresses, each a tier of its own (BEP 12).
     """
 
     hybrid: bool = True
     private: bool = False
     piece_length: int | None = None
+    trackers: tuple[str, ...] = ()
 
 
 _DEFAULT = Making()
@@ -142,13 +145,15 @@ def make_torrent(
         finish = partial(
             create, source.name, files, piece_length, single_file=source.single, private=making.private
         )
-        finish(bytes(count * HASH))  # a name that cannot be is told before all the hashing, not after
+        # a name or tracker that cannot be is told before all the hashing, not after
+        with_trackers(finish(bytes(count * HASH)), making.trackers)
         digests = _hash(files, places, piece_length, making.hybrid, progress, cancelled)
         _check_unchanged(source.files)
         metainfo = finish(
             b"".join(digest.v1 for digest in digests),
             pieces_v2=b"".join(digest.v2 for digest in digests) if making.hybrid else None,
         )
+        metainfo = with_trackers(metainfo, making.trackers)
     except LocalError as error:
         raise UserError(
             f"{source.name!r} cannot become a torrent: {error}",

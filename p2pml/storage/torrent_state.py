@@ -22,6 +22,7 @@ class TorrentState:
         stamps: finished files as they were left.
         received, sent: payload bytes by peer id.
         paused: neither fetched nor served until its user resumes it.
+        addresses: ordinary BitTorrent clients to dial, by their names `tcp:<ip>:<port>`.
     """
 
     wanted: frozenset[int] | None = None
@@ -32,6 +33,7 @@ class TorrentState:
     received: dict[str, int] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
     paused: bool = False
+    addresses: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
         """UTF-8 JSON, keys sorted."""
@@ -45,6 +47,7 @@ class TorrentState:
             "received": dict(self.received),
             "sent": dict(self.sent),
             "paused": self.paused,
+            "addresses": list(self.addresses),
         }
         return json.dumps(table, sort_keys=True, indent=1).encode()
 
@@ -63,7 +66,8 @@ class TorrentState:
                 {int(index): Stamp(*map(int, stamp)) for index, stamp in table["stamps"].items()},
                 {str(peer): int(count) for peer, count in table["received"].items()},
                 {str(peer): int(count) for peer, count in table["sent"].items()},
-                bool(table.get("paused", False)),  # absent in files of older versions
+                bool(table.get("paused", False)),  # absent in files of older versions, as what follows
+                tuple(map(str, table.get("addresses", ()))),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a torrent's state: {error}") from error

@@ -146,15 +146,25 @@ class FakeData:
         return [TarView(0, [MemberView("a", 512, 3)], True)]
 
     async def seed(
-        self, path: Path, name: str | None, private: bool, allowed: tuple[str, ...], hybrid: bool
+        self,
+        path: Path,
+        name: str | None,
+        private: bool,
+        allowed: tuple[str, ...],
+        hybrid: bool,
+        trackers: tuple[str, ...] = (),
     ) -> views.DatasetView:
-        self.calls.append(("seed", path, name, private, allowed, hybrid))
+        self.calls.append(("seed", path, name, private, allowed, hybrid, trackers))
         return self._dataset()
 
     async def get(
-        self, key: str, metainfo: bytes | None, wanted: tuple[int, ...] | None
+        self,
+        key: str,
+        metainfo: bytes | None,
+        wanted: tuple[int, ...] | None,
+        peers: tuple[str, ...] = (),
     ) -> views.DatasetView:
-        self.calls.append(("get", key, metainfo, wanted))
+        self.calls.append(("get", key, metainfo, wanted, peers))
         return self._dataset()
 
     async def remove(self, key: str, with_data: bool) -> RemovedView:

@@ -65,17 +65,18 @@ async def test_changing_is_only_possible_through_the_socket(fake_node: Any) -> N
 async def test_data_requests_reach_the_node(fake_node: Any) -> None:
     async with http(fake_node) as client:
         seed = {"action": "seed", "path": "/data/x", "name": "x", "private": True, "allowed": ["12D3"]}
+        seed["trackers"] = ["http://t.example/announce"]
         assert (await client.post("/api/v1/datasets", json=seed)).status_code == 202
         metainfo = base64.b64encode(b"d4:infod").decode()
-        get = {"action": "get", "metainfo": metainfo, "wanted": [0, 2]}
+        get = {"action": "get", "metainfo": metainfo, "wanted": [0, 2], "peers": ["192.0.2.7:1"]}
         assert (await client.post("/api/v1/datasets", json=get)).status_code == 202
         relative = {"action": "seed", "path": "x"}
         refused = await client.post("/api/v1/datasets", json=relative)
     assert refused.status_code == 400
     assert refused.json()["code"] == 2
     assert fake_node.calls == [
-        ("seed", Path("/data/x"), "x", True, ("12D3",), True),
-        ("get", "", b"d4:infod", (0, 2)),
+        ("seed", Path("/data/x"), "x", True, ("12D3",), True, ("http://t.example/announce",)),
+        ("get", "", b"d4:infod", (0, 2), ("192.0.2.7:1",)),
     ]
 
 

@@ -93,3 +93,19 @@ def test_what_cannot_become_a_torrent_is_told_with_a_fix(
     (tmp_path / "one").write_bytes(b"x")
     assert create(tmp_path / "one", "-o", tmp_path / "no" / "out.torrent") == 1
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_trackers_stand_in_the_file_and_change_no_info_hash(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    urls = ["http://one.example/announce", "https://two.example:8443/announce"]
+    with_them, without = tmp_path / "with.torrent", tmp_path / "without.torrent"
+    named = [part for url in urls for part in ("--tracker", url)]
+    assert create(folder, "-o", with_them, *named) == create(folder, "-o", without) == 0
+    theirs = libtorrent.torrent_info(libtorrent.bdecode(with_them.read_bytes()))
+    assert [(each.url, each.tier) for each in theirs.trackers()] == [(urls[0], 0), (urls[1], 1)]
+    assert Metainfo.parse(with_them.read_bytes()).hex == Metainfo.parse(without.read_bytes()).hex
+    capsys.readouterr()
+    assert create(folder, "-o", tmp_path / "no.torrent", "--tracker", "udp://one.example:1") == 1
+    assert "no HTTP tracker" in capsys.readouterr().err
+    assert not (tmp_path / "no.torrent").exists()

@@ -148,7 +148,7 @@ async def test_a_liar_is_cut_off_and_not_taken_back() -> None:
     async with sides(metainfo, [bytes(len(data)), data, b""]) as (liar, honest, leecher):
         leecher.pump.offer([liar.host.peer_id])
         with trio.fail_after(20):
-            while not leecher.pump._dialer.is_banned(liar.host.peer_id):  # noqa: ASYNC110
+            while not leecher.pump._dialling.is_banned(liar.host.peer_id):  # noqa: ASYNC110
                 await trio.sleep(0.02)
             while liar.host.is_connected(leecher.host.peer_id):  # noqa: ASYNC110
                 await trio.sleep(0.02)

@@ -14,6 +14,7 @@ import trio
 from p2pml.config import Home
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
+from p2pml.net.plain_port import PlainPort
 from p2pml.net.presence import Facts, Presence, Timing
 from p2pml.node.data_service import DataService
 from p2pml.node.events import Events
@@ -28,10 +29,17 @@ class Node:
     home: Home
     events: Events
     scope: trio.CancelScope
+    plain: PlainPort | None = None
 
     @property
     def id(self) -> str:
         return self.host.peer_id
+
+    @property
+    def port(self) -> int:
+        """Its port for BitTorrent clients."""
+        assert self.plain is not None
+        return self.plain.port
 
     def kinds(self) -> set[str]:
         return {event.kind for event in self.events.since(0)}
@@ -42,6 +50,7 @@ async def _run_node(
     number: int,
     bootstrap: list[str],
     quota: int | None,
+    plain: bool,
     task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     seed = hashlib.sha256(f"data-service-test {number}".encode()).digest()
@@ -50,24 +59,27 @@ async def _run_node(
     home.create()
     gossip = Gossip(host, CHAIN_ID, heartbeat=0.3)
     presence = Presence(host, gossip, lambda: Facts(bytes(32)), Timing(announce=1.0, look=0.1))
-    data = DataService(home, host, gossip, presence, events, quota)
+    port = PlainPort("127.0.0.1", 0) if plain else None
+    data = DataService(home, host, gossip, presence, events, quota, port)
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             await nursery.start(host.run)
             await nursery.start(gossip.run)
             await nursery.start(presence.run)
             await nursery.start(data.run)
-            task_status.started(Node(host, data, home, events, scope))
+            task_status.started(Node(host, data, home, events, scope, port))
 
 
 @asynccontextmanager
-async def nodes_up(root: Path, count: int, quota: int | None = None) -> AsyncIterator[list[Node]]:
-    """Nodes that know the first one; ready when all are connected to it."""
+async def nodes_up(
+    root: Path, count: int, quota: int | None = None, plain: bool = False
+) -> AsyncIterator[list[Node]]:
+    """Nodes that know the first one; ready when all are connected to it. `plain`: with BitTorrent ports."""
     async with trio.open_nursery() as nursery:
         nodes: list[Node] = []
         for number in range(count):
             bootstrap = nodes[0].host.addrs()[:1] if nodes else []
-            nodes.append(await nursery.start(_run_node, root, number, bootstrap, quota))
+            nodes.append(await nursery.start(_run_node, root, number, bootstrap, quota, plain))
         if count > 1:
             await until(lambda: all(node.host.connected() for node in nodes), "the nodes connect")
         yield nodes

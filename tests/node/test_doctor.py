@@ -141,7 +141,7 @@ def test_blocks_of_another_network(home: Home) -> None:
     assert doctor.check_chain_db(home, genesis_of(home)).level == "ok"
 
 
-@pytest.mark.parametrize("name", ["port", "api_port", "websocket_port"])
+@pytest.mark.parametrize("name", ["port", "api_port", "websocket_port", "bittorrent_port"])
 def test_a_port_that_somebody_holds(name: str) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
