@@ -84,7 +84,7 @@ class FakeNode:
         return [views.ValidatorView(ADDRESS, "fake", 10, 1.0)]
 
     def supply(self) -> views.SupplyView:
-        return views.SupplyView(100, 5, 0, 95, 10, True)
+        return views.SupplyView(100, 5, 0, 90, 10, 5, True)
 
     def jobs(self) -> list[dict[str, Any]]:
         return []
