@@ -42,8 +42,8 @@ async def test_a_tracker_introduces_libtorrent_and_nodes_that_are_libp2p_peers_t
             assert same_files(folder, info.folder)
             assert same_files(folder, tmp_path / "theirs" / "set")
             await until(lambda: "completed" in tracker.events(leecher.port), "the leecher is done")
-            # They were told of each other's TCP port as well, and keep one link.
-            assert links_of(leecher) >= {seeder.id}
+            # They were told of each other's TCP port as well, and kept to one link, until both were seeds.
+            assert {seeder.id, f"tcp:127.0.0.1:{seeder.port}"} & info.received.keys() <= {seeder.id}
             for node, other in ((seeder, leecher), (leecher, seeder)):
                 twins = {f"tcp:127.0.0.1:{other.port}", f"tcp:127.0.0.1:{node.port}"}
                 assert links_of(node).isdisjoint(twins)
