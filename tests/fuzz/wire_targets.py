@@ -180,8 +180,7 @@ TARGETS = (
             _said(HaveAll(), _TOLD, Extended(1, _METADATA[1])),
             _said(_TOLD, Extended(1, _METADATA[0]), Have(3), Unchoke()),
         ),
-        ProtocolError,
-        parts=True,
+        ProtocolError,  # not in parts: what follows the last part counts in the same read only
         tokens=(*WIRE_TOKENS, *TERMS_TOKENS),
         runs=1500,
     ),
