@@ -34,6 +34,7 @@ from torrent.events import (
     ReadBlock,
     Resumed,
     Send,
+    SetPriorities,
     SetWanted,
     SwarmStats,
     VerifyAndWrite,
@@ -54,6 +55,7 @@ from torrent.messages import (
 )
 from torrent.metainfo import Metainfo
 from torrent.peer import Session
+from torrent.priorities import Priorities
 from torrent.upload import Uploader
 
 CLIENT = b"-PM0010-"
@@ -65,9 +67,9 @@ class Swarm:
     """The machine of one torrent.
 
     ``have``: pieces present at the start. ``wanted``: indexes into ``metainfo.files`` to fetch, ``None``
-    for all. ``receive`` and ``tick`` return effects in the order in which they are to be carried out;
-    ``deadline`` is the time of the next ``tick``, ``None`` while no peer is connected. Nothing that a
-    peer sends makes them raise.
+    for all; ``priorities`` say it more exactly, in its place. ``receive`` and ``tick`` return effects in the
+    order in which they are to be carried out; ``deadline`` is the time of the next ``tick``, ``None`` while
+    no peer is connected. Nothing that a peer sends makes them raise.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Swarm:
         *,
         rng: random.Random,
         wanted: Iterable[int] | None = None,
+        priorities: Priorities | None = None,
         config: SwarmConfig | None = None,
     ) -> None:
         self._metainfo = metainfo
@@ -86,11 +89,11 @@ class Swarm:
         self._effects: list[Effect] = []
         self._next_tick: float | None = None
         self._peer_id = CLIENT + rng.randbytes(20 - len(CLIENT))
-        self._choker = Choker(config, rng)
+        self._choker = Choker(config, rng, metainfo.piece_length)
         self._down = Downloader(
             metainfo.geometry,
             Bitfield(metainfo.piece_count, have),
-            metainfo.wanted_mask(wanted),
+            (Priorities.only(wanted) if priorities is None else priorities).table(metainfo),
             self._sessions,
             config,
             rng,
@@ -108,7 +111,8 @@ class Swarm:
             PieceFailed: self._failed,
             WriteFailed: lambda event, now: self._down.unstored(event.index, event.reason),
             PieceLost: lambda event, now: self._down.lost(event.index, now),
-            SetWanted: lambda event, now: self._down.set_wanted(metainfo.wanted_mask(event.files), now),
+            SetWanted: lambda event, now: self._prioritize(Priorities.only(event.files), now),
+            SetPriorities: lambda event, now: self._prioritize(event.priorities, now),
             Resumed: lambda event, now: self._down.resume(now),
         }
 
@@ -157,7 +161,7 @@ class Swarm:
         peers = tuple(self._peer_stats(session, now) for session in self._sessions.values())
         return SwarmStats(
             have=picker.have.bit_count(),
-            wanted=picker.wanted.bit_count(),
+            wanted=picker.wanted,
             missing=picker.missing.bit_count(),
             total=self._metainfo.piece_count,
             sources=dict(self._down.sources),
@@ -172,7 +176,7 @@ class Swarm:
         down, up = self._choker.rates(session.peer, now)
         return PeerStats(
             peer=session.peer,
-            pieces=self._down.picker.pieces_of(session.peer).bit_count(),
+            pieces=self._down.picker.pieces_of(session.peer),
             down_rate=down,
             up_rate=up,
             am_choking=session.am_choking,
@@ -234,7 +238,7 @@ class Swarm:
             self._drop(session.peer, "does not read", now)
         else:
             self._down.tick(session, now)
-            self._choker.snub(session.peer, session.pipeline.snubbed)
+            self._choker.expect(session.peer, session.am_interested, now)
             if now - session.spoke >= self._config.keepalive:
                 session.keep_alive()
 
@@ -262,7 +266,7 @@ class Swarm:
             case Cancel(block):
                 self._up.cancel(session, block, now)
             case Have(index):
-                self._down.learn(session, 1 << index, now)
+                self._down.learn_one(session, index, now)
             case BitfieldMessage(data):
                 mask = Bitfield.from_bytes(data, self._metainfo.piece_count).mask
                 self._down.learn(session, mask, now)
@@ -302,7 +306,10 @@ class Swarm:
         self._ban(self._down.failed(event.index, now), now)
 
     def _present(self, index: int) -> bool:
-        return bool(self._down.picker.have >> index & 1)
+        return self._down.picker.has(index)
+
+    def _prioritize(self, priorities: Priorities, now: float) -> None:
+        self._down.set_priorities(priorities.table(self._metainfo), now)
 
     # --- effects
 
@@ -339,6 +346,7 @@ __all__ = [
     "ReadBlock",
     "Resumed",
     "Send",
+    "SetPriorities",
     "SetWanted",
     "Swarm",
     "SwarmStats",

@@ -31,13 +31,23 @@ class SeedRequest(_Request):
     hybrid: bool = True
 
 
+class FileChoice(_Request):
+    """Files by a pattern for their paths, and their priority: 0 is not wanted, 4 the usual, 7 the first."""
+
+    pattern: str = Field(min_length=1, max_length=4096)
+    priority: int = Field(4, ge=0, le=7)
+
+
 class GetRequest(_Request):
-    """Fetch a dataset by name, by info-hash, or by its metainfo file (base64)."""
+    """Fetch a dataset by name, by info-hash, or by its metainfo file (base64). `choices` stand in place of
+    `wanted`.
+    """
 
     action: Literal["get"]
     dataset: str = Field("", max_length=256)
     metainfo: Base64Bytes | None = None
     wanted: list[int] | None = Field(None, max_length=100_000)
+    choices: list[FileChoice] = Field(default_factory=list, max_length=1000)
 
 
 DatasetRequest = Annotated[SeedRequest | GetRequest, Body(discriminator="action")]
@@ -76,7 +86,8 @@ def write_data_routes(data: DataFacade) -> APIRouter:
                 path, request.name, request.private, tuple(request.allowed), request.hybrid
             )
         wanted = None if request.wanted is None else tuple(request.wanted)
-        return await data.get(request.dataset, request.metainfo, wanted)
+        choices = tuple((choice.pattern, choice.priority) for choice in request.choices)
+        return await data.get(request.dataset, request.metainfo, wanted, choices)
 
     @routes.delete("/datasets/{name_or_hash}")
     async def remove(name_or_hash: str, with_data: bool = False) -> RemovedView:

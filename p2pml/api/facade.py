@@ -97,9 +97,15 @@ class DataFacade(Protocol):
         ...
 
     async def get(
-        self, key: str, metainfo: bytes | None, wanted: tuple[int, ...] | None
+        self,
+        key: str,
+        metainfo: bytes | None,
+        wanted: tuple[int, ...] | None,
+        choices: tuple[tuple[str, int], ...] = (),
     ) -> views.DatasetView:
-        """Start to fetch a dataset; returns once its metainfo is known."""
+        """Start to fetch a dataset; returns once its metainfo is known. `choices`: patterns for files, each
+        with the priority, 0 to 7, of those that it fits.
+        """
         ...
 
     async def remove(self, key: str, with_data: bool) -> RemovedView:

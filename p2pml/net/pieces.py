@@ -28,6 +28,7 @@ from p2pml.net.piece_ports import Disk, Machine, Watcher
 from p2pml.net.scores import Deed
 from p2pml.net.streams import Stream
 from torrent import events
+from torrent.priorities import Priorities
 
 log = logging.getLogger(__name__)
 
@@ -131,9 +132,9 @@ class SwarmPump:
         if any(new):
             self._dial_now.set()
 
-    def set_wanted(self, files: frozenset[int] | None) -> None:
-        """Fetch these files, all with None."""
-        self._inbox_send.send_nowait(events.SetWanted(files))
+    def set_priorities(self, priorities: Priorities) -> None:
+        """Fetch by these from now on."""
+        self._inbox_send.send_nowait(events.SetPriorities(priorities))
 
     def lost(self, pieces: Iterable[int]) -> None:
         """Pieces that were found damaged on disk: they are fetched again."""

@@ -39,12 +39,16 @@ class DataApi:
         return dataset_view(await self._data.seed(path, name, private, allowed or None, hybrid))
 
     async def get(
-        self, key: str, metainfo: bytes | None, wanted: tuple[int, ...] | None
+        self,
+        key: str,
+        metainfo: bytes | None,
+        wanted: tuple[int, ...] | None,
+        choices: tuple[tuple[str, int], ...] = (),
     ) -> views.DatasetView:
         files = None if wanted is None else frozenset(wanted)
         if metainfo is not None:
-            return dataset_view(await self._data.add(metainfo, files))
-        return dataset_view(await self._data.begin(key, files))
+            return dataset_view(await self._data.add(metainfo, files, choices=choices))
+        return dataset_view(await self._data.begin(key, files, choices=choices))
 
     async def remove(self, key: str, with_data: bool) -> RemovedView:
         info = self._data.info(key)
@@ -83,7 +87,7 @@ def dataset_view(info: DatasetInfo) -> views.DatasetView:
         sources=dict(info.received),
         sent=dict(info.sent),
         files=[
-            views.FileView(file.index, file.path, file.size, file.complete, str(file.location))
+            views.FileView(file.index, file.path, file.size, file.complete, str(file.location), file.priority)
             for file in info.files
         ],
         folder=str(info.folder),

@@ -152,9 +152,13 @@ class FakeData:
         return self._dataset()
 
     async def get(
-        self, key: str, metainfo: bytes | None, wanted: tuple[int, ...] | None
+        self,
+        key: str,
+        metainfo: bytes | None,
+        wanted: tuple[int, ...] | None,
+        choices: tuple[tuple[str, int], ...] = (),
     ) -> views.DatasetView:
-        self.calls.append(("get", key, metainfo, wanted))
+        self.calls.append(("get", key, metainfo, wanted, *choices))
         return self._dataset()
 
     async def remove(self, key: str, with_data: bool) -> RemovedView:
