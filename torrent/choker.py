@@ -35,12 +35,14 @@ class _Standing:
         "gave",
         "interested",
         "joined",
+        "lately",
+        "looked",
         "place",
         "quota",
-        "since",
         "took",
         "turn",
         "unchoked",
+        "waited",
     )
 
     def __init__(self, now: float) -> None:
@@ -51,9 +53,12 @@ class _Standing:
         self.unchoked = False
         self.expecting = False
         """We want something that the peer has."""
-        self.since = now
-        """How long it has given nothing, while we expected it to."""
+        self.waited = 0.0
+        """How long we have expected something of it since it last gave."""
+        self.looked = now
         self.gave = Rate(now)
+        self.lately = [0, 0]
+        """Bytes that it gave in the round before and in this one: Cohen's twenty seconds."""
         self.took = Rate(now)
         self.quota = 0
         """Bytes it took since it was unchoked."""
@@ -104,9 +109,10 @@ class Choker:
         """``peer`` gave us ``count`` bytes that we needed."""
         standing = self._peers[peer]
         standing.gave.add(count, now)
+        standing.lately[1] += count
         self._moved += count
         if count:
-            standing.since = now
+            standing.waited, standing.looked = 0.0, now
 
     def took(self, peer: str, count: int, now: float) -> None:
         """We gave ``peer`` ``count`` bytes."""
@@ -117,16 +123,17 @@ class Choker:
         self._given += count
 
     def expect(self, peer: str, expecting: bool, now: float) -> None:
-        """Whether we want something that ``peer`` has."""
+        """Whether we want something that ``peer`` has; to be told once in a while."""
         standing = self._peers[peer]
-        if expecting and not standing.expecting:
-            standing.since = now
-        standing.expecting = expecting
+        if standing.expecting:
+            standing.waited += now - standing.looked
+        standing.expecting, standing.looked = expecting, now
 
     def snubs(self, peer: str, now: float) -> bool:
         """Whether ``peer`` has given nothing for a minute, scaled, of what we want."""
         standing = self._peers[peer]
-        return standing.expecting and now - standing.since >= self._config.snub_time / self._pace
+        waited = standing.waited + (now - standing.looked if standing.expecting else 0.0)
+        return waited >= self._config.snub_time / self._pace
 
     def rates(self, peer: str, now: float) -> tuple[float, float]:
         """What ``peer`` gives and takes, bytes per second."""
@@ -165,7 +172,7 @@ class Choker:
             verdicts = self._round(now, seeding)
         if self._vacant:
             self._vacant = False
-            verdicts += self._fill(now)
+            verdicts += self._fill(now, seeding)
         return verdicts
 
     def _round(self, now: float, seeding: bool) -> list[Verdict]:
@@ -175,10 +182,14 @@ class Choker:
         eager.sort(key=lambda peer: order(peer, now))
         chosen = set(eager[: self._slots.count])
         chosen |= self._choose_optimistic([peer for peer in eager if peer not in chosen], now)
+        for standing in self._peers.values():
+            standing.lately = [standing.lately[1], 0]
         return [v for peer in self._peers if (v := self._set(peer, peer in chosen, now)) is not None]
 
     def _leech_key(self, peer: str, now: float) -> tuple[float, ...]:
-        return (self.snubs(peer, now), -self._peers[peer].gave.value(now))
+        """Those that gave most lately, of equals those that ever gave most; who keeps us waiting, last."""
+        standing = self._peers[peer]
+        return (self.snubs(peer, now), -sum(standing.lately), -standing.gave.total)
 
     def _seed_key(self, peer: str, now: float) -> tuple[float, ...]:
         """Those with quota left, fastest first; those that wait, longest first; the satisfied."""
@@ -214,14 +225,18 @@ class Choker:
         self._peers[first[chosen]].place += strides[chosen]
         return first[chosen]
 
-    def _fill(self, now: float) -> list[Verdict]:
-        """Give free slots to those that wait longest."""
+    def _fill(self, now: float, seeding: bool) -> list[Verdict]:
+        """Give free slots to those that give most, as in a round; of equals to those that wait longest.
+
+        Were it by waiting alone, who never gives would live well on what falls free between the rounds.
+        """
         slots = self._slots.count + self._config.optimistic_slots
         used = sum(1 for standing in self._peers.values() if standing.interested and standing.unchoked)
         waiting = [
             peer for peer, standing in self._peers.items() if standing.interested and not standing.unchoked
         ]
-        waiting.sort(key=lambda peer: self._peers[peer].turn)
+        order = self._seed_key if seeding else self._leech_key
+        waiting.sort(key=lambda peer: (*order(peer, now), self._peers[peer].turn))
         return [
             v for peer in waiting[: max(0, slots - used)] if (v := self._set(peer, True, now)) is not None
         ]

@@ -7,6 +7,7 @@ picker never ends its random first pieces, a swarm without endgame asks nobody t
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,59 +23,80 @@ NO_ENDGAME = SwarmConfig(endgame_copies=1)
 
 
 def least_copies(seed: int, config: SwarmConfig = PLAIN) -> int:
-    """Copies of the rarest piece among a dozen peers that come and go, once the only seed has left.
+    """Copies of the rarest piece among ten peers that come and go, from when the only seed has left.
 
-    The seed leaves when it has uploaded twice the torrent's size. Every 3 s one peer, drawn by lot,
-    leaves for good and a new one comes, for a minute. The least number over that time is returned.
+    The seed leaves once it has uploaded the torrent one and a half times. Every 10 s from then on a peer,
+    drawn by lot, leaves for good and a new one comes. Few requests are in flight, as they are beside the many
+    pieces of a real torrent.
     """
-    names = [f"p{n}" for n in range(1, 33)]
+    names = [f"p{n}" for n in range(1, 16)]
     world = SwarmWorld(
         seed,
         names,
         1,
         2 * MIB,
-        Link(rate=2_000_000, delay_ms=25),
-        piece=32 * KIB,
-        config=config,
-        later=names[12:],
+        Link(rate=400_000, delay_ms=25),
+        piece=16 * KIB,
+        config=replace(config, min_depth=1, max_depth=2),
+        links={"s1": Link(rate=2_000_000, delay_ms=25)},
+        later=names[10:],
     )
-    while sum(world.node("s1").swarm.stats(0.0).served.values()) < 2 * 2 * MIB:
+    while sum(world.node("s1").swarm.stats(0.0).served.values()) < 1.5 * 2 * MIB:
+        assert world.world.heap.now < 300, "the seed is not asked for so much"
         world.run(0.25)
     world.kill("s1")
     rng = random.Random(f"{seed}/churn")
-    present, coming = names[:12], names[12:]
-    least = min(world.copies())
-    for moment in range(1, 241):
-        world.run(0.25)
+    present, least = names[:10], min(world.copies())
+    for coming in names[10:]:
+        world.run(10.0)
+        world.kill(present.pop(rng.randrange(len(present))))
         least = min(least, *world.copies())
-        if moment % 12 == 0 and coming:
-            gone = present.pop(rng.randrange(len(present)))
-            world.kill(gone)
-            present.append(coming.pop(0))
-            world.world.restart(present[-1])
+        present.append(coming)
+        world.world.restart(coming)
     return least
 
 
 @dataclass(frozen=True)
 class Riding:
-    """Virtual seconds until the median honest peer and the free rider had everything."""
+    """Virtual seconds that the median of the honest peers and the free rider took."""
 
     median: float
     rider: float
 
 
 def free_riding(seed: int) -> Riding:
-    """Twenty honest leechers, one seed and one peer that takes and never gives; all on equal slow lines."""
-    names = [f"p{n}" for n in range(1, 22)]
-    world = SwarmWorld(seed, names, 1, 4 * MIB, Link(rate=400_000, delay_ms=25), {"p11": FREE_RIDER})
-    report = world.run_until_done(1200.0)
-    while world.node("p11").done_at is None and world.world.heap.now < 1200.0:
-        world.run(5.0)
-    rider = world.node("p11").done_at
-    assert report.median_time is not None
-    assert report.finished == 20, world.problems(report)
-    assert rider is not None, "the free rider never finishes"
-    return Riding(report.median_time, rider)
+    """One peer takes and never gives among twenty that trade; uplinks are scarce, downlinks are not.
+
+    Whoever has everything leaves after 5 s, and a new peer comes in its place: there are always twenty.
+    """
+    names = [f"p{n}" for n in range(1, 161)]
+    world = SwarmWorld(
+        seed,
+        names,
+        1,
+        4 * MIB,
+        Link(rate=200_000, delay_ms=25),
+        {"p11": FREE_RIDER},
+        piece=32 * KIB,
+        links={"s1": Link(rate=800_000, delay_ms=25)},
+        later=names[21:],
+    )
+    world.world.network.downlinks.update(dict.fromkeys(names, 1_000_000))
+    came = dict.fromkeys(names[:21], 0.0)
+    took: list[float] = []
+    coming = names[21:]
+    while (rider := world.node("p11").done_at) is None:
+        world.run(1.0)
+        now = world.world.heap.now
+        assert now < 3000, "the free rider never finishes"
+        for name in [name for name in came if name != "p11"]:
+            done = world.node(name).done_at
+            if done is not None and done + 5.0 <= now:
+                took.append(done - came.pop(name))
+                world.kill(name)
+                came[coming[0]] = now
+                world.world.restart(coming.pop(0))
+    return Riding(statistics.median(took), rider)
 
 
 def optimistic_shares(seed: int, turns: int = 3) -> list[float]:
@@ -113,14 +135,14 @@ def _served(world: SwarmWorld, peers: Sequence[str]) -> list[int]:
 
 
 def last_pieces(seed: int, config: SwarmConfig = PLAIN) -> float:
-    """Seconds for the last 2 % of 100 pieces; of four seeds one has a fiftieth of the others' rate."""
+    """Seconds for the last 2 % of 100 pieces; of four seeds one has a 25th of the others' rate."""
     world = SwarmWorld(
         seed,
         1,
         4,
         100 * 64 * KIB,
-        Link(rate=8_000_000, delay_ms=25),
-        links={"s2": Link(rate=160_000, delay_ms=25)},
+        Link(rate=2_000_000, delay_ms=25),
+        links={"s2": Link(rate=80_000, delay_ms=25), "p1": Link(rate=20_000_000, delay_ms=25)},
         config=config,
     )
     world.run_until_done(300.0)
