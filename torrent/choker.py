@@ -192,10 +192,13 @@ class Choker:
         return (self.snubs(peer, now), -sum(standing.lately), -standing.gave.total)
 
     def _seed_key(self, peer: str, now: float) -> tuple[float, ...]:
-        """Those with quota left, fastest first; those that wait, longest first; the satisfied."""
+        """Those with quota left, fastest first; those that wait, who has taken least first; the satisfied.
+
+        By bytes and not by turns: who asks nobody but us takes far more in one turn than who asks many.
+        """
         standing = self._peers[peer]
         if not standing.unchoked:
-            return (1, standing.turn)
+            return (1, standing.took.total, standing.turn)
         if standing.quota < self._quota:
             return (0, -standing.took.value(now))
         return (2, -standing.took.value(now))

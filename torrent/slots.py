@@ -6,6 +6,10 @@ peers cannot fill does.
 
 from __future__ import annotations
 
+from collections import deque
+
+LOOK_BACK = 4
+"""Rounds whose best rate a trial has to beat: one alone is chance."""
 PAUSE = 6
 """Rounds between a trial that failed and the next one."""
 FALL = 0.5
@@ -19,7 +23,8 @@ class Slots:
         self._least = least
         self._most = most
         self._before: float | None = None
-        """The rate before the trial that is under way."""
+        """The best rate before the trial that is under way."""
+        self._rates: deque[float] = deque(maxlen=LOOK_BACK)
         self._earned = 0.0
         self._pause = 0
         self.count = least
@@ -28,6 +33,7 @@ class Slots:
         """The slots for the next round. ``rate``: what the last one uploaded, bytes per second; ``waiting``:
         whether some interested peer is choked.
         """
+        self._rates.append(rate)
         if self._before is not None:
             # half of what a slot gave on average: less is chance, or taken from the others
             if rate > self._before * (1 + 0.5 / max(1, self.count - 1)):
@@ -38,9 +44,15 @@ class Slots:
             self._before = None
         elif rate < FALL * self._earned:
             self.count, self._earned = self._least, 0.0
+            self._rates.clear()
         if self._pause:
             self._pause -= 1
-        elif waiting and rate > 0 and self._least and self.count < self._most:
-            self._before = rate
+        elif waiting and rate > 0 and self._least and self.count < self._most and self._settled:
+            self._before = max(self._rates)
             self.count += 1
         return self.count
+
+    @property
+    def _settled(self) -> bool:
+        """Enough rounds have passed to compare with: at first every line gets faster by itself."""
+        return len(self._rates) == LOOK_BACK
