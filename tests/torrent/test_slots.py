@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torrent.slots import PAUSE, Slots
+from torrent.slots import LOOK_BACK, PAUSE, Slots
 
 
 def run(slots: Slots, line: float, each: float, rounds: int) -> list[int]:
@@ -18,6 +18,7 @@ def test_up_to_what_the_line_carries() -> None:
 
 def test_a_failed_trial_rests() -> None:
     slots = Slots(4, 30)
+    assert run(slots, 400.0, 100.0, LOOK_BACK - 1) == [4] * (LOOK_BACK - 1)  # what it has to beat
     assert run(slots, 400.0, 100.0, 3 * (PAUSE + 1)) == [5, *[4] * PAUSE] * 3
 
 
@@ -41,3 +42,11 @@ def test_a_line_that_became_slow_begins_anew() -> None:
     assert slots.count >= 10
     run(slots, 100.0, 100.0, 4)
     assert slots.count <= 5
+
+
+def test_a_lucky_round_is_no_reason_to_grow() -> None:
+    """A full line whose rounds measure now more, now less."""
+    slots = Slots(4, 30)
+    counts = [slots.round(rate, True) for rate in [400.0, 300.0, 420.0, 310.0] * 20]
+    assert max(counts) == 5
+    assert counts.count(5) <= len(counts) / PAUSE
