@@ -270,3 +270,28 @@ def test_the_slots_stay_where_the_line_is_full() -> None:
         table.run(1, takes=100_000 // max(1, len(table.open)))
         tried.add(table.choker.slots)
     assert tried == {4, 5}
+
+
+def test_a_slot_that_falls_free_goes_to_who_gave_and_not_to_who_waited() -> None:
+    table = Table("a", "b", "c", config=fixed(1))
+    table.tick()
+    assert table.open == {"a"}
+    table.choker.gave("c", 1000, 1.0)
+    table.choker.leave("a")
+    table.open.discard("a")
+    table.tick()
+    assert table.open == {"c"}
+
+
+def test_a_seed_serves_next_who_has_taken_least() -> None:
+    """Turns alone are not equal: who asks nobody else takes more in one."""
+    table = Table("a", "b", "c", seeding=True, config=fixed(1, seed_quota=1000))
+    table.choker.took("b", 500, 0.0)
+    table.tick()
+    for _ in range(12):
+        for peer in table.open:
+            table.choker.took(peer, 5000 if peer == "a" else 1000, table.now)
+        table.run(10)
+    taken = {peer: standing.took.total for peer, standing in table.choker._peers.items()}
+    assert max(taken["b"], taken["c"]) - min(taken["b"], taken["c"]) <= 1000
+    assert taken["a"] <= 10_000

@@ -204,6 +204,15 @@ def test_dropping_a_wanted_piece_and_wanting_it_again() -> None:
     assert {b.piece for b in chosen.pick("a", 9)} == {block.piece}
 
 
+def test_a_peer_that_had_nothing_is_asked_again_when_it_has_something() -> None:
+    chosen = picker(2)
+    join(chosen, "a", 0b01)
+    assert len(chosen.pick("a", 9)) == 2
+    assert chosen.pick("a", 9) == []
+    chosen.learn_one("a", 1)
+    assert len(chosen.pick("a", 9)) == 2
+
+
 def test_a_higher_priority_goes_before_rarity() -> None:
     chosen = picker(4)
     join(chosen, "seed", 0b1111)
