@@ -25,7 +25,7 @@ NO_ENDGAME = SwarmConfig(endgame_copies=1)
 def least_copies(seed: int, config: SwarmConfig = PLAIN) -> int:
     """Copies of the rarest piece among ten peers that come and go, from when the only seed has left.
 
-    The seed leaves once it has uploaded the torrent one and a half times. Every 10 s from then on a peer,
+    The seed leaves once it has uploaded 1.75 copies of the torrent. Every 15 s from then on a peer,
     drawn by lot, leaves for good and a new one comes. Few requests are in flight, as they are beside the many
     pieces of a real torrent.
     """
@@ -41,14 +41,14 @@ def least_copies(seed: int, config: SwarmConfig = PLAIN) -> int:
         links={"s1": Link(rate=2_000_000, delay_ms=25)},
         later=names[10:],
     )
-    while sum(world.node("s1").swarm.stats(0.0).served.values()) < 1.5 * 2 * MIB:
+    while sum(world.node("s1").swarm.stats(0.0).served.values()) < 1.75 * 2 * MIB:
         assert world.world.heap.now < 300, "the seed is not asked for so much"
         world.run(0.25)
     world.kill("s1")
     rng = random.Random(f"{seed}/churn")
     present, least = names[:10], min(world.copies())
     for coming in names[10:]:
-        world.run(10.0)
+        world.run(15.0)
         world.kill(present.pop(rng.randrange(len(present))))
         least = min(least, *world.copies())
         present.append(coming)
