@@ -1,77 +1,136 @@
-"""How many peers have each piece: buckets of equal availability, each a bit mask over all pieces.
+"""How many connected peers have each piece, and the pieces to pick from in buckets of equal availability.
 
-A peer's arrival, departure and HAVE move bits between neighbouring buckets with word-parallel
-operations, and the rarest piece that a peer can give is found by one AND per level: no loop over pieces,
-however many there are.
+Counts are bit-sliced: plane ``k`` of a chunk holds bit ``k`` of its pieces' counts, so that a peer's whole
+bitfield is added with a few operations per chunk. Of the pieces that may be picked there is a bucket for each
+priority and number of copies; a HAVE moves one piece to the next bucket, and the rarest piece of a peer lies
+in the first bucket that has something in common with it. Nothing looks at all pieces one by one.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from itertools import pairwise
 
-
-def random_bit(mask: int, rng: random.Random) -> int:
-    """A set bit of a non-zero mask, each as likely as another."""
-    rank = rng.randrange(mask.bit_count())
-    offset = 0
-    width = mask.bit_length()
-    # halve the mask towards the bit of that rank: the halves add up to about two passes over its words
-    while width > 1:
-        half = width // 2
-        low = mask & ((1 << half) - 1)
-        below = low.bit_count()
-        if rank < below:
-            mask, width = low, half
-        else:
-            rank -= below
-            mask >>= half
-            offset += half
-            width -= half
-    return offset
+from torrent.pieceset import CHUNK, LOW, SHIFT, PieceSet, draw
 
 
 class Availability:
-    """Copies of each of ``count`` pieces among the connected peers."""
+    """Copies of each of ``count`` pieces, and which of them are on offer to be picked."""
 
     def __init__(self, count: int) -> None:
-        self._levels = [(1 << count) - 1]
-
-    @property
-    def nowhere(self) -> int:
-        """Mask of the pieces that no connected peer has."""
-        return self._levels[0]
-
-    def add(self, mask: int) -> None:
-        """One more peer has each piece of ``mask``."""
-        carried = 0
-        for level, bucket in enumerate(self._levels):
-            moved = bucket & mask
-            self._levels[level] = bucket ^ moved | carried
-            mask ^= moved
-            carried = moved
-            if not mask and not carried:
-                return
-        if carried:
-            self._levels.append(carried)
-
-    def remove(self, mask: int) -> None:
-        """One peer fewer has each piece of ``mask``; each must have been added before."""
-        for level in range(1, len(self._levels)):
-            moved = self._levels[level] & mask
-            self._levels[level] ^= moved
-            self._levels[level - 1] |= moved
-            mask ^= moved
-            if not mask:
-                break
-        while len(self._levels) > 1 and not self._levels[-1]:
-            self._levels.pop()
+        self._count = count
+        self._planes: list[list[int]] = [[] for _ in range(-(-count // CHUNK))]
+        self._buckets: dict[int, list[PieceSet]] = {}
+        """By priority, the highest first; by number of copies."""
+        self._offered: dict[int, PieceSet] = {}
+        """All buckets of a priority together."""
 
     def copies(self, index: int) -> int:
-        return next(level for level, bucket in enumerate(self._levels) if bucket >> index & 1)
+        bit = index & LOW
+        planes = enumerate(self._planes[index >> SHIFT])
+        return sum((plane >> bit & 1) << weight for weight, plane in planes)
 
-    def rarest(self, candidates: int, rng: random.Random) -> int | None:
-        """One of the least available pieces of ``candidates``, random among equals; ``None`` for none."""
-        for bucket in self._levels:
-            if found := bucket & candidates:
-                return random_bit(found, rng)
+    # --- what peers have
+
+    def more(self, chunk: int, bits: int) -> None:
+        """One more peer has each of these pieces of a chunk."""
+        for priority, offered in self._offered.items():
+            if moving := bits & offered.chunks[chunk]:
+                self._up(self._buckets[priority], chunk, moving)
+        planes = self._planes[chunk]
+        for weight, plane in enumerate(planes):
+            planes[weight] = plane ^ bits
+            bits &= plane
+            if not bits:
+                return
+        planes.append(bits)
+
+    def fewer(self, chunk: int, bits: int) -> None:
+        """One peer fewer has each of these pieces; each must have been counted before."""
+        for priority, offered in self._offered.items():
+            if moving := bits & offered.chunks[chunk]:
+                self._down(self._buckets[priority], chunk, moving)
+        planes = self._planes[chunk]
+        for weight, plane in enumerate(planes):
+            planes[weight] = plane ^ bits
+            bits &= ~plane
+            if not bits:
+                return
+
+    def _up(self, buckets: list[PieceSet], chunk: int, moving: int) -> None:
+        carried = 0
+        for bucket in buckets:
+            here = bucket.chunks[chunk]
+            moved = here & moving
+            if moved or carried:
+                bucket.put(chunk, here ^ moved | carried)
+            moving ^= moved
+            carried = moved
+            if not moving and not carried:
+                return
+        buckets.append(PieceSet(self._count))
+        buckets[-1].put(chunk, carried)
+
+    @staticmethod
+    def _down(buckets: list[PieceSet], chunk: int, moving: int) -> None:
+        for below, bucket in pairwise(buckets):
+            if moved := bucket.chunks[chunk] & moving:
+                bucket.put(chunk, bucket.chunks[chunk] ^ moved)
+                below.put(chunk, below.chunks[chunk] | moved)
+                moving ^= moved
+                if not moving:
+                    return
+
+    # --- what may be picked
+
+    def offer(self, chunk: int, bits: int, priority: int) -> None:
+        """These pieces of a chunk may be picked; none of them may be on offer already."""
+        if priority not in self._offered:
+            self._offered[priority] = PieceSet(self._count)
+            self._buckets[priority] = []
+            self._buckets = dict(sorted(self._buckets.items(), reverse=True))
+        offered, buckets = self._offered[priority], self._buckets[priority]
+        offered.put(chunk, offered.chunks[chunk] | bits)
+        for copies, group in self._by_copies(chunk, bits):
+            while len(buckets) <= copies:
+                buckets.append(PieceSet(self._count))
+            buckets[copies].put(chunk, buckets[copies].chunks[chunk] | group)
+
+    def withdraw(self, chunk: int, bits: int, priority: int) -> None:
+        """These pieces of a chunk may not be picked any more."""
+        offered = self._offered[priority]
+        offered.put(chunk, offered.chunks[chunk] & ~bits)
+        for copies, group in self._by_copies(chunk, bits):
+            bucket = self._buckets[priority][copies]
+            bucket.put(chunk, bucket.chunks[chunk] & ~group)
+
+    def _by_copies(self, chunk: int, bits: int) -> Iterator[tuple[int, int]]:
+        groups = [(0, bits)]
+        for weight, plane in enumerate(self._planes[chunk]):
+            split = [(copies, group & ~plane) for copies, group in groups]
+            split += [(copies | 1 << weight, group & plane) for copies, group in groups]
+            groups = [pair for pair in split if pair[1]]
+        return iter(groups)
+
+    @property
+    def in_reach(self) -> bool:
+        """Whether a piece is on offer that some connected peer has."""
+        return any(bucket.summary for buckets in self._buckets.values() for bucket in buckets[1:])
+
+    def rarest(self, peer: PieceSet, rng: random.Random) -> int | None:
+        """Of what is on offer and the peer has, one of the highest priority, and of these one of the fewest
+        copies; ``None`` for none.
+        """
+        for buckets in self._buckets.values():
+            for bucket in buckets:
+                if bucket.summary & peer.summary and (found := draw(bucket, peer, rng)) is not None:
+                    return found
+        return None
+
+    def any(self, peer: PieceSet, rng: random.Random) -> int | None:
+        """The same, but however many copies there are."""
+        for priority in self._buckets:
+            if (found := draw(self._offered[priority], peer, rng)) is not None:
+                return found
         return None

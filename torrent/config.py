@@ -17,7 +17,7 @@ class SwarmConfig:
     """Requests in flight cover this many seconds of the peer's rate. More only makes peers ask a seed for the
     same pieces before they hear that another one has them."""
     request_timeout: float = 20.0
-    """A peer that sends no requested block for this long is snubbed and its requests go elsewhere."""
+    """A peer that sends no requested block for this long loses its requests and gets one at a time."""
     handshake_timeout: float = 20.0
     keepalive: float = 90.0
     """A keep-alive goes out after this much silence of ours."""
@@ -57,11 +57,21 @@ class SwarmConfig:
     """Requests in flight per peer for blocks that another peer has been asked for too."""
     endgame_copies: int = 3
     """Most peers asked for one block at once."""
-    upload_slots: int = 7
-    """Regular unchoke slots."""
+    upload_slots: int = 4
+    """Regular unchoke slots; none gives nobody anything."""
+    most_slots: int = 30
+    """Most of them: their number grows while one more raises what is uploaded."""
     optimistic_slots: int = 1
     """One or none: slots drawn at random among the rest."""
     choke_round: float = 10.0
+    round_bytes: int = 16 << 20
+    """A round ends early when this much has been moved, given or received ..."""
+    fastest_round: float = 0.1
+    """... but not before this part of it. The times below shrink as the rounds do."""
     optimistic_round: float = 30.0
+    snub_time: float = 60.0
+    """Who has what we want and gives nothing for this long comes last for a regular slot."""
     seed_quota: int = 16 << 20
-    """Bytes a seed gives one peer before others that wait go first."""
+    """Bytes a seed gives one peer before others that wait go first ..."""
+    seed_pieces: int = 20
+    """... or this many pieces, if they are less."""

@@ -56,7 +56,7 @@ class Dispatch:
             case Cancel(block):
                 self._up.cancel(session, block, now)
             case Have(index):
-                self._down.learn(session, 1 << index, now)
+                self._down.learn_one(session, index, now)
             case BitfieldMessage() | HaveAll() | HaveNone():
                 self._opening(session, message, now)
             case Choke():

@@ -22,7 +22,7 @@ class Downloader:
         self,
         geometry: Geometry,
         have: Bitfield,
-        wanted: int,
+        priorities: bytes,
         sessions: Mapping[str, Session],
         config: SwarmConfig,
         rng: random.Random,
@@ -33,19 +33,24 @@ class Downloader:
         self._emit = emit
         self._blame = Blame()
         self._halted = False
-        self.picker = Picker(geometry, have.mask, wanted, config, rng)
+        self.picker = Picker(geometry, have.mask, priorities, config, rng)
         self.sources: dict[str, int] = {}
         self.wasted = 0
         self._was_complete = self.complete
 
     @property
     def complete(self) -> bool:
-        return not self.picker.missing
+        return self.picker.complete
 
     # --- what peers tell
 
     def learn(self, session: Session, mask: int, now: float) -> None:
         self.picker.learn(session.peer, mask)
+        self._review(session)
+        self.fill(session, now)
+
+    def learn_one(self, session: Session, index: int, now: float) -> None:
+        self.picker.learn_one(session.peer, index)
         self._review(session)
         self.fill(session, now)
 
@@ -176,8 +181,17 @@ class Downloader:
             return set()
         self.wasted += piece.size
         culprits = self._blame.failed(piece)
+        self._isolate(piece.sources())
         self.fill_all(now)
         return culprits
+
+    def _isolate(self, peers: set[str]) -> None:
+        """Those of ``peers`` on parole give no more blocks to pieces that others have a part in."""
+        for peer, own in self.picker.on_parole(peers).items():
+            if (session := self._sessions.get(peer)) is not None:
+                for block in [b for b in session.pipeline.outstanding if b.piece not in own]:
+                    session.cancel(block)
+                    self.picker.release(peer, block)
 
     def unstored(self, index: int, reason: str) -> None:
         """A disk error: nobody is blamed, and nothing more is asked for until ``resume``."""
@@ -194,8 +208,8 @@ class Downloader:
         self.picker.lost(index)
         self._changed(now)
 
-    def set_wanted(self, wanted: int, now: float) -> None:
-        self._call_off(self.picker.set_wanted(wanted))
+    def set_priorities(self, priorities: bytes, now: float) -> None:
+        self._call_off(self.picker.set_priorities(priorities))
         self._changed(now)
 
     def _call_off(self, pieces: set[int]) -> None:

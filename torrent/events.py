@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torrent.priorities import Priorities
+
 Buffer = bytes | bytearray
 
 
@@ -109,6 +111,13 @@ class SetWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class SetPriorities:
+    """From now on fetch by these priorities."""
+
+    priorities: Priorities
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed:
     """The disk has room again: requests may go on after ``WriteFailed``."""
 
@@ -125,6 +134,7 @@ Event = (
     | WriteFailed
     | PieceLost
     | SetWanted
+    | SetPriorities
     | Resumed
 )
 

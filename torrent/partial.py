@@ -46,6 +46,11 @@ class Partial:
     def allows(self, peer: str) -> bool:
         return self.solo is None or self.solo == peer
 
+    @property
+    def idle(self) -> bool:
+        """Nobody is asked for any of it."""
+        return not self._askers
+
     def take(self, peer: str) -> Block | None:
         """The next block to ask ``peer`` for, now asked; ``None`` when all are asked or here."""
         while self._free:

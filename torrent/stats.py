@@ -19,7 +19,7 @@ def swarm_stats(
     peers = tuple(_peer_stats(session, down, choker, now) for session in sessions)
     return SwarmStats(
         have=picker.have.bit_count(),
-        wanted=picker.wanted.bit_count(),
+        wanted=picker.wanted,
         missing=picker.missing.bit_count(),
         total=total,
         sources=dict(down.sources),
@@ -35,7 +35,7 @@ def _peer_stats(session: Session, down: Downloader, choker: Choker, now: float) 
     down_rate, up_rate = choker.rates(session.peer, now)
     return PeerStats(
         peer=session.peer,
-        pieces=down.picker.pieces_of(session.peer).bit_count(),
+        pieces=down.picker.pieces_of(session.peer),
         down_rate=down_rate,
         up_rate=up_rate,
         am_choking=session.am_choking,

@@ -35,6 +35,7 @@ from torrent.events import (
     ReadBlock,
     Resumed,
     Send,
+    SetPriorities,
     SetWanted,
     SwarmStats,
     VerifyAndWrite,
@@ -47,6 +48,7 @@ from torrent.messages import Handshake
 from torrent.metadata import MetadataServer
 from torrent.metainfo import Metainfo
 from torrent.peer import Session
+from torrent.priorities import Priorities
 from torrent.stats import swarm_stats
 from torrent.upload import Uploader
 
@@ -61,9 +63,9 @@ class Swarm:
     """The machine of one torrent.
 
     ``have``: pieces present at the start. ``wanted``: indexes into ``metainfo.files`` to fetch, ``None``
-    for all. ``receive`` and ``tick`` return effects in the order in which they are to be carried out;
-    ``deadline`` is the time of the next ``tick``, ``None`` while no peer is connected. Nothing that a
-    peer sends makes them raise.
+    for all; ``priorities`` say it more exactly, in its place. ``receive`` and ``tick`` return effects in the
+    order in which they are to be carried out; ``deadline`` is the time of the next ``tick``, ``None`` while
+    no peer is connected. Nothing that a peer sends makes them raise.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Swarm:
         *,
         rng: random.Random,
         wanted: Iterable[int] | None = None,
+        priorities: Priorities | None = None,
         config: SwarmConfig | None = None,
     ) -> None:
         self._metainfo = metainfo
@@ -82,11 +85,11 @@ class Swarm:
         self._effects: list[Effect] = []
         self._next_tick: float | None = None
         self._peer_id = CLIENT + rng.randbytes(20 - len(CLIENT))
-        self._choker = Choker(config, rng)
+        self._choker = Choker(config, rng, metainfo.piece_length)
         self._down = Downloader(
             metainfo.geometry,
             Bitfield(metainfo.piece_count, have),
-            metainfo.wanted_mask(wanted),
+            (Priorities.only(wanted) if priorities is None else priorities).table(metainfo),
             self._sessions,
             config,
             rng,
@@ -108,7 +111,8 @@ class Swarm:
             PieceFailed: self._failed,
             WriteFailed: lambda event, now: self._down.unstored(event.index, event.reason),
             PieceLost: self._lost,
-            SetWanted: self._set_wanted,
+            SetWanted: lambda event, now: self._prioritize(Priorities.only(event.files), now),
+            SetPriorities: lambda event, now: self._prioritize(event.priorities, now),
             Resumed: lambda event, now: self._down.resume(now),
         }
 
@@ -219,7 +223,7 @@ class Swarm:
             self._drop(session.peer, "both are seeds", now)
         else:
             self._down.tick(session, now)
-            self._choker.snub(session.peer, session.pipeline.snubbed)
+            self._choker.expect(session.peer, session.am_interested, now)
             if now - session.spoke >= self._config.keepalive:
                 session.keep_alive()
 
@@ -227,7 +231,7 @@ class Swarm:
         """Neither needs the other (BEP 21): a link that can serve nobody is in the way of others."""
         if not (session.theirs.upload_only and self._down.complete and self.have.complete):
             return False
-        return self._down.picker.pieces_of(session.peer).bit_count() == self._metainfo.piece_count
+        return self._down.picker.pieces_of(session.peer) == self._metainfo.piece_count
 
     # --- bytes and messages
 
@@ -290,15 +294,15 @@ class Swarm:
         self._down.lost(event.index, now)
         self._tell_terms()
 
-    def _set_wanted(self, event: SetWanted, now: float) -> None:
-        self._down.set_wanted(self._metainfo.wanted_mask(event.files), now)
-        self._tell_terms()
-
     def _failed(self, event: PieceFailed, now: float) -> None:
         self._ban(self._down.failed(event.index, now), now)
 
     def _present(self, index: int) -> bool:
-        return bool(self._down.picker.have >> index & 1)
+        return self._down.picker.has(index)
+
+    def _prioritize(self, priorities: Priorities, now: float) -> None:
+        self._down.set_priorities(priorities.table(self._metainfo), now)
+        self._tell_terms()
 
     # --- effects
 
@@ -335,6 +339,7 @@ __all__ = [
     "ReadBlock",
     "Resumed",
     "Send",
+    "SetPriorities",
     "SetWanted",
     "Swarm",
     "SwarmStats",

@@ -32,14 +32,24 @@ class SeedRequest(_Request):
     trackers: list[str] = Field(default_factory=list, max_length=20)
 
 
+class FileChoice(_Request):
+    """Files by a pattern for their paths, and their priority: 0 is not wanted, 4 the usual, 7 the first."""
+
+    pattern: str = Field(min_length=1, max_length=4096)
+    priority: int = Field(4, ge=0, le=7)
+
+
 class GetRequest(_Request):
-    """Fetch a dataset by name, by info-hash, or by its metainfo file (base64)."""
+    """Fetch a dataset by name, by info-hash, or by its metainfo file (base64). `choices` stand in place of
+    `wanted`.
+    """
 
     action: Literal["get"]
     dataset: str = Field("", max_length=256)
     metainfo: Base64Bytes | None = None
     wanted: list[int] | None = Field(None, max_length=100_000)
     peers: list[str] = Field(default_factory=list, max_length=64)
+    choices: list[FileChoice] = Field(default_factory=list, max_length=1000)
 
 
 DatasetRequest = Annotated[SeedRequest | GetRequest, Body(discriminator="action")]
@@ -83,7 +93,8 @@ def write_data_routes(data: DataFacade) -> APIRouter:
                 tuple(request.trackers),
             )
         wanted = None if request.wanted is None else tuple(request.wanted)
-        return await data.get(request.dataset, request.metainfo, wanted, tuple(request.peers))
+        choices = tuple((choice.pattern, choice.priority) for choice in request.choices)
+        return await data.get(request.dataset, request.metainfo, wanted, tuple(request.peers), choices)
 
     @routes.delete("/datasets/{name_or_hash}")
     async def remove(name_or_hash: str, with_data: bool = False) -> RemovedView:

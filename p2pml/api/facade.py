@@ -108,8 +108,11 @@ class DataFacade(Protocol):
         metainfo: bytes | None,
         wanted: tuple[int, ...] | None,
         peers: tuple[str, ...] = (),
+        choices: tuple[tuple[str, int], ...] = (),
     ) -> views.DatasetView:
-        """Start to fetch a dataset; returns once its metainfo is known. `peers`: clients by `host:port`."""
+        """Start to fetch a dataset; returns once its metainfo is known. `peers`: clients by `host:port`.
+        `choices`: patterns for files, each with the priority, 0 to 7, of those that it fits.
+        """
         ...
 
     async def remove(self, key: str, with_data: bool) -> RemovedView:

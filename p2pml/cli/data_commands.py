@@ -185,6 +185,14 @@ def _path(dataset: str) -> str:
 def get(
     dataset: Annotated[str, typer.Argument(help="name, info-hash, or a .torrent file")],
     files: Annotated[str | None, typer.Option("--files", help="only these, by number: 0,2,5")] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file",
+            metavar="PATTERN[=PRIORITY]",
+            help="only these, by path, * for any signs; priority 7 comes first, 4 is usual, 0 never comes",
+        ),
+    ] = None,
     to: Annotated[
         Path | None, typer.Option("--to", help="folder to copy the files to when they are here")
     ] = None,
@@ -199,7 +207,14 @@ def get(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch a data set from its peers and offer it on."""
-    request: dict[str, Any] = {"action": "get", "wanted": _numbers(files), "peers": peer or []}
+    if files is not None and file:
+        raise UserError("--files and --file say the same", "use one of them", ExitCode.USAGE)
+    request: dict[str, Any] = {
+        "action": "get",
+        "wanted": _numbers(files),
+        "choices": [_choice(text) for text in file or ()],
+        "peers": peer or [],
+    }
     if dataset.endswith(".torrent"):
         request["metainfo"] = base64.b64encode(_read_metainfo(Path(dataset))).decode("ascii")
     else:
@@ -209,11 +224,26 @@ def get(
         if wait or to is not None:
             answer = _wait_complete(node, answer)
     if to is not None:
-        _copy_out(answer, request["wanted"], to)
+        wanted = [item["index"] for item in answer["files"] if item["priority"]] if file else _numbers(files)
+        _copy_out(answer, wanted, to)
     if as_json:
         emit_json(answer)
     else:
         emit(describe(answer))
+
+
+def _choice(text: str) -> dict[str, Any]:
+    """A pattern, with the priority that may stand behind the last `=`."""
+    pattern, equals, number = text.rpartition("=")
+    if not equals or not (number.isascii() and number.isdigit()):
+        pattern, number = text, "4"
+    if not pattern or len(number) > 1 or int(number) > 7:
+        raise UserError(
+            f"--file {text!r} is not a pattern with a priority of 0 to 7",
+            "write it as 'train/*.bin' or 'train/*.bin=7'",
+            ExitCode.USAGE,
+        )
+    return {"pattern": pattern, "priority": int(number)}
 
 
 def _numbers(text: str | None) -> list[int] | None:

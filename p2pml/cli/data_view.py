@@ -12,8 +12,11 @@ PIECE_SIGNS = "# here  + partly  . missing  - not wanted"
 def describe(answer: dict[str, Any], tars: list[dict[str, Any]] | None = None) -> str:
     """Facts, files, peers, and the members of its tar files where they were asked for."""
     parts = [_facts(answer)]
-    files = [(item["index"], size(item["size"]), item["path"]) for item in answer["files"]]
-    parts.append(columns(("#", "SIZE", "FILE"), files, right=(0, 1)))
+    files = [
+        (item["index"], size(item["size"]), item["priority"] or "not wanted", item["path"])
+        for item in answer["files"]
+    ]
+    parts.append(columns(("#", "SIZE", "PRIORITY", "FILE"), files, right=(0, 1, 2)))
     if exchange := _exchange(answer):
         headers = ("PEER", "RECEIVED", "SHARE", "SENT", "DOWN", "UP", "HAS", "CLIENT")
         parts.append(columns(headers, exchange, right=(1, 2, 3, 4, 5, 6)))

@@ -31,6 +31,7 @@ from p2pml.net.scores import Deed
 from p2pml.net.twins import worse_of
 from torrent import events
 from torrent.client_id import client_name
+from torrent.priorities import Priorities
 
 log = logging.getLogger(__name__)
 
@@ -153,9 +154,9 @@ class SwarmPump:
             others = [peer for peer in known if is_plain(peer) and not self._plain.is_own(*address_of(peer))]
             self._plain_dialling.offer(others)
 
-    def set_wanted(self, files: frozenset[int] | None) -> None:
-        """Fetch these files, all with None."""
-        self._inbox_send.send_nowait(events.SetWanted(files))
+    def set_priorities(self, priorities: Priorities) -> None:
+        """Fetch by these from now on."""
+        self._inbox_send.send_nowait(events.SetPriorities(priorities))
 
     def lost(self, pieces: Iterable[int]) -> None:
         """Pieces that were found damaged on disk: they are fetched again."""

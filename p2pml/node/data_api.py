@@ -50,13 +50,14 @@ class DataApi:
         metainfo: bytes | None,
         wanted: tuple[int, ...] | None,
         peers: tuple[str, ...] = (),
+        choices: tuple[tuple[str, int], ...] = (),
     ) -> views.DatasetView:
         files = None if wanted is None else frozenset(wanted)
         clients = await self._data.clients_at(peers)
         if metainfo is not None:
-            info = await self._data.add(metainfo, files)
+            info = await self._data.add(metainfo, files, choices=choices)
         else:
-            info = await self._data.begin(key, files)
+            info = await self._data.begin(key, files, choices=choices)
         return dataset_view(self._data.meet(info.infohash, clients) if clients else info)
 
     async def remove(self, key: str, with_data: bool) -> RemovedView:
@@ -96,7 +97,7 @@ def dataset_view(info: DatasetInfo) -> views.DatasetView:
         sources=dict(info.received),
         sent=dict(info.sent),
         files=[
-            views.FileView(file.index, file.path, file.size, file.complete, str(file.location))
+            views.FileView(file.index, file.path, file.size, file.complete, str(file.location), file.priority)
             for file in info.files
         ],
         folder=str(info.folder),

@@ -30,10 +30,11 @@ from p2pml.node.torrent_session import TorrentSession
 from p2pml.node.torrent_sessions import TorrentSessions
 from p2pml.node.tracking import resolve_clients
 from p2pml.storage.tar_listing import TarListing, list_tars
-from p2pml.storage.torrent_files import check_wanted
+from p2pml.storage.torrent_files import Choice, check_wanted, choose_files
 from p2pml.storage.torrent_state import TorrentState
 from torrent.errors import RemoteError
 from torrent.metainfo import Metainfo
+from torrent.priorities import Priorities
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,7 @@ class DataService:
         wanted: frozenset[int] | None = None,
         peers: Iterable[str] = (),
         allowed: Iterable[str] | None = None,
+        choices: Sequence[Choice] = (),
     ) -> DatasetInfo:
         """Begin to fetch a dataset whose `.torrent` file is at hand; returns at once.
 
@@ -145,9 +147,11 @@ class DataService:
             wanted: numbers of the files to fetch; None for all. Known already, these are fetched as well.
             peers: who may hold pieces, asked first. For a private dataset they are looked for when not given.
             allowed: of a private dataset, the only peers to exchange it with; default: `peers`.
+            choices: say in place of `wanted` what to fetch and what first; of a known dataset they change
+                what they name.
 
         Raises:
-            UserError: not a `.torrent` file, no such file number, or too little room.
+            UserError: not a `.torrent` file, no such file, or too little room.
         """
         try:
             parsed = Metainfo.parse(metainfo)
@@ -163,15 +167,17 @@ class DataService:
         async with self._sessions.changing:
             known = self._sessions.get(parsed.info_hash)
             if known is None:
-                self._sessions.check_quota(parsed, wanted)
                 state = TorrentState(
                     wanted=wanted, allowed=limit if parsed.private else None, providers=peers
                 )
+                if choices:
+                    state.prioritize(parsed, Priorities(choose_files(parsed, choices, None)))
+                self._sessions.check_quota(parsed, state.wanted)
                 return (await self._sessions.install(parsed, state)).info()
             known = await self._sessions.revive(known)
             if allowed is not None and known.store.state.allowed is not None:
                 known.allow(known.store.state.allowed | (limit or frozenset()))
-            await self._want_more(known, wanted)
+            await self._want_more(known, wanted, choices)
             known.offer(peers)
             known.retry()
             return known.info()
@@ -220,22 +226,26 @@ class DataService:
         return await self.wait(info.infohash, timeout)
 
     async def begin(
-        self, key: Key, wanted: frozenset[int] | None = None, search: float = SEARCH_S
+        self,
+        key: Key,
+        wanted: frozenset[int] | None = None,
+        search: float = SEARCH_S,
+        choices: Sequence[Choice] = (),
     ) -> DatasetInfo:
-        """As `fetch`, but return as soon as the dataset's metainfo is known.
+        """As `fetch`, but return as soon as the dataset's metainfo is known; `choices` as in `add`.
 
         Raises:
-            UserError: nobody knows it, or the name is not unique.
+            UserError: nobody knows it, the name is not unique, or as `add`.
         """
         known = self._sessions.lookup(key)
         if known is not None:
             async with self._sessions.changing:
                 known = await self._sessions.revive(known)
-                await self._want_more(known, wanted)
+                await self._want_more(known, wanted, choices)
             known.retry()
             return known.info()
         metainfo, providers = await self._finder.locate(key, search)
-        return await self.add(metainfo.raw, wanted, providers)
+        return await self.add(metainfo.raw, wanted, providers, choices=choices)
 
     async def wait(self, key: Key, timeout: float = STALL_S) -> DatasetInfo:
         """Wait until every wanted file of a dataset is here.
@@ -270,7 +280,12 @@ class DataService:
             await session.set_wanted(files)
         return session.info()
 
-    async def _want_more(self, session: TorrentSession, wanted: frozenset[int] | None) -> None:
+    async def _want_more(
+        self, session: TorrentSession, wanted: frozenset[int] | None, choices: Sequence[Choice]
+    ) -> None:
+        if choices:
+            await self._choose(session, choices)
+            return
         check_wanted(session.store.metainfo, wanted)
         now = session.store.state.wanted
         if now is not None:
@@ -278,6 +293,12 @@ class DataService:
             if more != now:
                 self._sessions.check_quota(session.store.metainfo, more)
                 await session.set_wanted(more)
+
+    async def _choose(self, session: TorrentSession, choices: Sequence[Choice]) -> None:
+        metainfo, now = session.store.metainfo, session.store.state.priorities
+        files = choose_files(metainfo, choices, {i: now.of(i) for i in range(len(metainfo.files))})
+        self._sessions.check_quota(metainfo, frozenset(index for index, level in files.items() if level))
+        await session.set_priorities(Priorities(files, ranges=now.ranges))
 
     async def resolve(self, key: Key, search: float = SEARCH_S) -> Metainfo:
         """The metainfo of a dataset, from this node or from others; nothing is fetched.

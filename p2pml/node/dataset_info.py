@@ -14,13 +14,16 @@ MAP_CELLS = 64
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """One file: its number, its path in the torrent with `/`, bytes, whether it is wholly here, and where."""
+    """One file: its number, its path in the torrent with `/`, bytes, whether it is wholly here, where, and
+    its priority, 0 for one that is not wanted.
+    """
 
     index: int
     path: str
     size: int
     complete: bool
     location: Path
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +91,16 @@ def describe(
     clients: Mapping[str, str] | None = None,
 ) -> DatasetInfo:
     """The facts about a stored dataset; `stats` is None while its swarm does not run."""
-    metainfo, wanted = store.metainfo, store.wanted_pieces()
+    metainfo, wanted, priorities = store.metainfo, store.wanted_pieces(), store.state.priorities
     files = tuple(
-        FileInfo(index, "/".join(file.path), file.length, store.is_complete(index), store.path_of(index))
+        FileInfo(
+            index,
+            "/".join(file.path),
+            file.length,
+            store.is_complete(index),
+            store.path_of(index),
+            priorities.of(index),
+        )
         for index, file in enumerate(metainfo.files)
         if not file.pad
     )

@@ -26,6 +26,7 @@ from p2pml.node.progress import reporter
 from p2pml.node.tracking import announcer_for
 from p2pml.storage.piece_store import PieceStore
 from torrent.events import SwarmStats
+from torrent.priorities import Priorities
 from torrent.swarm import Swarm
 
 log = logging.getLogger(__name__)
@@ -164,9 +165,9 @@ class TorrentSession:
             self._idle.set()
 
     def _new_swarm(self) -> Swarm:
-        wanted = frozenset[int]() if self.store.in_place else self.store.state.wanted
+        priorities = Priorities.only(()) if self.store.in_place else self.store.state.priorities
         rng = random.Random(random.SystemRandom().getrandbits(64))
-        return Swarm(self.store.metainfo, self.store.have, rng=rng, wanted=wanted)
+        return Swarm(self.store.metainfo, self.store.have, rng=rng, priorities=priorities)
 
     async def _close(self) -> None:
         try:
@@ -280,9 +281,17 @@ class TorrentSession:
     async def set_wanted(self, files: frozenset[int] | None) -> None:
         """Fetch these files from now on, all with None."""
         await self._in_thread(partial(self.store.set_wanted, files))
+        self._prioritized()
+
+    async def set_priorities(self, priorities: Priorities) -> None:
+        """Fetch by these from now on."""
+        await self._in_thread(partial(self.store.set_priorities, priorities))
+        self._prioritized()
+
+    def _prioritized(self) -> None:
         self._refresh()
         if self._pump is not None and not self.store.in_place:
-            self._pump.set_wanted(files)
+            self._pump.set_priorities(self.store.state.priorities)
         self._notify()
 
     def allow(self, peers: frozenset[str] | None) -> None:

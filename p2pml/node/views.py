@@ -185,13 +185,16 @@ class SubmittedView:
 
 @dataclass(frozen=True, slots=True)
 class FileView:
-    """`path` is its name in the data set, `location` where it is on this machine."""
+    """`path` is its name in the data set, `location` where it is on this machine; `priority` from 0, not
+    wanted, to 7.
+    """
 
     index: int
     path: str
     size: int
     complete: bool
     location: str
+    priority: int = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,16 @@ class Network:
         rng: the only source of chance.
         reliable: whether loss delays (streams) or drops (gossip that nobody repeats).
         links: by node; a node without one has a link that does nothing.
+        sparse: segments of at most so many bytes do not wait behind what goes to others, as in a router that
+            queues fairly; 0 for none.
+        downlinks: bit/s of what a node receives, where that is not its link's rate.
     """
 
     rng: random.Random
     reliable: bool = True
     links: dict[str, Link] = field(default_factory=dict)
+    downlinks: dict[str, int] = field(default_factory=dict)
+    sparse: int = 0
     _groups: dict[str, int] = field(default_factory=dict)
     _up_free: dict[str, float] = field(default_factory=dict)
     _down_free: dict[str, float] = field(default_factory=dict)
@@ -54,7 +59,7 @@ class Network:
         if not self.reaches(source, target):
             return None
         sender, receiver = self.links.get(source, UNSHAPED), self.links.get(target, UNSHAPED)
-        leaves = _occupy(self._up_free, source, sender.rate, size, now)
+        leaves = now if size <= self.sparse else _occupy(self._up_free, source, sender.rate, size, now)
         lost = receiver.loss > 0 and self.rng.random() < receiver.loss
         if lost and not self.reliable:
             return None
@@ -66,7 +71,8 @@ class Network:
 
     def received(self, target: str, size: int, now: float) -> float:
         """When `size` bytes that stand at the target's line at `now` are through it."""
-        return _occupy(self._down_free, target, self.links.get(target, UNSHAPED).rate, size, now)
+        rate = self.downlinks.get(target, self.links.get(target, UNSHAPED).rate)
+        return _occupy(self._down_free, target, rate, size, now)
 
 
 def _occupy(free: dict[str, float], name: str, rate: int | None, size: int, start: float) -> float:

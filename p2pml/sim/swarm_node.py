@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from p2pml.sim.swarm_liars import HONEST, Behaviour
 from p2pml.sim.world import Send
@@ -57,6 +57,7 @@ class SwarmNode:
         rng: of its machine.
         behaviour: how it misbehaves.
         config: of its machine.
+        holds: which pieces of `content` it has; None for all.
     """
 
     def __init__(
@@ -67,21 +68,28 @@ class SwarmNode:
         rng: random.Random,
         behaviour: Behaviour = HONEST,
         config: SwarmConfig | None = None,
+        holds: Iterable[int] | None = None,
     ) -> None:
         self.metainfo = metainfo
         self.disk: dict[int, bytes] = {}
         if content is not None:
             size = metainfo.piece_length
-            self.disk = {i: content[i * size : (i + 1) * size] for i in range(metainfo.piece_count)}
+            held = range(metainfo.piece_count) if holds is None else sorted(holds)
+            self.disk = {i: content[i * size : (i + 1) * size] for i in held}
         self.dials = tuple(dials)
         self.refused: dict[str, str] = {}
         """Peers that it banned, and why; kept on disk."""
-        self.done_at: float | None = 0.0 if content is not None else None
+        self.bad_before_ban: dict[str, int] = {}
+        """How many pieces had come false when it banned each of them."""
+        self.bad_pieces = 0
+        """How many pieces came false."""
+        self.kept_at: list[float] = []
+        """When each piece that it fetched was on its disk, in that order."""
+        self.done_at: float | None = 0.0 if self.complete else None
         self._rng = rng
         self._behaviour = behaviour
-        self._config = config or (
-            SwarmConfig() if behaviour.shares else SwarmConfig(upload_slots=0, optimistic_slots=0)
-        )
+        config = config or SwarmConfig()
+        self._config = config if behaviour.shares else replace(config, upload_slots=0, optimistic_slots=0)
         self._connections: dict[str, _Connection] = {}
         self._redial: dict[str, float] = {}
         self.swarm = self._machine()
@@ -214,14 +222,17 @@ class SwarmNode:
     def _hang_up(self, peer: str, banned: str | None, now: float) -> list[Send]:
         if banned is not None:
             self.refused[peer] = banned
+            self.bad_before_ban[peer] = self.bad_pieces
         connection = self._connections.pop(peer, None)
         self._dial_later(peer, now)
         return [] if connection is None else [_segment(peer, CLOSE, connection.number)]
 
     def _keep(self, index: int, data: bytes, now: float) -> list[Effect]:
         if not self.metainfo.verify_piece(index, data):
+            self.bad_pieces += 1
             return self.swarm.receive(PieceFailed(index), now)
         self.disk[index] = data
+        self.kept_at.append(now)
         if self.complete and self.done_at is None:
             self.done_at = now
         return self.swarm.receive(PieceVerified(index), now)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from p2pml.scenario.links import Link
 from p2pml.sim.swarm_liars import HONEST, Behaviour
 from p2pml.sim.swarm_node import SwarmNode
 from p2pml.sim.world import Actor, Summary, World
+from torrent.config import SwarmConfig
 from torrent.hashing import PieceHasher
 from torrent.metainfo import Metainfo, create, plan
 
@@ -47,6 +48,11 @@ class SwarmWorld:
         link: everybody's access link.
         liars: behaviours of the peers of these names.
         piece: length of a piece, bytes, a power of two.
+        links: access links that differ from everybody's, by name.
+        config: of everybody's machine.
+        holds: pieces that a leecher has at the start, by name.
+        dials: whom a peer connects to, where it is not left to chance.
+        later: leechers that are not there at the start; `world.restart` lets them come.
     """
 
     def __init__(
@@ -58,6 +64,12 @@ class SwarmWorld:
         link: Link | None = None,
         liars: Mapping[str, Behaviour] | None = None,
         piece: int = PIECE,
+        *,
+        links: Mapping[str, Link] | None = None,
+        config: SwarmConfig | None = None,
+        holds: Mapping[str, Iterable[int]] | None = None,
+        dials: Mapping[str, Sequence[str]] | None = None,
+        later: Sequence[str] = (),
     ) -> None:
         rng = random.Random(f"{seed}/swarm-world")
         self.content = rng.randbytes(size)
@@ -69,11 +81,12 @@ class SwarmWorld:
         self._dials = {
             name: sorted(rng.sample(self.names[:place], min(place, DEGREE)))
             for place, name in enumerate(self.names)
-        }
+        } | {name: list(peers) for name, peers in (dials or {}).items()}
+        self._config = config
+        self._holds = dict(holds or {})
         self._checked: dict[str, tuple[SwarmNode, set[int]]] = {}
-        self.world = World(seed, self.names, self._make, [self._check])
-        for name in self.names:
-            self.world.network.links[name] = self.link
+        self.world = World(seed, self.names, self._make, [self._check], down=later)
+        self.world.network.links.update(dict.fromkeys(self.names, self.link) | dict(links or {}))
 
     @property
     def honest_leechers(self) -> list[str]:
@@ -125,6 +138,11 @@ class SwarmWorld:
         late = [name for name in self.honest_leechers if not self.node(name).complete]
         return [f"stall: not complete after {report.summary.seconds:g} s: {', '.join(late)}"] if late else []
 
+    def copies(self) -> list[int]:
+        """How many peers that are up have each piece."""
+        disks = [self.node(name).disk for name in self.names if name not in self.world.down]
+        return [sum(piece in disk for disk in disks) for piece in range(self.metainfo.piece_count)]
+
     # -- faults ------------------------------------------------------------------------------------------
 
     def kill(self, name: str) -> None:
@@ -151,9 +169,10 @@ class SwarmWorld:
         self.world.at(self.world.heap.now + _LOOK_S, look)
 
     def _make(self, name: str, rng: random.Random) -> Actor:
-        content = self.content if name in self.seeds else None
+        holds = None if name in self.seeds else self._holds.get(name, ())
         behaviour = self.liars.get(name, HONEST)
-        return SwarmNode(self.metainfo, content, self._dials[name], rng, behaviour)
+        dials = self._dials[name]
+        return SwarmNode(self.metainfo, self.content, dials, rng, behaviour, self._config, holds)
 
     # -- invariants --------------------------------------------------------------------------------------
 
@@ -186,9 +205,10 @@ class SwarmWorld:
 def fluid_bound(size: int, seeds: int, leechers: int, rate: int) -> float:
     """Least seconds in which all `leechers` can have `size` bytes; every line carries `rate` bit/s each way.
 
-    Source: Kumar and Ross, "Peer-Assisted File Distribution: The Minimum Distribution Time" (2006).
+    0 without leechers or without seeds. Source: Kumar and Ross, "Peer-Assisted File Distribution: The Minimum
+    Distribution Time" (2006).
     """
-    if not leechers:
+    if not leechers or not seeds:
         return 0.0
     line = rate / 8
     return max(size / (seeds * line), size / line, leechers * size / ((seeds + leechers) * line))

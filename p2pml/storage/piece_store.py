@@ -32,6 +32,7 @@ from p2pml.storage.torrent_files import check_wanted, payload_files
 from p2pml.storage.torrent_state import TorrentState
 from torrent.errors import MetainfoError, RemoteError
 from torrent.metainfo import Metainfo
+from torrent.priorities import NORMAL, UNWANTED, Priorities
 
 METAINFO_NAME = "metainfo.torrent"
 _STATE_NAME = "state.json"
@@ -210,13 +211,28 @@ class PieceStore:
             UserError: an index that is no file, or too little space.
         """
         check_wanted(self.metainfo, wanted)
+        self.set_priorities(self._wanting(wanted))
+
+    def _wanting(self, wanted: frozenset[int] | None) -> Priorities:
+        """These files at the priorities that they have, or at the usual one; no ranges."""
+        now = self.state.priorities
+        files = range(len(self.files)) if wanted is None else wanted
+        return Priorities({index: now.of(index) or NORMAL for index in files}, UNWANTED)
+
+    def set_priorities(self, priorities: Priorities) -> None:
+        """Choose what to fetch, and what first. What is on disk stays there.
+
+        Raises:
+            UserError: too little space.
+        """
         if self.in_place:
             return
-        before, self.state.wanted = self.state.wanted, wanted
+        before = self.state.priorities
+        self.state.prioritize(self.metainfo, priorities)
         try:
             self.check_space()
         except UserError:
-            self.state.wanted = before
+            self.state.prioritize(self.metainfo, before)
             raise
         with self._lock, disk_errors(self.folder, self.metainfo.name):
             self._place(self._wanted_files())
@@ -224,9 +240,10 @@ class PieceStore:
 
     def wanted_pieces(self) -> frozenset[int]:
         """The pieces that the wanted files need."""
-        if self.in_place or self.state.wanted is None:
+        if self.in_place or (self.state.wanted is None and not self.state.ranges):
             return frozenset(range(self.metainfo.piece_count))
-        return self.metainfo.pieces_of(self.state.wanted)
+        table = self.state.priorities.table(self.metainfo)
+        return frozenset(index for index, level in enumerate(table) if level)
 
     def is_complete(self, index: int | None = None) -> bool:
         """Whether a file, or every wanted file, is wholly here."""

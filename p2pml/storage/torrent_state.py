@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from p2pml.storage.payload import Stamp
+from torrent.metainfo import Metainfo
+from torrent.priorities import NORMAL, UNWANTED, ByteRange, Priorities
 
 
 @dataclass(slots=True)
@@ -15,7 +17,9 @@ class TorrentState:
     """What `state.json` keeps.
 
     Args:
-        wanted: indexes of the files to fetch; None for all of them.
+        wanted: indexes of the files to fetch, wholly or in part; None for all of them.
+        levels: priorities of wanted files, where they are not the usual one.
+        ranges: byte ranges whose priority differs from their file's.
         references: files seeded in place, by index; then nothing is ever fetched.
         allowed: the only peers that may fetch it; None for everybody.
         providers: peers to ask first, base58 ids.
@@ -34,6 +38,25 @@ class TorrentState:
     sent: dict[str, int] = field(default_factory=dict)
     paused: bool = False
     addresses: tuple[str, ...] = ()
+    levels: dict[int, int] = field(default_factory=dict)
+    ranges: tuple[ByteRange, ...] = ()
+
+    @property
+    def priorities(self) -> Priorities:
+        """What is wanted, and how much."""
+        if self.wanted is None:
+            return Priorities(dict(self.levels), NORMAL, self.ranges)
+        files = {file: self.levels.get(file, NORMAL) for file in self.wanted}
+        return Priorities(files, UNWANTED, self.ranges)
+
+    def prioritize(self, metainfo: Metainfo, priorities: Priorities) -> None:
+        """Set `wanted`, `levels` and `ranges`."""
+        partly = {range_.file for range_ in priorities.ranges if range_.priority}
+        files = {i: priorities.of(i) for i, file in enumerate(metainfo.files) if not file.pad}
+        wanted = {index for index, level in files.items() if level or index in partly}
+        self.wanted = None if len(wanted) == len(files) else frozenset(wanted)
+        self.levels = {index: files[index] for index in wanted if files[index] != NORMAL}
+        self.ranges = priorities.ranges
 
     def to_json(self) -> bytes:
         """UTF-8 JSON, keys sorted."""
@@ -48,6 +71,8 @@ class TorrentState:
             "sent": dict(self.sent),
             "paused": self.paused,
             "addresses": list(self.addresses),
+            "levels": {str(index): level for index, level in self.levels.items()},
+            "ranges": [list(range_) for range_ in self.ranges],
         }
         return json.dumps(table, sort_keys=True, indent=1).encode()
 
@@ -68,6 +93,8 @@ class TorrentState:
                 {str(peer): int(count) for peer, count in table["sent"].items()},
                 bool(table.get("paused", False)),  # absent in files of older versions, as what follows
                 tuple(map(str, table.get("addresses", ()))),
+                {int(index): int(level) for index, level in table.get("levels", {}).items()},
+                tuple(ByteRange(*map(int, range_)) for range_ in table.get("ranges", [])),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a torrent's state: {error}") from error

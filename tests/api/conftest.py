@@ -163,8 +163,9 @@ class FakeData:
         metainfo: bytes | None,
         wanted: tuple[int, ...] | None,
         peers: tuple[str, ...] = (),
+        choices: tuple[tuple[str, int], ...] = (),
     ) -> views.DatasetView:
-        self.calls.append(("get", key, metainfo, wanted, peers))
+        self.calls.append(("get", key, metainfo, wanted, peers, *choices))
         return self._dataset()
 
     async def remove(self, key: str, with_data: bool) -> RemovedView:

@@ -53,6 +53,17 @@ async def test_changes_reach_the_node(fake_node: Any) -> None:
     ]
 
 
+async def test_files_are_chosen_by_pattern_and_priority(fake_node: Any) -> None:
+    choices = [{"pattern": "train/*", "priority": 7}, {"pattern": "x"}]
+    async with http(fake_node) as client:
+        request = {"action": "get", "dataset": NAME, "choices": choices}
+        assert (await client.post("/api/v1/datasets", json=request)).status_code == 202
+        for wrong in ({"pattern": "x", "priority": 8}, {"pattern": ""}, {"pattern": "x", "priority": -1}):
+            answer = await client.post("/api/v1/datasets", json=request | {"choices": [wrong]})
+            assert answer.status_code == 422
+    assert fake_node.calls == [("get", NAME, None, None, (), ("train/*", 7), ("x", 4))]
+
+
 async def test_the_port_changes_nothing(fake_node: Any) -> None:
     async with http(fake_node, full=False) as client:
         for action in ("verify", "pause", "resume"):

@@ -124,3 +124,28 @@ def test_a_paused_fetch_says_how_to_go_on(homes: list[Home], archive: Path, tmp_
     taker.run("data", "pause", name)
     assert "data resume" in taker.run("data", "get", name, code=1)[1]
     taker.run("data", "rm", name, "--with-data")
+
+
+def test_files_by_pattern_and_priority(homes: list[Home], tmp_path: Path) -> None:
+    giver, taker = homes
+    folder = tmp_path / "parts"
+    for number, name in enumerate(["one/a=5", "one/b", "two/c"]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(random.Random(number).randbytes(40_000))
+    name = giver.json("seed", str(folder))["name"]
+    copies = tmp_path / "copies"
+    chosen = ("--file", "one/*=7", "--file", "one/b=0", "--to", str(copies))
+    got = taker.json("data", "get", name, *chosen)
+    assert {item["path"]: item["priority"] for item in got["files"]} == {"one/a=5": 7, "one/b": 0, "two/c": 0}
+    assert [str(path.relative_to(copies)) for path in copies.rglob("*") if path.is_file()] == ["one/a=5"]
+    text, _ = taker.run("data", "info", name)
+    assert "PRIORITY" in text
+    assert text.count("not wanted") == 3  # two files, and the sign on the map
+    got = taker.json("data", "get", name, "--file", "one/a=5=1", "--file", "two/c")
+    assert {item["path"]: item["priority"] for item in got["files"]} == {"one/a=5": 1, "one/b": 0, "two/c": 4}
+    for wrong, said in (("x=8", "0 to 7"), ("=3", "0 to 7"), ("x=44", "0 to 7")):
+        assert said in taker.run("data", "get", name, "--file", wrong, code=2)[1]
+    assert "no file that 'zero' fits" in taker.run("data", "get", name, "--file", "zero", code=1)[1]
+    assert "say the same" in taker.run("data", "get", name, "--file", "x", "--files", "0", code=2)[1]
+    taker.run("data", "rm", name, "--with-data")
+    giver.run("data", "rm", name)

@@ -136,7 +136,7 @@ BUGS = [
         "a piece that failed its hash counts as had",
         Picker.failed,
         "self._suspect.add(index)",
-        "self.have |= 1 << index",
+        "self._stock.gain(index)",
         poisoned_swarm,
         "pieces, on its disk are",
     ),

@@ -1,4 +1,4 @@
-"""Picking: availability against a naive count, rarest first, started first, random first, endgame."""
+"""Picking: priorities, rarest first, started first, random first, endgame."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torrent.availability import Availability, random_bit
 from torrent.config import SwarmConfig
 from torrent.geometry import BLOCK, Block, Geometry
 from torrent.picker import Picker
@@ -23,9 +22,13 @@ def mask(*pieces: int) -> int:
 def picker(count: int, have: int = 0, wanted: int | None = None, seed: int = 0, **options: int) -> Picker:
     """Two blocks to a piece; rarest first from the start unless asked otherwise."""
     config = SwarmConfig(**{"random_first": 0, **options})
-    everything = (1 << count) - 1
     geometry = Geometry(count * PIECE, PIECE)
-    return Picker(geometry, have, everything if wanted is None else wanted, config, random.Random(seed))
+    return Picker(geometry, have, levels(count, wanted), config, random.Random(seed))
+
+
+def levels(count: int, wanted: int | None = None) -> bytes:
+    """The usual priority for every piece, or for those of a mask."""
+    return bytes(4 if wanted is None or wanted >> piece & 1 else 0 for piece in range(count))
 
 
 def join(chosen: Picker, peer: str, pieces: int) -> None:
@@ -36,40 +39,6 @@ def join(chosen: Picker, peer: str, pieces: int) -> None:
 def fetch(chosen: Picker, peer: str, blocks: list[Block]) -> None:
     for block in blocks:
         chosen.accept(peer, block, bytes(block.length))
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 2**12 - 1)), max_size=30), st.integers(0, 2**12 - 1))
-def test_availability_agrees_with_counting(steps: list[tuple[bool, int]], candidates: int) -> None:
-    seen, peers, counts = Availability(12), [], Counter[int]()
-    for leaving, pieces in steps:
-        if leaving and peers:
-            gone = peers.pop(pieces % len(peers))
-            seen.remove(gone)
-            counts.subtract([n for n in range(12) if gone >> n & 1])
-        else:
-            peers.append(pieces)
-            seen.add(pieces)
-            counts.update([n for n in range(12) if pieces >> n & 1])
-    assert [seen.copies(n) for n in range(12)] == [counts[n] for n in range(12)]
-    assert seen.nowhere == mask(*(n for n in range(12) if not counts[n]))
-    found = seen.rarest(candidates, random.Random(0))
-    among = [n for n in range(12) if candidates >> n & 1]
-    if not among:
-        assert found is None
-    else:
-        assert found in among
-        assert counts[found] == min(counts[n] for n in among)
-
-
-@given(st.sets(st.integers(0, 200), min_size=1), st.integers(0, 2**32))
-def test_a_random_bit_is_one_of_the_set(pieces: set[int], seed: int) -> None:
-    assert random_bit(mask(*pieces), random.Random(seed)) in pieces
-
-
-def test_random_bits_are_uniform_over_clusters_and_gaps() -> None:
-    rng = random.Random(1)
-    drawn = Counter(random_bit(mask(0, 1, 2, 500, 9_999), rng) for _ in range(5000))
-    assert all(859 <= drawn[piece] <= 1141 for piece in (0, 1, 2, 500, 9_999))  # 5 sigma
 
 
 def test_rarest_first() -> None:
@@ -228,11 +197,107 @@ def test_dropping_a_wanted_piece_and_wanting_it_again() -> None:
     chosen = picker(2)
     join(chosen, "a", 0b11)
     block = chosen.pick("a", 1)[0]
-    assert chosen.set_wanted(0b11 ^ (1 << block.piece)) == {block.piece}
+    assert chosen.set_priorities(levels(2, 0b11 ^ (1 << block.piece))) == {block.piece}
     assert chosen.accept("a", block, bytes(BLOCK)) is None
     assert {b.piece for b in chosen.pick("a", 9)} == {1 - block.piece}
-    chosen.set_wanted(0b11)
+    chosen.set_priorities(levels(2))
     assert {b.piece for b in chosen.pick("a", 9)} == {block.piece}
+
+
+def test_a_peer_that_had_nothing_is_asked_again_when_it_has_something() -> None:
+    chosen = picker(2)
+    join(chosen, "a", 0b01)
+    assert len(chosen.pick("a", 9)) == 2
+    assert chosen.pick("a", 9) == []
+    chosen.learn_one("a", 1)
+    assert len(chosen.pick("a", 9)) == 2
+
+
+def test_a_higher_priority_goes_before_rarity() -> None:
+    chosen = picker(4)
+    join(chosen, "seed", 0b1111)
+    join(chosen, "b", mask(0, 1, 2))
+    join(chosen, "c", mask(0, 1))
+    chosen.set_priorities(bytes([7, 4, 4, 1]))
+    order = []
+    while blocks := chosen.pick("seed", 2):
+        order.append(blocks[0].piece)
+    assert order == [0, 2, 1, 3]
+
+
+def test_priorities_change_under_way() -> None:
+    """A started piece stays with its peer; what is dropped and wanted again has its new priority."""
+    chosen = picker(5)
+    join(chosen, "seed", 0b11111)
+    started = chosen.pick("seed", 1)[0].piece
+    others = [piece for piece in range(5) if piece != started]
+    table = bytearray([1] * 5)
+    table[others[0]] = 6
+    assert chosen.set_priorities(bytes(table)) == set()
+    assert chosen.pick("seed", 1)[0].piece == started
+    assert chosen.pick("seed", 1)[0].piece == others[0]
+    table[others[0]], table[others[3]] = 0, 2
+    assert chosen.set_priorities(bytes(table)) == {others[0]}
+    assert chosen.wanted == 4
+    assert chosen.pick("seed", 2)[0].piece == others[3]
+
+
+def test_a_lost_piece_is_wanted_again_at_its_priority() -> None:
+    chosen = picker(3, have=mask(0, 1, 2))
+    join(chosen, "seed", 0b111)
+    assert chosen.complete
+    assert not chosen.interesting("seed")
+    for piece in (0, 1):
+        chosen.lost(piece)
+    chosen.set_priorities(bytes([1, 3, 0]))
+    chosen.lost(2)
+    assert chosen.missing == 0b011
+    assert chosen.interesting("seed")
+    assert [block.piece for block in chosen.pick("seed", 9)] == [1, 1, 0, 0]
+
+
+@given(st.integers(0, 2**32))
+def test_what_is_kept_by_steps_agrees_with_counting(seed: int) -> None:
+    """Useful pieces of each peer, what is missing and what may be picked, among 2,500 pieces."""
+    rng = random.Random(seed)
+    count = 2500
+    chosen = picker(count, have=rng.getrandbits(count), seed=seed)
+    have, table, peers = {i for i in range(count) if chosen.has(i)}, bytearray(levels(count)), {}
+    for step in range(30):
+        piece = rng.randrange(count)
+        match rng.randrange(6):
+            case 0:
+                peers[f"p{step}"] = rng.getrandbits(count) & rng.getrandbits(count)
+                join(chosen, f"p{step}", peers[f"p{step}"])
+            case 1 if peers:
+                chosen.leave(gone := rng.choice(sorted(peers)))
+                del peers[gone]
+            case 2 if peers:
+                chosen.learn_one(peer := rng.choice(sorted(peers)), piece)
+                peers[peer] |= 1 << piece
+            case 3:
+                chosen.verified(piece)
+                have.add(piece)
+            case 4:
+                chosen.lost(piece)
+                have.discard(piece)
+            case _:
+                table[piece : piece + 900] = bytes([rng.randrange(8)]) * len(table[piece : piece + 900])
+                chosen.set_priorities(bytes(table))
+    missing = {i for i in range(count) if table[i] and i not in have}
+    assert chosen.missing == mask(*missing)
+    assert chosen.complete == (not missing)
+    for peer, pieces in peers.items():
+        can = {i for i in missing if pieces >> i & 1}
+        assert chosen.interesting(peer) == bool(can)
+        copies = {i: sum(other >> i & 1 for other in peers.values()) for i in can}
+        best = min(((-table[i], copies[i]) for i in can), default=None)
+        blocks = chosen.pick(peer, 1)
+        assert bool(blocks) == bool(can)
+        if best is not None:
+            assert (-table[blocks[0].piece], copies[blocks[0].piece]) == best
+            chosen.release(peer, blocks[0])
+            return
 
 
 @given(st.integers(0, 2**32), st.integers(1, 12))
