@@ -36,7 +36,7 @@ class PieceDisk:
     def ask(self, block: events.ReadBlock) -> bool:
         """A block is to be read; True when `read` has to be started for it."""
         self._unread.append(block)
-        if self._readers < _READERS and self._readers < len(self._unread):
+        if self._readers < _READERS:
             self._readers += 1
             return True
         return False
