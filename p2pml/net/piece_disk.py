@@ -21,6 +21,9 @@ class PieceDisk:
     disk: where pieces come from and go to.
     watcher: told of what fails.
     post: takes what the swarm has to know.
+
+    Attributes:
+        writing: whether pieces are on their way to the disk.
     """
 
     def __init__(self, disk: Disk, watcher: Watcher, post: Callable[[events.Event], None]) -> None:
@@ -28,12 +31,12 @@ class PieceDisk:
         self._unread: deque[events.ReadBlock] = deque()
         self._readers = 0
         self._unwritten: deque[events.VerifyAndWrite] = deque()
-        self._writing = False
+        self.writing = False
 
     def ask(self, block: events.ReadBlock) -> bool:
         """A block is to be read; True when `read` has to be started for it."""
         self._unread.append(block)
-        if self._readers < _READERS and self._readers < len(self._unread):
+        if self._readers < _READERS:
             self._readers += 1
             return True
         return False
@@ -76,18 +79,18 @@ class PieceDisk:
     def put(self, piece: events.VerifyAndWrite) -> bool:
         """A piece is to be written; True when `write` has to be started for it."""
         self._unwritten.append(piece)
-        return len(self._unwritten) == 1 and not self._writing
+        return len(self._unwritten) == 1 and not self.writing
 
     async def write(self) -> None:
         """Write what waits, as much as comes together: a sync costs the same for one piece as for many."""
-        self._writing = True
+        self.writing = True
         while self._unwritten:
             batch = [self._unwritten.popleft()]
             while self._unwritten and sum(len(piece.data) for piece in batch) < _BATCH_BYTES:
                 batch.append(self._unwritten.popleft())
             for result in await self._write_batch(batch):
                 self._post(result)
-        self._writing = False
+        self.writing = False
 
     async def _write_batch(self, batch: list[events.VerifyAndWrite]) -> list[events.Event]:
         try:

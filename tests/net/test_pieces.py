@@ -157,6 +157,9 @@ async def test_a_liar_is_cut_off_and_not_taken_back() -> None:
         leecher.host.standing.unban(
             liar.host.peer_id
         )  # its chance with the host is not one with this torrent
+        with trio.fail_after(20):
+            while liar.host.is_connected(leecher.host.peer_id):  # noqa: ASYNC110 - the ban cuts it
+                await trio.sleep(0.02)
         stream = await liar.host.open(leecher.host.peer_id, PROTOCOL)
         await stream.write(Handshake(metainfo.info_hash, bytes(20)).encode())
         await _is_ended(stream)

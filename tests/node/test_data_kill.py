@@ -129,7 +129,7 @@ async def test_a_full_disk_is_told_to_who_waits_and_the_fetch_goes_on_later(tmp_
         assert data.info("set").problem
         # What was asked for before the disk filled up still comes in and fails; then nothing more does.
         pump = data._sessions.of("set")._pump
-        while pump._writing or any(peer.outstanding for peer in pump.stats().peers):  # noqa: ASYNC110
+        while pump._disk.writing or any(peer.outstanding for peer in pump.stats().peers):  # noqa: ASYNC110
             await trio.sleep(0.02)
         store.write_many = real
         info = await data.fetch("set", timeout=20)

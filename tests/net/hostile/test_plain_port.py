@@ -162,7 +162,7 @@ async def test_silent_ones_take_neither_the_places_nor_the_room_of_the_others(tm
             stream = await stack.enter_async_context(stranger(seeder, PLACES[number % len(PLACES)]))
             await stream.send_all(hello(metainfo))
             silent.append(stream)
-        await until(lambda: len(seeder.data.info("set").links) == 29, "they are in the swarm")
+        await until(lambda: len(seeder.data.info("set").links) == 29, "they are in the swarm", 60)
         await transfer(seeder, leecher, metainfo)
         await stack.aclose()
         await nothing_left(seeder, leecher)
