@@ -24,7 +24,7 @@ from p2pml.net.piece_dialling import Dialling
 from p2pml.net.piece_disk import PieceDisk
 from p2pml.net.piece_link import Link
 from p2pml.net.piece_ports import Disk, Machine, PieceStream, Watcher
-from p2pml.net.plain_peer import address_of, is_plain
+from p2pml.net.plain_peer import address_of, ipv4_of, is_plain
 from p2pml.net.plain_port import PlainPort
 from p2pml.net.plain_stream import PlainStream
 from p2pml.net.scores import Deed
@@ -234,7 +234,7 @@ class SwarmPump:
                 return
             self._forget(old)
         self._links[link.peer] = link
-        self._feed(events.PeerConnected(link.peer))
+        self._feed(events.PeerConnected(link.peer, ipv4_of(link.peer)))
         if handshake and self._links.get(link.peer) is link:
             link.greeted(handshake)
             if self._is_to_stay(link):

@@ -35,6 +35,12 @@ def address_of(name: str) -> Address:
     return ip.strip("[]"), int(port)
 
 
+def ipv4_of(peer: str) -> str | None:
+    """The IPv4 address in a name; None for IPv6 and for libp2p peers."""
+    ip = address_of(peer)[0] if is_plain(peer) else ""
+    return ip if "." in ip else None
+
+
 def host_name(name: str) -> str:
     """A name without its port, which says nothing any more once the connection has ended."""
     match = _WITH_PORT.fullmatch(name)

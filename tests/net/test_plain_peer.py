@@ -8,7 +8,15 @@ from typing import Any, cast
 import pytest
 
 from p2pml.net.piece_link import Link
-from p2pml.net.plain_peer import address_of, allowed_peers, block_of, host_name, is_plain, plain_name
+from p2pml.net.plain_peer import (
+    address_of,
+    allowed_peers,
+    block_of,
+    host_name,
+    ipv4_of,
+    is_plain,
+    plain_name,
+)
 from p2pml.net.twins import worse_of
 
 OURS, THEIRS = b"a" * 20, b"b" * 20
@@ -93,3 +101,16 @@ def test_of_two_that_crossed_both_sides_keep_the_same_one() -> None:
         assert worse(left[new], left[old], b"z" * 20) is left["dialled"]
     older, newer = FakeLink("tcp:192.0.2.7:1", False), FakeLink("tcp:192.0.2.7:2", False)
     assert worse(newer, older) is newer
+
+
+@pytest.mark.parametrize(
+    ("peer", "ip"),
+    [
+        (plain_name("192.0.2.1", 7), "192.0.2.1"),
+        (plain_name("::ffff:192.0.2.1", 7), "192.0.2.1"),
+        (plain_name("2001:db8::1", 7), None),
+        ("12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN", None),
+    ],
+)
+def test_only_clients_at_an_ipv4_address_have_one(peer: str, ip: str | None) -> None:
+    assert ipv4_of(peer) == ip
