@@ -156,7 +156,7 @@ class DataService:
         async with self._sessions.changing:
             known = self._sessions.get(parsed.info_hash)
             if known is None:
-                self._sessions.check_quota(parsed, wanted)
+                await self._sessions.check_quota(parsed, wanted)
                 state = TorrentState(
                     wanted=wanted, allowed=limit if parsed.private else None, providers=peers
                 )
@@ -236,7 +236,7 @@ class DataService:
         """
         session = self._sessions.of(key)
         async with self._sessions.changing:
-            self._sessions.check_quota(session.store.metainfo, files)
+            await self._sessions.check_quota(session.store.metainfo, files)
             await session.set_wanted(files)
         return session.info()
 
@@ -246,7 +246,7 @@ class DataService:
         if now is not None:
             more = None if wanted is None else now | wanted
             if more != now:
-                self._sessions.check_quota(session.store.metainfo, more)
+                await self._sessions.check_quota(session.store.metainfo, more)
                 await session.set_wanted(more)
 
     async def resolve(self, key: Key, search: float = SEARCH_S) -> Metainfo:
