@@ -13,7 +13,7 @@ from urllib.parse import quote
 import typer
 
 from p2pml.cli import data_create
-from p2pml.cli.data_progress import daemon_progress, transfer_progress
+from p2pml.cli.data_progress import daemon_progress, told_when_interrupted, transfer_progress
 from p2pml.cli.data_view import describe, state_of
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, say, size
@@ -268,7 +268,7 @@ def _read_metainfo(path: Path) -> bytes:
 def _wait_complete(node: NodeClient, answer: dict[str, Any]) -> dict[str, Any]:
     """Poll until every wanted piece is here, with one progress bar, or a line now and then off a terminal."""
     infohash = answer["infohash"]
-    with transfer_progress(answer) as show:
+    with told_when_interrupted(answer["name"]), transfer_progress(answer) as show:
         while True:
             show(answer)
             if answer["complete"]:

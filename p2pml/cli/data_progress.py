@@ -51,6 +51,16 @@ def _follow(home: Home, kind: str, show: Show) -> None:
 
 
 @contextmanager
+def told_when_interrupted(name: str) -> Iterator[None]:
+    """Ctrl-C ends the waiting and not the transfer, which is the daemon's: say so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"the node goes on fetching {name}: see `p2pml data info`, end it with `p2pml data pause`")
+        raise
+
+
+@contextmanager
 def transfer_progress(answer: dict[str, Any]) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Shows a dataset's state while it is fetched."""
     if not is_live():

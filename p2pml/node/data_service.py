@@ -172,7 +172,7 @@ class DataService:
                 )
                 if choices:
                     state.prioritize(parsed, Priorities(choose_files(parsed, choices, None)))
-                self._sessions.check_quota(parsed, state.wanted)
+                await self._sessions.check_quota(parsed, state.wanted)
                 return (await self._sessions.install(parsed, state)).info()
             known = await self._sessions.revive(known)
             if allowed is not None and known.store.state.allowed is not None:
@@ -276,7 +276,7 @@ class DataService:
         """
         session = self._sessions.of(key)
         async with self._sessions.changing:
-            self._sessions.check_quota(session.store.metainfo, files)
+            await self._sessions.check_quota(session.store.metainfo, files)
             await session.set_wanted(files)
         return session.info()
 
@@ -291,13 +291,14 @@ class DataService:
         if now is not None:
             more = None if wanted is None else now | wanted
             if more != now:
-                self._sessions.check_quota(session.store.metainfo, more)
+                await self._sessions.check_quota(session.store.metainfo, more)
                 await session.set_wanted(more)
 
     async def _choose(self, session: TorrentSession, choices: Sequence[Choice]) -> None:
         metainfo, now = session.store.metainfo, session.store.state.priorities
         files = choose_files(metainfo, choices, {i: now.of(i) for i in range(len(metainfo.files))})
-        self._sessions.check_quota(metainfo, frozenset(index for index, level in files.items() if level))
+        wanted = frozenset(index for index, level in files.items() if level)
+        await self._sessions.check_quota(metainfo, wanted)
         await session.set_priorities(Priorities(files, ranges=now.ranges))
 
     async def resolve(self, key: Key, search: float = SEARCH_S) -> Metainfo:

@@ -24,7 +24,7 @@ from p2pml.node.views import NotFound
 from p2pml.storage.disk_errors import DiskFull
 from p2pml.storage.piece_store import PieceStore
 from p2pml.storage.torrent_state import TorrentState
-from p2pml.storage.torrent_store import stored_folders, strip_folder
+from p2pml.storage.torrent_store import kept_bytes, stored_folders, strip_folder
 from torrent.metainfo import Metainfo
 
 log = logging.getLogger(__name__)
@@ -173,8 +173,8 @@ class TorrentSessions:
             raise UserError(f"{shown(key)} is the name of several data sets: {hashes}", "use an info-hash")
         return named[0] if named else None
 
-    def check_quota(self, metainfo: Metainfo, wanted: frozenset[int] | None) -> None:
-        """Raises DiskFull when these files do not fit beside what the other datasets may take."""
+    async def check_quota(self, metainfo: Metainfo, wanted: frozenset[int] | None) -> None:
+        """Raises DiskFull when these files do not fit beside other datasets and what removed ones left."""
         if self._quota is None:
             return
         others = [
@@ -183,10 +183,13 @@ class TorrentSessions:
             if session.infohash != metainfo.info_hash and not session.store.in_place
         ]
         used = sum(_wanted_bytes(store.metainfo, store.state.wanted) for store in others)
+        known = frozenset(session.infohash.hex() for session in self._sessions.values())
+        used += await self.in_thread(kept_bytes, self._home.pieces, known | {metainfo.hex})
         if used + _wanted_bytes(metainfo, wanted) > self._quota:
             raise DiskFull(
                 f"{metainfo.name} does not fit into the quota of {self._quota} bytes, {used} are taken",
-                "`p2pml data rm` one, fetch fewer files, or raise the quota: data_quota_mib in config.toml",
+                "`p2pml data rm --with-data` one, fetch fewer files, delete what removed ones left under "
+                f"{self._home.pieces}, or raise the quota: data_quota_mib in config.toml",
             )
 
     def _holdings(self) -> list[Holding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from contextlib import suppress
@@ -28,6 +29,24 @@ def stored_folders(pieces: Path) -> list[Path]:
         elif not (folder / "content").is_dir():
             shutil.rmtree(folder, ignore_errors=True)
     return found
+
+
+def kept_bytes(pieces: Path, known: frozenset[str]) -> int:
+    """Bytes of disk that removed torrents' kept files take; `known`: names of folders that do not count."""
+    if not pieces.is_dir():
+        return 0
+    total = 0
+    for folder in pieces.iterdir():
+        if not _HEX.fullmatch(folder.name) or folder.name in known or folder.is_symlink():
+            continue
+        if (folder / METAINFO_NAME).exists():
+            continue
+        for place, _, names in os.walk(folder / "content"):
+            for name in names:
+                with suppress(OSError):  # gone meanwhile
+                    info = os.lstat(os.path.join(place, name))
+                    total += min(info.st_size, info.st_blocks * 512)  # files are sparse
+    return total
 
 
 def strip_folder(folder: Path) -> None:

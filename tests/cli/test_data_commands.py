@@ -6,6 +6,9 @@ import io
 import json
 import os
 import random
+import signal
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,3 +152,20 @@ def test_files_by_pattern_and_priority(homes: list[Home], tmp_path: Path) -> Non
     assert "say the same" in taker.run("data", "get", name, "--file", "x", "--files", "0", code=2)[1]
     taker.run("data", "rm", name, "--with-data")
     giver.run("data", "rm", name)
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_transfer(homes: list[Home], tmp_path: Path) -> None:
+    source, torrent = tmp_path / "nobody-has-it.bin", tmp_path / "nobody.torrent"
+    source.write_bytes(random.Random(5).randbytes(50_000))
+    assert run(["data", "create", str(source), "--output", str(torrent)]) == 0
+    command = [sys.executable, "-m", "p2pml", "data", "get", str(torrent), "--home", str(homes[1].root)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as get:
+        assert get.stderr is not None
+        assert "0 of 4 pieces" in get.stderr.readline()
+        get.send_signal(signal.SIGINT)
+        rest = get.stderr.read()
+    assert get.returncode == 130
+    assert "the node goes on fetching nobody-has-it.bin" in rest
+    answer = homes[1].json("data", "info", "nobody-has-it.bin")
+    assert (answer["complete"], answer["paused"]) == (False, False)
+    homes[1].run("data", "rm", "nobody-has-it.bin", "--with-data")

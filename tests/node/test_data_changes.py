@@ -206,3 +206,20 @@ async def test_the_quota_counts_what_is_wanted_of_all(tmp_path: Path) -> None:
         await node.data.add(two, frozenset({0}))
         with pytest.raises(DiskFull):
             await node.data.set_wanted("y", None)
+
+
+async def test_the_quota_counts_what_removed_datasets_left(tmp_path: Path) -> None:
+    path, other = tmp_path / "kept.bin", tmp_path / "other.bin"
+    path.write_bytes(noise(100_000, 1))
+    other.write_bytes(noise(60_000, 2))
+    torrent = make_torrent(scan(other), Making()).metainfo.raw
+    async with nodes_up(tmp_path, 2, quota=150_000) as (seeder, node):
+        await seeder.data.seed(path)
+        info = await node.data.fetch("kept.bin", timeout=60)
+        await node.data.remove("kept.bin")
+        with pytest.raises(DiskFull, match=r"fit into the quota of 150000 bytes, 1\d{5} are taken"):
+            await node.data.add(torrent)
+        again = await node.data.fetch("kept.bin", timeout=60)  # its own files are not counted twice
+        assert again.complete
+        await node.data.remove(info.infohash, delete_files=True)
+        await node.data.add(torrent)
