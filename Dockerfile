@@ -3,7 +3,8 @@
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
-ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy DEBIAN_FRONTEND=noninteractive
+# Without uv's cache the layer holds the dependencies once, not twice.
+ENV UV_PYTHON_DOWNLOADS=never UV_NO_CACHE=1 DEBIAN_FRONTEND=noninteractive
 RUN apt-get update -qq \
  && apt-get install -y -qq --no-install-recommends build-essential libgmp-dev python3-dev python3-venv \
  && python3 -m venv /opt/uv && /opt/uv/bin/pip install --quiet uv
