@@ -89,7 +89,7 @@ def test_the_standing_scenario(usable: str, lab: _Lab) -> None:
     assert newcomer.last_balance is not None
     assert newcomer.last_balance > 0, "the newcomer trained and was paid"
     (job,) = report.jobs
-    assert (job.state, len(job.rounds)) == ("done", 10)
+    assert (job.state, len(job.rounds)) == ("done", 30)
     _killed_in_mid_job(report)
     assert all(
         node.cpu_s > 1 and node.rss_peak > 10**7 and node.received + node.sent > 0 for node in report.nodes

@@ -48,11 +48,6 @@ class Outcome:
         return json.loads(self.out)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The image takes longest by far, most of it waiting for the engine: it begins first."""
-    items.sort(key=lambda item: item.path.name != "test_dockerfile.py")
-
-
 def command(*arguments: str, home: Path | None = None) -> list[str]:
     return [sys.executable, "-m", "p2pml", *arguments, *(["--home", str(home)] if home else [])]
 
