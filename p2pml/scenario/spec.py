@@ -33,7 +33,7 @@ from p2pml.scenario.links import Link
 
 NodeName = Annotated[str, Field(pattern=r"^n[1-9][0-9]?$")]
 Data = Annotated[str, Field(min_length=1, max_length=1024)]
-Check = Literal["books", "heads", "shards", "sources"]
+Check = Literal["books", "finality", "heads", "shards", "sources"]
 
 
 class _Strict(BaseModel):

@@ -41,6 +41,10 @@ _AGREE_S = 60.0
 DONE, FAILED, CANNOT = "done", "failed", "cannot"
 
 
+OPEN_BLOCKS = 6
+"""Blocks that may lack finality while all is well, as in the lab of real nodes."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepReport:
     """What became of one step: `outcome` is done, failed or cannot; `at` is its end in virtual seconds."""
@@ -224,6 +228,8 @@ class VirtualLab:
         if check == "books":
             exact = all(node.chain.state().supply_ok() for node in self.chain.live)
             return (DONE, "exact on every node, after every block") if exact else (FAILED, "not exact")
+        if check == "finality":
+            return self._finality()
         if check != "heads":
             return CANNOT, "only real nodes tell"
         try:
@@ -231,6 +237,17 @@ class VirtualLab:
         except _Failed as error:
             return FAILED, str(error)
         return DONE, f"{len(self.chain.live)} nodes agree after {took:.1f} s"
+
+    def _finality(self) -> tuple[str, str]:
+        def all_but_the_last() -> bool:
+            heads = [(node.chain.head.height, node.chain.final_height) for node in self.chain.live]
+            return all(height - final <= OPEN_BLOCKS for height, final in heads)
+
+        try:
+            took = self._until(all_but_the_last, _AGREE_S, "finality on all nodes")
+        except _Failed as error:
+            return FAILED, str(error)
+        return DONE, f"all but the last blocks are final after {took:.1f} s"
 
     def _agreed(self) -> bool:
         report = self.chain.run(0.0)

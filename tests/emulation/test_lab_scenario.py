@@ -67,11 +67,13 @@ def lab(runs: Path, tmp_path: Path) -> _Lab:
     return _Lab(runs, tmp_path / "reports")
 
 
-def _killed_in_mid_job(report: Report) -> None:
+def _hit_in_mid_job(report: Report, *what: str) -> None:
+    """The shards were looked at and all of this happened while the job trained."""
     told = [event.text for event in report.events]
     begun = next(place for place, text in enumerate(told) if "round 1 of" in text)
-    over = next(place for place, text in enumerate(told) if text.endswith(" is done"))
-    assert begun < told.index("killed") < over
+    over = next(place for place, text in enumerate(told) if text.endswith(" is settling"))
+    for words in ("shards ok: 3 shards: ", "killed", *what):
+        assert begun < next(n for n, text in enumerate(told) if text.startswith(words)) < over, words
 
 
 @pytest.mark.parametrize("kind", ["processes", "namespaces", "containers"])
@@ -79,7 +81,7 @@ def test_the_standing_scenario(usable: str, lab: _Lab) -> None:
     report = lab.run(_LAB, usable)
     assert report.failures == []
     assert [item.name for item in report.checks if item.ok] == [
-        "sources", "shards", "accuracy", "heads", "books", "shards",
+        "sources", "shards", "accuracy", "heads", "books", "finality", "shards",
     ]  # fmt: skip
     verbs = {text.split(":")[1].strip() for text in report.skipped}
     assert verbs == ({"link", "partition"} if usable == "processes" else set())
@@ -90,7 +92,9 @@ def test_the_standing_scenario(usable: str, lab: _Lab) -> None:
     assert newcomer.last_balance > 0, "the newcomer trained and was paid"
     (job,) = report.jobs
     assert (job.state, len(job.rounds)) == ("done", 30)
-    _killed_in_mid_job(report)
+    _hit_in_mid_job(report, "started again", *(() if usable == "processes" else ("partition for",)))
+    assert report.finality is not None
+    assert report.finality.blocks > 20
     assert all(
         node.cpu_s > 1 and node.rss_peak > 10**7 and node.received + node.sent > 0 for node in report.nodes
     )
@@ -103,8 +107,15 @@ def test_eight_containers_behind_bad_links(usable: str, lab: _Lab) -> None:
     assert report.skipped == []
     assert len(report.nodes) == 8
     assert all(item.ok for item in report.checks)
-    assert {item.name for item in report.checks} == {"sources", "shards", "accuracy", "heads", "books"}
-    _killed_in_mid_job(report)
+    assert {item.name for item in report.checks} == {
+        "sources",
+        "shards",
+        "accuracy",
+        "heads",
+        "books",
+        "finality",
+    }
+    _hit_in_mid_job(report, "frozen for 10 s")
     told = [event.text for event in report.events]
     for what in ("killed", "started again", "frozen for 10 s", "healed"):
         assert what in told

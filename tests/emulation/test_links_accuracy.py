@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -60,7 +61,12 @@ class _Pair:
 
 
 def _row(lab: Backend, link: Link, **got: Any) -> None:
-    print(json.dumps({"on": lab.kind, "by": lab.shaping, "asked": asdict(link), "got": got}))
+    row = json.dumps({"on": lab.kind, "by": lab.shaping, "asked": asdict(link), "got": got})
+    print(row)
+    if folder := os.environ.get("P2PML_LAB_REPORTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with (Path(folder) / f"links-{lab.kind}.jsonl").open("a") as file:
+            file.write(row + "\n")
 
 
 @pytest.mark.parametrize("kind", ["namespaces", "containers"])

@@ -25,10 +25,12 @@ class _Says:
     chain: list[str]
     supply: dict[str, Any] = field(default_factory=lambda: dict(_SUPPLY))
     datasets: list[dict[str, Any]] = field(default_factory=list)
+    final: int = 0
 
     def get(self, path: str, **_query: Any) -> Any:
         if path == "/status":
-            return {"head": {"height": len(self.chain), "id": self.chain[-1]}}
+            head = {"height": len(self.chain), "id": self.chain[-1], "final_height": self.final}
+            return {"head": head}
         if path == "/supply":
             return self.supply
         if path == "/datasets":
@@ -155,3 +157,22 @@ def test_patience_ends() -> None:
     assert found.text == "2"
     good = Result("heads", True, "")
     assert checks.patiently(lambda: good, 0.0) == good
+
+
+def test_why_a_check_does_not_hold_yet_is_told_once() -> None:
+    results = iter([Result("x", False, text) for text in ("a", "a", "b")] + [Result("x", True, "c")])
+    told: list[str] = []
+    checks.patiently(lambda: next(results), 9.0, told.append, clock=lambda: 0.0, sleep=lambda _s: None)
+    assert told == ["x not yet: a", "x not yet: b"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "ok"),
+    [
+        (_Says(list("abcdefgh"), final=7), _Says(list("abcdefgh"), final=2), True),
+        (_Says(list("abcdefgh"), final=7), _Says(list("abcdefgh"), final=1), False),
+        (_Says(list("abcd"), final=3), _Says(list("axcd"), final=2), False),
+    ],
+)
+def test_all_but_the_last_blocks_are_final_and_the_same(one: _Says, other: _Says, ok: bool) -> None:
+    assert checks.finality({"n1": one, "n2": other}).ok == ok

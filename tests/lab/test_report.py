@@ -11,6 +11,7 @@ import pytest
 
 from p2pml.lab.run import charts
 from p2pml.lab.run.checks import Result
+from p2pml.lab.run.finality import TimeToFinality, time_to_finality
 from p2pml.lab.run.page import render
 from p2pml.lab.run.report import Job, NodeFacts, Report, Swarm
 from p2pml.lab.run.timeline import Event, Sample
@@ -21,7 +22,8 @@ _VOID = {"meta", "br", "i"}
 
 def _report(text: str, *, ok: bool = True) -> Report:
     samples = [
-        Sample(t, "up", int(t), f"{t}", 10**11, t / 2, 10**8, int(t) * 10**5, 5) for t in (1.0, 2.0, 3.0)
+        Sample(t, "up", int(t), f"{t}", int(t) - 1, 10**11, t / 2, 10**8, int(t) * 10**5, 5)
+        for t in (1.0, 2.0, 3.0)
     ]
     return Report(
         scenario=text, text=text, backend="namespaces", described=text, shaping="nfqueue", link=text,
@@ -35,6 +37,7 @@ def _report(text: str, *, ok: bool = True) -> Report:
             )
         ],
         swarms=[Swarm(text, text, 10, False, {text: 4, "n2": 6})],
+        finality=TimeToFinality(5, 1.5, 2.0),
         events=[Event(1.0, "node", text, text), Event(2.0, "node", "n1", f"killed {text}")],
         samples={text: samples, "n1": samples[:1], "n2": []},
     )  # fmt: skip
@@ -103,3 +106,16 @@ def test_a_chart_of_nothing_says_so() -> None:
 def test_a_stepped_line_goes_right_then_up() -> None:
     drawn = charts.lines({"n1": [(0.0, 0.0), (10.0, 10.0)]}, "height", step=True)
     assert re.search(r'd="M56\S* 212\S*H948\S*V10', drawn)
+
+
+def test_time_to_finality_is_from_a_nodes_head_to_its_final_block() -> None:
+    def look(at: float, height: int, final: int) -> Sample:
+        return Sample(at, "up", height, "x", final)
+
+    steady = [look(0, 1, 0), look(2, 2, 1), look(4, 4, 1), look(9, 5, 4)]
+    # Block 1 was there before anybody looked; 2 took 7 s, 3 and 4 took 5 s.
+    silent = [Sample(1.0, "silent"), look(3, 7, 5), look(4, 7, 5)]
+    found = time_to_finality({"n1": steady, "n2": silent})
+    assert found is not None
+    assert (found.blocks, found.median_s) == (3, 5)
+    assert time_to_finality({"n2": silent}) is None

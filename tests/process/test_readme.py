@@ -40,7 +40,7 @@ def walkthrough() -> str:
 def run_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run it in a process group of its own; whatever it leaves running is ended."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    process = subprocess.Popen(
+    with subprocess.Popen(
         ["bash", "-euc", script],
         cwd=folder,
         env=os.environ | {"PATH": path},
@@ -48,17 +48,21 @@ def run_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=500)
-    finally:
-        with suppress(ProcessLookupError):
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=800)
+        except subprocess.TimeoutExpired as error:
             os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            raise AssertionError(f"the script is too slow: {output[-4000:]}") from error
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     return subprocess.CompletedProcess(process.args, process.returncode, output)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_walk_through_works_as_written(tmp_path: Path) -> None:
     if not MNIST.exists():
         pytest.skip(f"NOT TESTED: MNIST is not at {MNIST}; set P2PML_MNIST to an mnist.npz")

@@ -52,6 +52,15 @@ def test_a_scenario_runs_as_far_as_virtual_time_can(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_standing_scenario_in_virtual_time() -> None:
+    path = Path(__file__).parents[2] / "examples/lab/lab.yaml"
+    report = VirtualLab(load(path), path.parent, seed=1).run()
+    assert report.ok
+    done = {step.verb for step in report.steps if step.outcome == DONE}
+    assert {"get", "kill", "partition", "check heads", "check books", "check finality"} <= done
+
+
+@pytest.mark.slow
 def test_a_step_that_fails_ends_the_scenario(tmp_path: Path) -> None:
     text = SCENARIO.replace("wait: {height: 3}", "wait: {height: 30, within: 5}")
     report = VirtualLab(load(scenario_file(tmp_path, text)), tmp_path, seed=3).run()

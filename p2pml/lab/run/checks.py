@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from p2pml.errors import ExitCode, UserError
 
 BEHIND = 3
+OPEN_BLOCKS = 6
+"""Blocks that may lack finality while all is well: those of the last few slots."""
 """Blocks that a node may be behind the best head: a block takes a while to arrive, and short forks heal."""
 SHARDS_SUFFIX = "-shards"
 COPIES = 2
@@ -45,15 +47,21 @@ class Fetch:
 
 
 def patiently(
-    check: Callable[[], Result], within: float, clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    check: Callable[[], Result], within: float, tell: Callable[[str], None] = lambda text: None,
+    clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep,
 ) -> Result:  # fmt: skip
-    """The check's first good result, or its last bad one after `within` seconds."""
-    deadline = clock() + within
+    """The check's first good result, or its last bad one after `within` seconds.
+
+    `tell` hears why it does not hold yet, each reason once in a row.
+    """
+    deadline, told = clock() + within, ""
     while True:
         result = check()
         if result.ok or clock() >= deadline:
             return result
+        if result.text != told:
+            tell(f"{result.name} not yet: {result.text}")
+            told = result.text
         sleep(_POLL_S)
 
 
@@ -98,6 +106,20 @@ def books(nodes: Mapping[str, Getter]) -> Result:
         "books", True,
         f"{len(nodes)} nodes: balances + escrow + bonds = {left} = genesis + issued - burned, all equal",
     )  # fmt: skip
+
+
+def finality(nodes: Mapping[str, Getter]) -> Result:
+    """On every node all but the last few blocks are final, and the deepest final one is the same block."""
+    heads = {name: api.get("/status")["head"] for name, api in nodes.items()}
+    open_ = {name: head["height"] - head["final_height"] for name, head in heads.items()}
+    told = ", ".join(f"{name} {count}" for name, count in open_.items())
+    if max(open_.values()) > OPEN_BLOCKS:
+        return Result("finality", False, f"blocks that are not final: {told}")
+    height = min(head["final_height"] for head in heads.values())
+    ids = {_block_id(api, height) for api in nodes.values()}
+    if len(ids) != 1:
+        return Result("finality", False, f"different final blocks at height {height}")
+    return Result("finality", True, f"block {height} is final on {len(nodes)} nodes; not final yet: {told}")
 
 
 def shards_running(participants: Mapping[str, tuple[Getter, Path]], shard_count: int, lost: int) -> Result:

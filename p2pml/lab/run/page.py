@@ -79,8 +79,16 @@ def _facts(report: Report) -> str:
         ("each node's link", report.link),
         ("began", f"{report.began}, took {report.seconds:.0f} s"),
         ("machine", report.machine),
+        ("time to finality", _finality(report)),
     ]
     return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in pairs) + "</dl>"
+
+
+def _finality(report: Report) -> str:
+    found = report.finality
+    if found is None:
+        return "nothing became final"
+    return f"median {found.median_s:g} s, 95 % within {found.p95_s:g} s, {found.blocks} blocks on all nodes"
 
 
 def _checks(report: Report) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pml.lab.run.checks import Result
+from p2pml.lab.run.finality import TimeToFinality, time_to_finality
 from p2pml.lab.run.steps import Steps
 from p2pml.lab.run.timeline import Event, Sample
 from p2pml.lab.run.watch import Watcher
@@ -80,6 +81,7 @@ class Report:
     nodes: list[NodeFacts]
     jobs: list[Job]
     swarms: list[Swarm]
+    finality: TimeToFinality | None
     events: list[Event]
     samples: dict[str, list[Sample]] = field(repr=False)
 
@@ -130,6 +132,7 @@ def collect(steps: Steps, text: str, failures: list[str], machine: str) -> Repor
             for job in steps.jobs.values()
         ],
         swarms=[swarm for watcher in steps.watchers.values() for swarm in _swarms(watcher, steps)],
+        finality=time_to_finality(timeline.samples),
         events=list(timeline.events),
         samples={name: timeline.samples.get(name, []) for name in steps.watchers},
     )  # fmt: skip

@@ -305,13 +305,18 @@ class Steps:
 
         match name:
             case "heads":
-                self._note(checks.patiently(lambda: checks.heads(apis()), PATIENCE_S))
+                self._note(checks.patiently(lambda: checks.heads(apis()), PATIENCE_S, self._not_yet))
             case "books":
-                self._note(checks.patiently(lambda: checks.books(apis()), PATIENCE_S))
+                self._note(checks.patiently(lambda: checks.books(apis()), PATIENCE_S, self._not_yet))
+            case "finality":
+                self._note(checks.patiently(lambda: checks.finality(apis()), PATIENCE_S, self._not_yet))
             case "sources":
                 self._note(checks.sources(self.fetches))
             case _:
-                self._note(checks.patiently(self._shards, PATIENCE_S / 3))
+                self._note(checks.patiently(self._shards, PATIENCE_S / 3, self._not_yet))
+
+    def _not_yet(self, text: str) -> None:
+        self.timeline.add("node", "", text)
 
     def _shards(self) -> checks.Result:
         if not self.jobs:

@@ -36,6 +36,7 @@ class Sample:
         at: seconds since the run began.
         state: `up`, `paused`, `down`, or `silent` when it is up but does not answer.
         height, head: of its chain; -1 and empty when unknown.
+        final: height up to which its blocks are final; -1 when unknown.
         balance: of its account, base units.
         cpu_s: seconds of processor time of the daemon and its worker since the run began, over restarts.
         rss: resident bytes of both.
@@ -47,6 +48,7 @@ class Sample:
     state: str
     height: int = -1
     head: str = ""
+    final: int = -1
     balance: int = 0
     cpu_s: float = 0.0
     rss: int = 0

@@ -109,7 +109,10 @@ class Watcher:
         self._tell_changes(status)
         self.status = status
         head = status["head"]
-        known = {"height": head["height"], "head": head["id"], "balance": status["balance"]}
+        known = {
+            "height": head["height"], "head": head["id"], "final": head["final_height"],
+            "balance": status["balance"],
+        }  # fmt: skip
         self.timeline.sample(self.node.name, Sample(round(at, 2), state, **known, **self._usage()))
 
     def _look_at_data(self, api: Api) -> None:

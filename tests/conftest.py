@@ -1,0 +1,19 @@
+"""Where P2PML_NO_SKIPS is set, as in the project's own CI, a test that cannot run here is a failure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and os.environ.get("P2PML_NO_SKIPS"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although P2PML_NO_SKIPS is set: {report.longrepr}"
+    return report
