@@ -29,6 +29,16 @@ class SigningRecord:
     voted_slot: int = 0
     link: Link | None = None
 
+    @classmethod
+    def unknown(cls, slot: int, checkpoint_slots: int) -> SigningRecord:
+        """For a validator whose record is lost and that may have signed anything up to `slot`.
+
+        It votes again once a checkpoint after that is justified: with such a source no vote can surround an
+        earlier one or repeat its target.
+        """
+        number = slot // checkpoint_slots + 1
+        return cls(slot, slot, Link(Checkpoint(number, bytes(32)), Checkpoint(number + 1, bytes(32))))
+
     def may_seal(self, slot: int) -> bool:
         """Whether a block for `slot` may be sealed: one per slot, never backwards."""
         return slot > self.sealed_slot

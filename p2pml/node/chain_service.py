@@ -20,6 +20,7 @@ from chain.forkchoice import Accepted, Chain, HeadChanged, Outcome
 from chain.genesis import Genesis
 from chain.mempool import Mempool
 from chain.producer import ProposerKeys
+from chain.signing import SigningRecord
 from chain.sync import HeadIs, Import, Missing, Request, Status, Sync, encode_response, locate
 from chain.training_records import RoundRecord
 from chain.transactions import Payload, Tx, sign_tx
@@ -36,7 +37,8 @@ from p2pml.node.outbox import Outbox
 from p2pml.node.pool_gossip import PoolGossip
 from p2pml.node.proposing import Patience, Proposer
 from p2pml.node.voting import Voting
-from p2pml.storage.chain_db import ChainDb
+from p2pml.storage.chain_db import ChainDb, DamagedChain
+from p2pml.storage.signing_journal import SigningJournal
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +88,10 @@ class ChainService(ChainReads):
         self._sync = SyncPump(host, Sync(genesis.chain_id, rng), self._import_batch, self._answer)
         self._early = Early(self)
         self._blocks = BlockGossip(self, host, gossip, self._early, self._enqueue, self._missing, rng)
-        self._proposer = Proposer(self, db, keys) if keys is not None else None
-        self._voting = Voting(self, gossip, db, keys.keypair if keys is not None else None, self._put)
+        self._journal = SigningJournal(db.path.with_suffix(".signed"), genesis.chain_id)
+        self._proposer = Proposer(self, self._journal, keys) if keys is not None else None
+        keypair = keys.keypair if keys is not None else None
+        self._voting = Voting(self, gossip, self._journal, keypair, self._put)
         self._send, self._inbox = trio.open_memory_channel[_Offer | Vote](_INBOX)
         self._pools = PoolGossip(self, host, gossip, rng)
         self._outbox = Outbox(self, self._pools)
@@ -99,9 +103,11 @@ class ChainService(ChainReads):
         """Load the chain from disk, then follow and extend it until cancelled.
 
         Raises:
-            UserError: the database is damaged or cannot be written.
+            UserError: the database cannot be read or written.
         """
         await self._load()
+        if self._proposer is not None:
+            await trio.to_thread.run_sync(self._open_journal)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._owner)
             nursery.start_soon(self._early.run)
@@ -117,6 +123,28 @@ class ChainService(ChainReads):
             task_status.started()
 
     async def _load(self) -> None:
+        """Take up the chain on disk; where that is damaged, begin anew and let sync fetch it."""
+        try:
+            await self._replay()
+        except DamagedChain as error:
+            await trio.to_thread.run_sync(self.db.begin_anew, error)
+            self.chain = Chain(self.genesis, KEEP_BLOCKS)
+
+    def _open_journal(self) -> None:
+        """A validator whose record is lost waits until what it may have signed is past."""
+        fresh = self.head().height == 0 and self.db.predecessor is None
+        params, slot = self.genesis.params, self.slot_now() + 1
+        otherwise = SigningRecord() if fresh else SigningRecord.unknown(slot, params.checkpoint_slots)
+        trouble = self._journal.open(otherwise)
+        if trouble and not fresh:
+            log.warning(
+                "the record of what this validator signed is %s: it proposes from slot %d on,"
+                " and votes once a checkpoint after that is justified",
+                trouble,
+                slot + 1,
+            )
+
+    async def _replay(self) -> None:
         count = 0
         for count, block in enumerate(self.db.replay(), start=1):
             try:

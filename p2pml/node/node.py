@@ -93,7 +93,7 @@ class Node:
         self.lan = Lan(self.host, self.genesis.chain_id, self.presence.hint)
         self.clock_watch = ClockWatch(self.events, self.genesis.params.slot_ms)
         self.time = PeerTime(self.host, unix_ms, self.clock_watch.heard)
-        self.db = ChainDb(home.chain_db, self.genesis.chain_id)
+        self.db = ChainDb.repaired(home.chain_db, self.genesis.chain_id)
         self.chain = ChainService(
             self.genesis,
             self.db,

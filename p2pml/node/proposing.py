@@ -9,7 +9,7 @@ import trio
 
 from chain.producer import ProposerKeys, build_block, ranks_for
 from chain.types import Block
-from p2pml.storage.chain_db import ChainDb
+from p2pml.storage.signing_journal import SigningJournal
 
 if TYPE_CHECKING:
     from p2pml.node.chain_service import ChainService
@@ -55,12 +55,12 @@ class Proposer:
 
     Args:
         service: the chain to extend.
-        db: remembers the highest slot sealed, so that a restart cannot seal one twice.
+        journal: remembers the highest slot sealed, so that a restart cannot seal one twice.
         keys: the validator's.
     """
 
-    def __init__(self, service: ChainService, db: ChainDb, keys: ProposerKeys) -> None:
-        self._service, self._db, self.keys = service, db, keys
+    def __init__(self, service: ChainService, journal: SigningJournal, keys: ProposerKeys) -> None:
+        self._service, self._journal, self.keys = service, journal, keys
 
     async def run(self) -> None:
         """Propose, for ever."""
@@ -82,7 +82,7 @@ class Proposer:
         return ranks_for(slot, self.keys.keypair, state) if state.slot < slot else ()
 
     async def _propose(self, slot: int, rank: int) -> None:
-        if not await trio.to_thread.run_sync(self._db.reserve_slot, slot):
+        if not await trio.to_thread.run_sync(self._journal.reserve_slot, slot):
             log.warning("slot %d was sealed before: proposing nothing", slot)
             return
         if rank not in self._ranks(slot):

@@ -16,7 +16,7 @@ from chain.finality import epoch_of
 from chain.gossip import Verdict, validate_vote
 from chain.votes import Vote, sign_vote
 from p2pml.net.gossip import Gossip
-from p2pml.storage.chain_db import ChainDb
+from p2pml.storage.signing_journal import SigningJournal
 
 if TYPE_CHECKING:
     from p2pml.node.chain_service import ChainService
@@ -32,7 +32,7 @@ class Voting:
     Args:
         service: the chain to vote on.
         gossip: running while this runs.
-        db: remembers what was voted for, so that a restart cannot contradict it.
+        journal: remembers what was voted for, so that a restart cannot contradict it.
         keypair: the validator's; None for a node that only listens.
         count: gives a checked vote to the owner of the chain.
     """
@@ -41,11 +41,11 @@ class Voting:
         self,
         service: ChainService,
         gossip: Gossip,
-        db: ChainDb,
+        journal: SigningJournal,
         keypair: Keypair | None,
         count: Callable[[Vote], None],
     ) -> None:
-        self._service, self._gossip, self._db = service, gossip, db
+        self._service, self._gossip, self._journal = service, gossip, journal
         self._keypair, self._count = keypair, count
 
     def start(self, nursery: trio.Nursery) -> None:
@@ -77,7 +77,7 @@ class Voting:
         vote = self._choose(keypair, slot)
         if vote is None:
             return
-        if not await trio.to_thread.run_sync(self._db.reserve_vote, vote):
+        if not await trio.to_thread.run_sync(self._journal.reserve_vote, vote):
             log.warning("the vote of slot %d could contradict an earlier one: casting none", slot)
             return
         self._count(vote)

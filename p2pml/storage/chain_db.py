@@ -2,30 +2,31 @@
 
 WAL with `synchronous=FULL`: what `commit` returned from survives a kill or a power cut. Blocks of side
 branches are kept as long as the chain may still switch to them. The indexes (transactions, accounts, jobs)
-cover the best branch only. Everything but the record of what was signed can be fetched again from peers.
+cover the best branch only. All of it can be fetched again from peers, so a damaged file is set aside.
 
 Methods block for a disk access: call them in a thread. Reading goes past a writer that waits for the disk.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chain.errors import InvalidError
-from chain.signing import SigningRecord
 from chain.training_records import RoundRecord
 from chain.transactions import JobCancel, JobClaim, JobOpen, JobSettle, Register, Transfer, Tx
 from chain.types import Block
-from chain.votes import Vote
 from p2pml.errors import ExitCode, UserError
 
-FORMAT = 1
+log = logging.getLogger(__name__)
+
+FORMAT = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS blocks (
@@ -66,6 +67,10 @@ class IncludedRound:
     height: int
 
 
+class DamagedChain(UserError):
+    """The file does not hold what was written to it."""
+
+
 class ChainDb:
     """The database of one chain.
 
@@ -74,22 +79,48 @@ class ChainDb:
         chain_id: 32 bytes.
 
     Raises:
-        UserError: it belongs to another chain, is damaged or cannot be written.
+        UserError: it belongs to another chain, is damaged (`DamagedChain`) or cannot be written.
     """
 
     def __init__(self, path: Path, chain_id: bytes) -> None:
-        self._path = path
+        self.path, self._chain_id = path, chain_id
+        self.predecessor: Path | None = None
+        """Where a damaged file is that this one took the place of."""
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
-        with self._disk_errors():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = self._connect()
-            self._writer.executescript(_SCHEMA)
-            self._reader = self._connect()
+        self._open()
+
+    @classmethod
+    def repaired(cls, path: Path, chain_id: bytes) -> ChainDb:
+        """The database; where it is damaged, an empty one in its place. Raises UserError."""
         try:
-            self._check_owner(chain_id)
-        except BaseException:
+            return cls(path, chain_id)
+        except DamagedChain as error:
+            kept = _set_aside(path, error)
+        found = cls(path, chain_id)
+        found.predecessor = kept
+        return found
+
+    def begin_anew(self, error: DamagedChain) -> None:
+        """Put an empty file in the place of this one, which turned out to be damaged. Raises UserError."""
+        with self._write_lock, self._read_lock, self._disk_errors():
             self.close()
-            raise
+            self.predecessor = _set_aside(self.path, error)
+            self._open()
+
+    def _open(self) -> None:
+        with self._disk_errors():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = self._connect()
+            try:
+                self._writer.executescript(_SCHEMA)
+                self._check_owner()
+                (found,) = self._writer.execute("PRAGMA quick_check(1)").fetchone()
+                if found != "ok":
+                    raise self.damaged(found)
+                self._reader = self._connect()
+            except BaseException:
+                self._writer.close()
+                raise
 
     def close(self) -> None:
         """Close the file."""
@@ -131,34 +162,6 @@ class ChainDb:
                     " AND id NOT IN (SELECT id FROM canonical)",
                     (forget_below, forget_below - 64),
                 )
-
-    def reserve_slot(self, slot: int) -> bool:
-        """Write down that this node seals a block for `slot`, before it does.
-
-        Returns:
-            False when that slot or a later one was reserved before: sealing again could be equivocation.
-        """
-        return self._sign(lambda record: record.sealed(slot) if record.may_seal(slot) else None)
-
-    def reserve_vote(self, vote: Vote) -> bool:
-        """Write down that this node casts a vote, before it does.
-
-        Returns:
-            False when the vote could contradict one that was reserved before.
-        """
-        return self._sign(lambda record: record.voted(vote) if record.may_vote(vote) else None)
-
-    def _sign(self, step: Callable[[SigningRecord], SigningRecord | None]) -> bool:
-        with self._disk_errors(), self._write_lock, self._writer as db:
-            db.execute("BEGIN IMMEDIATE")
-            row = db.execute("SELECT value FROM meta WHERE key = 'signed'").fetchone()
-            try:
-                after = step(SigningRecord() if row is None else SigningRecord.decode(row[0]))
-            except InvalidError as error:
-                raise self.damaged(f"the record of what was signed: {error}") from error
-            if after is not None:
-                db.execute("INSERT OR REPLACE INTO meta VALUES ('signed', ?)", (after.encode(),))
-            return after is not None
 
     def _index(self, db: sqlite3.Connection, block: Block) -> None:
         db.execute(
@@ -247,12 +250,11 @@ class ChainDb:
         """How many blocks of the best branch an account proposed."""
         return int(self._rows("SELECT count(*) FROM canonical WHERE proposer = ?", account)[0][0])
 
-    def damaged(self, what: str) -> UserError:
+    def damaged(self, what: str) -> DamagedChain:
         """The error that tells the operator what to do about a damaged file."""
-        return UserError(
-            f"the chain database {self._path} is damaged: {what}",
-            "stop the node, move the file away and start again: the chain is fetched from peers. Wait a"
-            " minute before: the highest signed slot is lost with the file",
+        return DamagedChain(
+            f"the chain database {self.path} is damaged: {what}",
+            "start the node again: it sets the file aside and fetches the chain from its peers",
         )
 
     def _txs(self, where: str, *values: bytes | int) -> list[IncludedTx]:
@@ -270,26 +272,26 @@ class ChainDb:
     # -- the file --------------------------------------------------------------------------------------
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, timeout=10.0, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(self.path, timeout=10.0, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         return db
 
-    def _check_owner(self, chain_id: bytes) -> None:
-        with self._disk_errors(), self._write_lock, self._writer as db:
+    def _check_owner(self) -> None:
+        with self._writer as db:
             db.execute("BEGIN IMMEDIATE")
-            db.execute("INSERT OR IGNORE INTO meta VALUES ('chain_id', ?)", (chain_id,))
+            db.execute("INSERT OR IGNORE INTO meta VALUES ('chain_id', ?)", (self._chain_id,))
             db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (FORMAT.to_bytes(1, "big"),))
             facts = dict(db.execute("SELECT key, value FROM meta").fetchall())
         if facts["format"] != FORMAT.to_bytes(1, "big"):
             raise UserError(
-                f"the chain database {self._path} was made by another version",
+                f"the chain database {self.path} was made by another version",
                 "move it away: the chain is fetched again from peers",
             )
-        if facts["chain_id"] != chain_id:
+        if facts["chain_id"] != self._chain_id:
             raise UserError(
-                f"the chain database {self._path} belongs to another chain ({facts['chain_id'].hex()[:16]},"
-                f" the genesis file says {chain_id.hex()[:16]})",
+                f"the chain database {self.path} belongs to another chain ({facts['chain_id'].hex()[:16]},"
+                f" the genesis file says {self._chain_id.hex()[:16]})",
                 "use the genesis file of that chain, or a home of its own for this one",
                 ExitCode.BAD_CONFIG,
             )
@@ -300,16 +302,30 @@ class ChainDb:
             yield
         except sqlite3.OperationalError as error:
             raise UserError(
-                f"the chain database {self._path} cannot be used: {error}",
+                f"the chain database {self.path} cannot be used: {error}",
                 "check free space, the folder's owner, and that no other node uses this home",
             ) from error
         except sqlite3.DatabaseError as error:
             raise self.damaged(str(error)) from error
         except OSError as error:
             raise UserError(
-                f"the chain database {self._path} cannot be opened: {error.strerror or error}",
+                f"the chain database {self.path} cannot be opened: {error.strerror or error}",
                 "check the folder's owner and free space",
             ) from error
+
+
+def _set_aside(path: Path, error: DamagedChain) -> Path:
+    """Rename a database and what sqlite keeps beside it, and return its new name. Raises OSError."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.replace(kept)
+    for suffix in ("-wal", "-shm"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists():
+            beside.replace(kept.with_name(kept.name + suffix))
+    log.error("%s; it is kept as %s, and the chain is fetched from peers", error.cause, kept.name)
+    return kept
 
 
 def touched_by(tx: Tx) -> set[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from chain.crypto import H, Keypair, verify
 from chain.errors import ChainError
 
 VECTORS = Path(__file__).parent / "vectors"
+_SHARED = Path(__file__).parents[3] / "shared/data/vectors"
+WYCHEPROOF = Path(os.environ.get("P2PML_WYCHEPROOF", _SHARED / "wycheproof_ed25519_test.json"))
 ORDER = 2**252 + 27742317777372353535851937790883648493
 
 
@@ -31,6 +34,20 @@ def test_ed25519_vectors() -> None:
         assert pair.sign(message) == signature
         assert verify(pair.public, message, signature)
         assert not verify(pair.public, message + b"x", signature)
+
+
+@pytest.mark.skipif(
+    not WYCHEPROOF.exists(),
+    reason=f"NOT TESTED: Wycheproof is not at {WYCHEPROOF}; set P2PML_WYCHEPROOF to its Ed25519 file",
+)
+def test_wycheproof_signatures() -> None:
+    """C2SP Wycheproof, `ed25519_test.json`: malleability, wrong encodings, small orders, truncations."""
+    groups = json.loads(WYCHEPROOF.read_text())["testGroups"]
+    cases = [(bytes.fromhex(group["publicKey"]["pk"]), case) for group in groups for case in group["tests"]]
+    assert len(cases) == 151
+    for public, case in cases:
+        found = verify(public, bytes.fromhex(case["msg"]), bytes.fromhex(case["sig"]))
+        assert found == (case["result"] == "valid"), (case["tcId"], case["comment"])
 
 
 def test_malleable_and_malformed_signatures_do_not_verify() -> None:

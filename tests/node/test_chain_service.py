@@ -3,9 +3,11 @@
 # ruff: noqa: ASYNC110  (a test polls what has no event)
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from chain.errors import InvalidTransaction
 from chain.genesis import Founder, Genesis
 from chain.params import DEMO, TOKEN
 from chain.producer import ProposerKeys, build_block, ranks_for
+from chain.signing import SigningRecord
 from chain.sync import Blocks, GetBlock, GetStatus, Status, decode_request, encode_response
 from chain.sync_messages import PROTOCOL
 from chain.transactions import JobOpen, Transfer
@@ -26,6 +29,7 @@ from p2pml.net.presence import Facts, Presence, Timing
 from p2pml.node.chain_service import ChainService
 from p2pml.node.events import Events
 from p2pml.storage.chain_db import ChainDb
+from p2pml.storage.signing_journal import SigningJournal
 
 SLOT_MS = 800
 FAST = replace(DEMO, slot_ms=SLOT_MS, rank_step_ms=200, slots_per_epoch=8, job_challenge_slots=3)
@@ -71,7 +75,7 @@ async def start(
     presence = Presence(
         host, gossip, lambda: Facts(account, name=f"n{i}"), Timing(announce=2, expiry=7, look=0.1)
     )
-    db = ChainDb(folder / f"n{i}.sqlite", genesis.chain_id)
+    db = ChainDb.repaired(folder / f"n{i}.sqlite", genesis.chain_id)
     events = Events()
     keys = keys_of(i) if validator else None
     service = ChainService(genesis, db, keys, host, gossip, presence, events, now)
@@ -239,14 +243,72 @@ async def test_a_job_is_opened_and_refunded_by_the_chain_itself(tmp_path: Path) 
 @pytest.mark.slow
 async def test_a_slot_that_was_sealed_before_is_not_sealed_again(tmp_path: Path) -> None:
     genesis = genesis_of(1)
-    db = ChainDb(tmp_path / "n0.sqlite", genesis.chain_id)
-    assert db.reserve_slot(4)
-    db.close()
+    journal = SigningJournal(tmp_path / "n0.signed", genesis.chain_id)
+    journal.open(SigningRecord())
+    assert journal.reserve_slot(4)
     async with trio.open_nursery() as nursery:
         node = await start(nursery, 0, genesis, tmp_path, [])
         await until(lambda: node.service.head().height >= 2, 20)
         blocks = await node.service.blocks(1, 10)
         assert min(genesis.slot_at(block.sealed.timestamp_ms) for block in blocks) >= 5
+        nursery.cancel_scope.cancel()
+
+
+def flip_a_bit_of_a_block(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        (height, data) = db.execute(
+            "SELECT height, data FROM blocks ORDER BY height LIMIT 1 OFFSET 1"
+        ).fetchone()
+        flipped = bytearray(data)
+        flipped[len(data) // 2] ^= 0x10
+        db.execute("UPDATE blocks SET data = ? WHERE height = ?", (bytes(flipped), height))
+
+
+def overwrite_with_noise(path: Path) -> None:
+    path.write_bytes(b"noise" * 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [flip_a_bit_of_a_block, overwrite_with_noise])
+async def test_a_damaged_chain_is_fetched_again_and_nothing_is_signed_twice(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    genesis = genesis_of(3)
+    async with trio.open_nursery() as nursery:
+        nodes = [await start(nursery, 0, genesis, tmp_path, [])]
+        for i in (1, 2):
+            nodes.append(await start(nursery, i, genesis, tmp_path, [nodes[0].host.addrs()[0]]))
+        await until(lambda: min(node.service.head().height for node in nodes) >= 4, 30)
+        await stop(nodes[2])
+        damage(tmp_path / "n2.sqlite")
+        before = (tmp_path / "n2.signed").read_bytes()
+        again = await start(nursery, 2, genesis, tmp_path, [nodes[0].host.addrs()[0]])
+        kept = tmp_path / "n2.sqlite.damaged-1"
+        assert again.service.db.predecessor == kept
+        assert kept.exists()
+        await until(lambda: again.service.chain.final_height > 4 and agree([*nodes[:2], again]), 40)
+        assert (tmp_path / "n2.signed").read_bytes() != before, "it signs again"
+        assert [node.service.chain.evidence() for node in (*nodes[:2], again)] == [(), (), ()]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_a_validator_that_lost_its_record_proposes_later_slots_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    genesis = genesis_of(1)
+    async with trio.open_nursery() as nursery:
+        node = await start(nursery, 0, genesis, tmp_path, [])
+        await until(lambda: node.service.head().height >= 2, 20)
+        await stop(node)
+        (tmp_path / "n0.signed").write_bytes(b"\x00" * 100)
+        told = node.service.slot_now()
+        again = await start(nursery, 0, genesis, tmp_path, [])
+        assert "the record of what this validator signed is damaged" in caplog.text
+        height = again.service.head().height
+        await until(lambda: again.service.head().height > height, 20)
+        first = (await again.service.blocks(height + 1, 1))[0]
+        assert genesis.slot_at(first.sealed.timestamp_ms) > told + 1
         nursery.cancel_scope.cancel()
 
 

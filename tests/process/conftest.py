@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 
 from chain.genesis import Genesis
 from chain.types import Block
-from chain.votes import Vote
+from chain.votes import Vote, conflict
 from p2pml.cli.local_network import TOKEN, LocalNetwork, LocalNode, free_ports
 from p2pml.client import NodeClient
 from p2pml.config import Home
@@ -293,6 +294,20 @@ class Cluster:
                 for vote in block.body.votes:
                     found[vote.voter].add(vote)
         return found
+
+    def check_signatures(self) -> None:
+        """Nobody sealed one slot twice or voted against itself, as far as any disk shows."""
+        height = max(self.heights())
+        seals: dict[tuple[bytes, int], set[bytes]] = defaultdict(set)
+        for node in self.nodes:
+            for key, ids in self.seals(node).items():
+                seals[key] |= ids
+        assert len(seals) >= height
+        assert [key for key, ids in seals.items() if len(ids) > 1] == [], "two seals for one slot"
+        votes = self.votes()
+        assert len(votes) == len(self.genesis.validators), "everybody voted"
+        said = [conflict(one, other) for mine in votes.values() for one, other in combinations(mine, 2)]
+        assert [why for why in said if why] == [], "a validator contradicted itself"
 
     # -- jobs ------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ from chain.forkchoice import Accepted, Chain, HeadChanged
 from chain.genesis import Founder, Genesis
 from chain.params import DEMO, TOKEN
 from chain.producer import ProposerKeys, build_block, ranks_for
+from chain.signing import SigningRecord
 from chain.transactions import Transfer, Tx, sign_tx
 from chain.types import Block
 from p2pml.errors import UserError
-from p2pml.storage.chain_db import ChainDb
+from p2pml.storage.chain_db import ChainDb, DamagedChain
+from p2pml.storage.signing_journal import SigningJournal
 
 KEYS = tuple(ProposerKeys.from_seeds(bytes([i]) * 32, bytes([i + 100]) * 32) for i in (1, 2))
 BOB = Keypair.from_seed(b"\x09" * 32).public
@@ -106,15 +109,6 @@ def test_a_chain_with_a_fork_is_the_same_after_a_restart(tmp_path: Path) -> None
     db.close()
 
 
-def test_a_slot_is_reserved_once_and_for_good(tmp_path: Path) -> None:
-    db = ChainDb(tmp_path / "chain.sqlite", bytes(32))
-    assert [db.reserve_slot(slot) for slot in (5, 5, 4, 6)] == [True, False, False, True]
-    db.close()
-    db = ChainDb(tmp_path / "chain.sqlite", bytes(32))
-    assert not db.reserve_slot(6)
-    db.close()
-
-
 def test_another_chains_database_is_refused(tmp_path: Path) -> None:
     ChainDb(tmp_path / "chain.sqlite", bytes(32)).close()
     with pytest.raises(UserError, match="belongs to another chain"):
@@ -124,8 +118,36 @@ def test_another_chains_database_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_file_is_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "chain.sqlite"
     path.write_bytes(b"not a database" * 1000)
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(DamagedChain, match="is damaged"):
         ChainDb(path, bytes(32))
+
+
+def test_a_damaged_file_is_set_aside_and_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "chain.sqlite"
+    for number in (1, 2):
+        path.write_bytes(b"not a database %d" % number * 1000)
+        with closing(ChainDb.repaired(path, bytes(32))) as db:
+            assert db.predecessor == tmp_path / f"chain.sqlite.damaged-{number}"
+            assert db.head_id() is None
+        assert db.predecessor.read_bytes() == b"not a database %d" % number * 1000
+    with closing(ChainDb.repaired(path, bytes(32))) as db:
+        assert db.predecessor is None
+
+
+def test_damage_outside_the_blocks_is_noticed_at_the_start(tmp_path: Path) -> None:
+    genesis, path = small_genesis(), tmp_path / "chain.sqlite"
+    chain = Chain(genesis)
+    with closing(ChainDb(path, genesis.chain_id)) as db:
+        for slot in range(1, 40):
+            store(db, chain, next_block(chain, chain.head.id, slot, (pay(genesis, slot - 1),)))
+    with closing(sqlite3.connect(path)) as raw:
+        (page,) = raw.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'txs'").fetchone()
+        (size,) = raw.execute("PRAGMA page_size").fetchone()
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * size + 3] ^= 0x55  # the page's count of cells
+    path.write_bytes(data)
+    with pytest.raises(DamagedChain):
+        ChainDb(path, genesis.chain_id)
 
 
 def test_a_flipped_bit_in_a_block_is_a_clear_error(tmp_path: Path) -> None:
@@ -165,10 +187,12 @@ def extend_for_ever(path: Path) -> None:
     """The process that gets killed: extends the stored chain, says each height after it is on disk."""
     genesis = small_genesis()
     db = ChainDb(path, genesis.chain_id)
+    journal = SigningJournal(path.with_suffix(".signed"), genesis.chain_id)
+    assert journal.open(SigningRecord()) in ("", "missing")
     chain = replayed(db, genesis)
     while True:
         slot = chain.head.slot + 1
-        while not db.reserve_slot(slot):
+        while not journal.reserve_slot(slot):
             slot += 1  # reserved by a process that was killed before its block was stored: never sealed again
         tx = pay(genesis, chain.state().account(KEYS[0].public).nonce, 1 + slot)
         block = next_block(chain, chain.head.id, slot, (tx,))
