@@ -322,6 +322,7 @@ class TorrentSession:
     async def verify(self) -> frozenset[int]:
         """Hash everything anew; returns the pieces that were damaged. They are fetched again.
 
+        Of the user's own files all that is not good is damaged, also what was noticed at an earlier look.
         Emits `data.verify` with pieces `done` and `total`.
         """
         before = self.store.have
@@ -335,7 +336,7 @@ class TorrentSession:
             self._working.cancel()
         self._check_in_place()
         self._notify()
-        return before - now
+        return (frozenset(range(self.store.metainfo.piece_count)) if self.store.in_place else before) - now
 
     async def wait_change(self, timeout: float) -> bool:
         """Wait for a piece, a problem or the end; False when nothing happened for `timeout` seconds."""

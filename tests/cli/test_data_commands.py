@@ -13,6 +13,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -117,6 +118,26 @@ def test_ones_own_damaged_files_end_with_1_and_a_fix(homes: list[Home], archive:
     archive.write_bytes(data)
     assert "10 of 10" in giver.run("data", "verify", name)[0]
     giver.run("data", "rm", name)
+
+
+def test_ones_own_files_damaged_while_the_daemon_was_down_end_with_1_too(
+    network: LocalNetwork, homes: list[Home], archive: Path
+) -> None:
+    node, giver = network.nodes[0], homes[0]
+    name = giver.json("seed", str(archive))["name"]
+    node.request_stop()
+    assert node.wait_stopped(30) == 0
+    data = archive.read_bytes()
+    archive.write_bytes(data[:40_000] + b"oops" + data[40_004:])
+    node.start()
+    where = f"/datasets/{quote(name, safe='')}"
+    network.wait("the damage is not noticed", lambda: node.get(where)["problem"] or None, 30)
+    out, err = giver.run("data", "verify", name, code=1)
+    assert "9 of 10 pieces are good" in out
+    assert "damaged: 1 pieces (2)" in err
+    assert "put them right and verify again" in err
+    giver.run("data", "rm", name)
+    network.wait("no peer", lambda: network.nodes[1].get("/status")["peers"] or None, 60)
 
 
 def test_a_paused_fetch_says_how_to_go_on(homes: list[Home], archive: Path, tmp_path: Path) -> None:
