@@ -50,8 +50,8 @@ class DataService:
         host: streams and questions go over it; it must run while this runs.
         gossip: carries announcements; likewise.
         presence: names the live peers to ask.
-        events: `data.hash`, `data.added`, `data.search`, `data.progress`, `data.complete`, `data.error`,
-            `data.removed`.
+        events: `data.hash`, `data.added`, `data.recover`, `data.search`, `data.progress`, `data.complete`,
+            `data.verify`, `data.error`, `data.removed`.
         quota: most bytes that fetched datasets may take together; None for no bound but the disk's.
         plain: the port for ordinary BitTorrent clients, run with this service; None for none.
     """
