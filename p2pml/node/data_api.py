@@ -112,4 +112,7 @@ def dataset_view(info: DatasetInfo) -> views.DatasetView:
             )
             for link in info.links
         ],
+        missing=info.missing,
+        copies=info.copies,
+        eta_s=info.eta_s,
     )

@@ -74,7 +74,7 @@ def test_a_data_set_from_the_cradle_to_the_grave(homes: list[Home], archive: Pat
     got = taker.json("data", "get", name)
     assert got["infohash_v2"] == seeded["infohash_v2"] != ""
     text, _ = taker.run("data", "info", name, "--members", "2")
-    for words in ("#" * got["pieces"], "part1.bin", "and more", "100%"):
+    for words in ("#" * got["pieces"], "part1.bin", "and more", "100%", "copies with this node's"):
         assert words in text
     assert "part2.bin" not in text
     (tar,) = taker.json("data", "info", name)["tars"]

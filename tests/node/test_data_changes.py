@@ -78,7 +78,8 @@ async def test_paused_it_neither_gives_nor_takes_until_resumed(tmp_path: Path) -
             await leecher.data.fetch("set", timeout=2, search=1)
         raw = seeder.data.metainfo("set").raw
         await leecher.data.add(raw, peers=[seeder.id])
-        await leecher.data.pause("set")
+        info = await leecher.data.pause("set")
+        assert (info.missing, info.copies, info.eta_s) == (info.pieces, 0.0, None)
         with pytest.raises(UserError, match="set is paused") as caught:
             await leecher.data.fetch("set", timeout=2)
         assert "data resume set" in caught.value.fix
