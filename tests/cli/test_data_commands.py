@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import io
 import json
 import os
@@ -175,18 +176,36 @@ def test_files_by_pattern_and_priority(homes: list[Home], tmp_path: Path) -> Non
     giver.run("data", "rm", name)
 
 
-def test_ctrl_c_ends_the_waiting_and_not_the_transfer(homes: list[Home], tmp_path: Path) -> None:
-    source, torrent = tmp_path / "nobody-has-it.bin", tmp_path / "nobody.torrent"
-    source.write_bytes(random.Random(5).randbytes(50_000))
-    assert run(["data", "create", str(source), "--output", str(torrent)]) == 0
-    command = [sys.executable, "-m", "p2pml", "data", "get", str(torrent), "--home", str(homes[1].root)]
+def test_ctrl_c_in_mid_transfer_ends_the_waiting_and_the_next_get_goes_on(
+    network: LocalNetwork, homes: list[Home], tmp_path: Path
+) -> None:
+    giver, taker = homes
+    source, copies = tmp_path / "large.bin", tmp_path / "copies"
+    source.write_bytes(random.Random(5).randbytes(160 << 20))
+    giver.run("seed", str(source))
+    command = [sys.executable, "-m", "p2pml", "data", "get", "large.bin", "--home", str(taker.root)]
+
+    def arriving() -> bool | None:
+        known = {item["name"]: item for item in network.nodes[1].get("/datasets")}
+        return True if "large.bin" in known and known["large.bin"]["have"] else None
+
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as get:
         assert get.stderr is not None
-        assert "0 of 4 pieces" in get.stderr.readline()
+        assert "large.bin: " in get.stderr.readline()  # it waits
+        network.wait("nothing arrives", arriving, 30)
+        giver.run("data", "pause", "large.bin")  # the source stands still: this is mid-transfer for sure
         get.send_signal(signal.SIGINT)
-        rest = get.stderr.read()
+        err = get.stderr.read()
     assert get.returncode == 130
-    assert "the node goes on fetching nobody-has-it.bin" in rest
-    answer = homes[1].json("data", "info", "nobody-has-it.bin")
-    assert (answer["complete"], answer["paused"]) == (False, False)
-    homes[1].run("data", "rm", "nobody-has-it.bin", "--with-data")
+    assert "the node goes on fetching large.bin" in err
+    assert "Traceback" not in err
+    stopped = taker.json("data", "info", "large.bin")
+    assert 0 < stopped["have"] < stopped["pieces"]
+    assert (stopped["complete"], stopped["paused"], stopped["problem"]) == (False, False, "")
+    giver.run("data", "resume", "large.bin")
+    got = taker.json("data", "get", "large.bin", "--to", str(copies))
+    assert got["complete"]
+    assert filecmp.cmp(copies / "large.bin", source, shallow=False)
+    assert sum(got["sources"].values()) == got["size"], "nothing that was here came twice"
+    taker.run("data", "rm", "large.bin", "--with-data")
+    giver.run("data", "rm", "large.bin")
