@@ -15,16 +15,19 @@ PIECE_SIGNS = "# here  + partly  . missing  - not wanted"
 def describe(answer: dict[str, Any], tars: list[dict[str, Any]] | None = None) -> str:
     """Facts, files, peers, and the members of its tar files where they were asked for."""
     parts = [_facts(answer)]
-    files = [
-        (item["index"], size(item["size"]), item["priority"] or "not wanted", item["path"])
-        for item in answer["files"]
-    ]
+    files = [(item["index"], size(item["size"]), _priority(item), item["path"]) for item in answer["files"]]
     parts.append(columns(("#", "SIZE", "PRIORITY", "FILE"), files, right=(0, 1, 2)))
     if exchange := _exchange(answer):
         headers = ("PEER", "RECEIVED", "SHARE", "SENT", "DOWN", "UP", "HAS", "CLIENT")
         parts.append(columns(headers, exchange, right=(1, 2, 3, 4, 5, 6)))
     parts += [_tar(tar, answer) for tar in tars or ()]
     return "\n\n".join(parts)
+
+
+def _priority(item: dict[str, Any]) -> str:
+    """The file's own, and those of its byte ranges."""
+    ranges = (f"{part['begin']}-{part['end']}={part['priority']}" for part in item["ranges"])
+    return " ".join([str(item["priority"] or "not wanted"), *ranges])
 
 
 def state_of(answer: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from p2pml.storage.piece_store import METAINFO_NAME, PieceStore
 from torrent.events import PeerStats, SwarmStats
+from torrent.priorities import ByteRange
 
 MAP_CELLS = 64
 _SLOWEST = 1.0
@@ -17,7 +18,7 @@ _SLOWEST = 1.0
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """One file: its number, its path in the torrent with `/`, bytes, whether it is wholly here, where, and
-    its priority, 0 for one that is not wanted.
+    its priority, 0 for one that is not wanted, except for `ranges` of it.
     """
 
     index: int
@@ -26,6 +27,7 @@ class FileInfo:
     complete: bool
     location: Path
     priority: int
+    ranges: tuple[ByteRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def describe(
             store.is_complete(index),
             store.path_of(index),
             priorities.of(index),
+            tuple(range_ for range_ in priorities.ranges if range_.file == index),
         )
         for index, file in enumerate(metainfo.files)
         if not file.pad

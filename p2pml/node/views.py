@@ -184,9 +184,18 @@ class SubmittedView:
 
 
 @dataclass(frozen=True, slots=True)
+class RangeView:
+    """Bytes `begin` to `end` (exclusive) of a file, and their priority."""
+
+    begin: int
+    end: int
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileView:
     """`path` is its name in the data set, `location` where it is on this machine; `priority` from 0, not
-    wanted, to 7.
+    wanted, to 7, except for `ranges` of it.
     """
 
     index: int
@@ -195,6 +204,7 @@ class FileView:
     complete: bool
     location: str
     priority: int = 4
+    ranges: list[RangeView] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,11 +299,14 @@ class PieceStore:
         self._journal.close()
 
     def missing_space(self) -> int:
-        """Bytes of disk that the wanted files will still take."""
+        """Bytes of disk that what is wanted will still take."""
+        if self.in_place:
+            return 0
+        if self.state.ranges:
+            return len(self.wanted_pieces() - self.have) * self.metainfo.piece_length
         return sum(
             max(0, self.files[index].length - self._payload.allocated(index))
             for index in self._wanted_files()
-            if not self.in_place
         )
 
     def check_space(self) -> None:

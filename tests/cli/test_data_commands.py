@@ -170,6 +170,17 @@ def test_files_by_pattern_and_priority(homes: list[Home], tmp_path: Path) -> Non
     assert {item["path"]: item["priority"] for item in got["files"]} == {"one/a=5": 1, "one/b": 0, "two/c": 4}
     for wrong, said in (("x=8", "0 to 7"), ("=3", "0 to 7"), ("x=44", "0 to 7")):
         assert said in taker.run("data", "get", name, "--file", wrong, code=2)[1]
+    assert "is not bytes of a file" in taker.run("data", "get", name, "--range", "one/b:5", code=2)[1]
+    assert (
+        "copies whole files"
+        in taker.run("data", "get", name, "--range", "one/b:0-1", "--to", str(copies), code=2)[1]
+    )
+    got = taker.json("data", "get", name, "--range", "one/b:20000-30000=6")
+    assert got["files"][1]["ranges"] == [{"begin": 20_000, "end": 30_000, "priority": 6}]
+    assert got["complete"]
+    assert "not wanted 20000-30000=6" in taker.run("data", "info", name)[0]
+    location = Path(got["files"][1]["location"])
+    assert location.read_bytes()[20_000:30_000] == (folder / "one/b").read_bytes()[20_000:30_000]
     assert "no file that 'zero' fits" in taker.run("data", "get", name, "--file", "zero", code=1)[1]
     assert "say the same" in taker.run("data", "get", name, "--file", "x", "--files", "0", code=2)[1]
     taker.run("data", "rm", name, "--with-data")
