@@ -108,7 +108,8 @@ class Pipeline:
             return
         rate = self.rate.value(now)
         if not self._slow_start:
-            depth = math.ceil(rate * (self._delay + self._config.queue_time) / BLOCK)
+            # less one: on a slow line the delay is little else than the time that the block itself takes
+            depth = math.ceil(rate * (self._delay + self._config.queue_time) / BLOCK - 1)
             self.depth = self._bounded(max(self._config.min_depth, depth))
         elif now >= self._judge_at:  # what was asked for since the last time has come
             self._slow_start = rate > self._last_rate * 1.1 or not self.outstanding
