@@ -9,6 +9,7 @@ in the first bucket that has something in common with it. Nothing looks at all p
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -30,6 +31,19 @@ class Availability:
         bit = index & LOW
         planes = enumerate(self._planes[index >> SHIFT])
         return sum((plane >> bit & 1) << weight for weight, plane in planes)
+
+    def distributed(self, mine: PieceSet) -> float:
+        """Copies of the whole among the peers and in ``mine``: of the rarest piece there are as many as the
+        integer part says; the fraction is the share of the pieces that have more.
+        """
+        counts: Counter[int] = Counter()
+        for chunk, here in enumerate(mine.chunks):
+            whole = (1 << min(CHUNK, self._count - (chunk << SHIFT))) - 1
+            for copies, group in self._by_copies(chunk, whole):
+                counts[copies + 1] += (group & here).bit_count()
+                counts[copies] += (group & ~here).bit_count()
+        least = min(copies for copies, pieces in counts.items() if pieces)
+        return least + sum(pieces for copies, pieces in counts.items() if copies > least) / self._count
 
     # --- what peers have
 

@@ -14,8 +14,8 @@ class SwarmConfig:
     max_depth: int = 250
     """Most requests in flight to one peer: what ordinary clients queue without being asked."""
     queue_time: float = 1.0
-    """Requests in flight cover this many seconds of the peer's rate. More only makes peers ask a seed for the
-    same pieces before they hear that another one has them."""
+    """Requests in flight cover the delay of the peer's answers and this many seconds more of its rate. More
+    only makes peers ask a seed for the same pieces before they hear that another one has them."""
     request_timeout: float = 20.0
     """A peer that sends no requested block for this long loses its requests and gets one at a time."""
     handshake_timeout: float = 20.0

@@ -210,8 +210,8 @@ class PeerStats:
 
 @dataclass(frozen=True, slots=True)
 class SwarmStats:
-    """``have``, ``wanted``, ``missing``, ``total`` in pieces; ``sources`` and ``served`` in payload
-    bytes by peer.
+    """``have``, ``wanted``, ``missing``, ``total`` in pieces; ``copies`` of the whole, here and among the
+    connected peers; ``sources`` and ``served`` in payload bytes by peer.
 
     ``sources`` counts verified pieces only; ``wasted`` is payload that was not needed or failed its hash.
     """
@@ -220,6 +220,7 @@ class SwarmStats:
     wanted: int
     missing: int
     total: int
+    copies: float
     sources: dict[str, int]
     served: dict[str, int]
     wasted: int

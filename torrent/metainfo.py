@@ -185,21 +185,21 @@ def plan(
     """Lay out a torrent's stream; hash it in exactly this order.
 
     ``files``: paths below the content root and lengths in bytes. ``align`` puts pad files (BEP 47)
-    between them so that each starts on a piece boundary.
+    before those with data so that each of them starts on a piece boundary, as libtorrent does.
     """
     if piece_length <= 0:
         raise LocalError("piece length must be positive")
     placed: list[File] = []
     offset = 0
-    for position, (path, length) in enumerate(files):
+    for path, length in files:
         if length < 0:
             raise LocalError(f"negative length of {'/'.join(path)!r}")
-        placed.append(File(path, length, offset))
-        offset += length
         gap = -offset % piece_length
-        if align and gap and position + 1 < len(files):
+        if align and length and gap:
             placed.append(File((".pad", str(gap)), gap, offset, pad=True))
             offset += gap
+        placed.append(File(path, length, offset))
+        offset += length
     return tuple(placed)
 
 

@@ -88,6 +88,11 @@ class Picker:
         """Whether ``peer`` has a wanted piece that is not present."""
         return self._stock.useful[peer] > 0
 
+    @property
+    def copies(self) -> float:
+        """Copies of the whole torrent, here and among the connected peers (``Availability.distributed``)."""
+        return self._stock.availability.distributed(self._stock.have)
+
     # --- what is here and what is wanted
 
     @property

@@ -10,8 +10,9 @@ from torrent.rate import Rate
 
 
 class Pipeline:
-    """Depth grows by one per block while the rate still grows (slow start), then covers ``queue_time``
-    of the rate.
+    """Depth grows by one per block while the rate still grows from one round trip to the next (slow start),
+    then covers the delay of an answer and ``queue_time`` more of the rate: the first keeps a long line full,
+    the second lets the depth grow with the line.
     """
 
     def __init__(self, config: SwarmConfig, now: float) -> None:
@@ -19,6 +20,9 @@ class Pipeline:
         self._most = config.max_depth
         self._slow_start = True
         self._last_rate = 0.0
+        self._judge_at = now
+        self._alone: Block | None = None
+        self._delay = math.inf
         self._last_block = now
         self._answered = -math.inf
         self.outstanding: dict[Block, float] = {}
@@ -40,6 +44,8 @@ class Pipeline:
         return min(depth, self._most)
 
     def ask(self, block: Block, now: float) -> None:
+        if not self.outstanding:
+            self._alone = block
         self.outstanding[block] = now
 
     def arrived(self, block: Block, now: float) -> bool:
@@ -50,6 +56,7 @@ class Pipeline:
             return False
         self._last_block = now
         self._answered = max(self._answered, asked)
+        self._measure(block, now - asked)
         if self.snubbed:
             self.snubbed = False
             self._slow_start = True
@@ -57,6 +64,14 @@ class Pipeline:
         elif self._slow_start:
             self.depth = self._bounded(self.depth + 1)
         return True
+
+    def _measure(self, block: Block, delay: float) -> None:
+        """Learn how long an answer takes without the queue that we keep at the peer: what had no request of
+        ours before it tells that; of the others only the shortest do.
+        """
+        self._delay = delay if block == self._alone else min(self._delay, delay)
+        if block == self._alone:
+            self._alone = None
 
     def drain(self) -> list[Block]:
         """All outstanding blocks, which are called off with this."""
@@ -89,12 +104,13 @@ class Pipeline:
 
     def tick(self, now: float) -> None:
         """Adapt the depth; once a second or so."""
-        if self.snubbed:
+        if self.snubbed or self._delay == math.inf:
             return
         rate = self.rate.value(now)
-        if self._slow_start:
-            self._slow_start = rate > self._last_rate * 1.1 or not self.outstanding
-        else:
-            depth = math.ceil(rate * self._config.queue_time / BLOCK)
+        if not self._slow_start:
+            # less one: on a slow line the delay is little else than the time that the block itself takes
+            depth = math.ceil(rate * (self._delay + self._config.queue_time) / BLOCK - 1)
             self.depth = self._bounded(max(self._config.min_depth, depth))
-        self._last_rate = rate
+        elif now >= self._judge_at:  # what was asked for since the last time has come
+            self._slow_start = rate > self._last_rate * 1.1 or not self.outstanding
+            self._last_rate, self._judge_at = rate, now + self._delay

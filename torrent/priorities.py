@@ -44,6 +44,13 @@ class Priorities:
         """The file's own priority."""
         return self.files.get(file, self.default)
 
+    def wanted_bytes(self, metainfo: Metainfo) -> int:
+        """Bytes of the wanted files; with ranges, of the wanted pieces. Raises as ``table``."""
+        if self.ranges:
+            table = self.table(metainfo)
+            return (len(table) - table.count(UNWANTED)) * metainfo.piece_length
+        return sum(file.length for i, file in enumerate(metainfo.files) if not file.pad and self.of(i))
+
     def table(self, metainfo: Metainfo) -> bytes:
         """The priority of each piece. Raises ``LocalError``: no such file, range or priority.
 

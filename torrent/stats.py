@@ -22,6 +22,7 @@ def swarm_stats(
         wanted=picker.wanted,
         missing=picker.missing.bit_count(),
         total=total,
+        copies=picker.copies,
         sources=dict(down.sources),
         served=dict(up.served),
         wasted=down.wasted,

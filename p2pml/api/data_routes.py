@@ -12,6 +12,7 @@ from p2pml.api.facade import DataFacade
 from p2pml.errors import ExitCode, UserError
 from p2pml.node import views
 from p2pml.node.data_views import RemovedView, TarView, VerifiedView
+from p2pml.storage.torrent_files import Choice
 
 MAX_MEMBERS = 100_000
 
@@ -33,10 +34,14 @@ class SeedRequest(_Request):
 
 
 class FileChoice(_Request):
-    """Files by a pattern for their paths, and their priority: 0 is not wanted, 4 the usual, 7 the first."""
+    """Files by a pattern for their paths, and their priority: 0 is not wanted, 4 the usual, 7 the first; or
+    only the bytes `begin` to `end` (exclusive) of each.
+    """
 
     pattern: str = Field(min_length=1, max_length=4096)
     priority: int = Field(4, ge=0, le=7)
+    begin: int = Field(0, ge=0)
+    end: int | None = Field(None, ge=0)
 
 
 class GetRequest(_Request):
@@ -93,7 +98,7 @@ def write_data_routes(data: DataFacade) -> APIRouter:
                 tuple(request.trackers),
             )
         wanted = None if request.wanted is None else tuple(request.wanted)
-        choices = tuple((choice.pattern, choice.priority) for choice in request.choices)
+        choices = tuple(Choice(**choice.model_dump()) for choice in request.choices)
         return await data.get(request.dataset, request.metainfo, wanted, tuple(request.peers), choices)
 
     @routes.delete("/datasets/{name_or_hash}")

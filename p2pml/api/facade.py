@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from p2pml.node import views
 from p2pml.node.data_views import RemovedView, TarView, VerifiedView
 from p2pml.node.net_views import BanView, ConnectionView, PingView, UnbannedView
+from p2pml.storage.torrent_files import Choice
 
 
 class NodeFacade(Protocol):
@@ -108,10 +109,10 @@ class DataFacade(Protocol):
         metainfo: bytes | None,
         wanted: tuple[int, ...] | None,
         peers: tuple[str, ...] = (),
-        choices: tuple[tuple[str, int], ...] = (),
+        choices: tuple[Choice, ...] = (),
     ) -> views.DatasetView:
         """Start to fetch a dataset; returns once its metainfo is known. `peers`: clients by `host:port`.
-        `choices`: patterns for files, each with the priority, 0 to 7, of those that it fits.
+        `choices`: what of it, and what first.
         """
         ...
 

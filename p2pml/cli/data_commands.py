@@ -13,6 +13,7 @@ from urllib.parse import quote
 import typer
 
 from p2pml.cli import data_create
+from p2pml.cli.data_choices import file_choice, file_numbers, range_choice
 from p2pml.cli.data_progress import daemon_progress, told_when_interrupted, transfer_progress
 from p2pml.cli.data_view import describe, state_of
 from p2pml.cli.options import HomeOption, JsonOption
@@ -193,6 +194,14 @@ def get(
             help="only these, by path, * for any signs; priority 7 comes first, 4 is usual, 0 never comes",
         ),
     ] = None,
+    range_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--range",
+            metavar="FILE:START-END[=PRIORITY]",
+            help="only these bytes of a file, END left out; patterns and priorities as with --file",
+        ),
+    ] = None,
     to: Annotated[
         Path | None, typer.Option("--to", help="folder to copy the files to when they are here")
     ] = None,
@@ -207,12 +216,18 @@ def get(
     as_json: JsonOption = False,
 ) -> None:
     """Fetch a data set from its peers and offer it on."""
-    if files is not None and file:
-        raise UserError("--files and --file say the same", "use one of them", ExitCode.USAGE)
+    choices = [*map(file_choice, file or ()), *map(range_choice, range_ or ())]
+    wanted = file_numbers(files)
+    if wanted is not None and choices:
+        raise UserError("--files and --file or --range say the same", "use one of them", ExitCode.USAGE)
+    if to is not None and range_:
+        raise UserError(
+            "--to copies whole files", "leave it out: `data info` says where the bytes are", ExitCode.USAGE
+        )
     request: dict[str, Any] = {
         "action": "get",
-        "wanted": _numbers(files),
-        "choices": [_choice(text) for text in file or ()],
+        "wanted": wanted,
+        "choices": choices,
         "peers": peer or [],
     }
     if dataset.endswith(".torrent"):
@@ -224,35 +239,13 @@ def get(
         if wait or to is not None:
             answer = _wait_complete(node, answer)
     if to is not None:
-        wanted = [item["index"] for item in answer["files"] if item["priority"]] if file else _numbers(files)
+        if choices:
+            wanted = [item["index"] for item in answer["files"] if item["priority"]]
         _copy_out(answer, wanted, to)
     if as_json:
         emit_json(answer)
     else:
         emit(describe(answer))
-
-
-def _choice(text: str) -> dict[str, Any]:
-    """A pattern, with the priority that may stand behind the last `=`."""
-    pattern, equals, number = text.rpartition("=")
-    if not equals or not (number.isascii() and number.isdigit()):
-        pattern, number = text, "4"
-    if not pattern or len(number) > 1 or int(number) > 7:
-        raise UserError(
-            f"--file {text!r} is not a pattern with a priority of 0 to 7",
-            "write it as 'train/*.bin' or 'train/*.bin=7'",
-            ExitCode.USAGE,
-        )
-    return {"pattern": pattern, "priority": int(number)}
-
-
-def _numbers(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    parts = text.split(",")
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise UserError(f"--files {text!r} is not a list of numbers", "write it as 0,2,5", ExitCode.USAGE)
-    return [int(part) for part in parts]
 
 
 def _read_metainfo(path: Path) -> bytes:

@@ -6,12 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from p2pml.cli.data_view import copies_of, ready_in
 from p2pml.cli.output import is_live, say, size
 from p2pml.client import NodeClient
 from p2pml.config import Home
 from p2pml.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PLAIN_S = 5.0
 Show = Callable[[int, int], None]
@@ -61,36 +65,47 @@ def told_when_interrupted(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def transfer_progress(answer: dict[str, Any]) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Shows a dataset's state while it is fetched."""
-    if not is_live():
+def transfer_progress(
+    answer: dict[str, Any], console: Console | None = None
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Shows a dataset's state while it is fetched: a bar on a terminal, else a line now and then.
+
+    Args:
+        console: the terminal; None for stderr, if that is one.
+    """
+    if console is None and not is_live():
         last = -PLAIN_S
 
         def plain(state: dict[str, Any]) -> None:
             nonlocal last
             if state["complete"] or time.monotonic() - last >= PLAIN_S:
                 last = time.monotonic()
-                say(f"{state['name']}: {state['have']} of {state['wanted']} pieces, {_rate(state)}")
+                say(f"{state['name']}: {_here(state)} of {state['wanted']} pieces, {_outlook(state)}")
 
         yield plain
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     layout = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} pieces {task.fields[rate]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.completed}/{task.total} pieces, {task.fields[outlook]}", markup=False),
     )
-    with Progress(*layout, console=Console(stderr=True)) as progress:
-        task = progress.add_task(answer["name"], total=answer["wanted"], rate="")
+    with Progress(*layout, console=console or Console(stderr=True)) as progress:
+        task = progress.add_task(answer["name"], total=answer["wanted"], outlook="")
 
         def bar(state: dict[str, Any]) -> None:
-            progress.update(task, completed=state["have"], total=state["wanted"], rate=_rate(state))
+            here, outlook = _here(state), _outlook(state)
+            progress.update(task, completed=here, total=state["wanted"], outlook=outlook)
 
         yield bar
 
 
-def _rate(state: dict[str, Any]) -> str:
-    return f"{size(state['rate_down'])}/s from {state['peers']} peers"
+def _here(state: dict[str, Any]) -> int:
+    return int(state["wanted"] - state["missing"])
+
+
+def _outlook(state: dict[str, Any]) -> str:
+    rate = f"{size(state['rate_down'])}/s from {state['peers']} peers, {copies_of(state)}"
+    return rate if state["complete"] else f"{rate}, ready in {ready_in(state)}"

@@ -13,7 +13,7 @@ from torrent import events
 
 _READERS = 8
 _RUN_BYTES = 1024 * 1024
-_BATCH_BYTES = 16 * 1024 * 1024
+BATCH_BYTES = 16 * 1024 * 1024
 
 
 class PieceDisk:
@@ -86,7 +86,7 @@ class PieceDisk:
         self.writing = True
         while self._unwritten:
             batch = [self._unwritten.popleft()]
-            while self._unwritten and sum(len(piece.data) for piece in batch) < _BATCH_BYTES:
+            while self._unwritten and sum(len(piece.data) for piece in batch) < BATCH_BYTES:
                 batch.append(self._unwritten.popleft())
             for result in await self._write_batch(batch):
                 self._post(result)

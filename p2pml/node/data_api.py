@@ -8,6 +8,7 @@ from p2pml.node import views
 from p2pml.node.data_service import DataService
 from p2pml.node.data_views import MemberView, RemovedView, TarView, VerifiedView
 from p2pml.node.dataset_info import DatasetInfo
+from p2pml.storage.torrent_files import Choice
 
 
 class DataApi:
@@ -50,7 +51,7 @@ class DataApi:
         metainfo: bytes | None,
         wanted: tuple[int, ...] | None,
         peers: tuple[str, ...] = (),
-        choices: tuple[tuple[str, int], ...] = (),
+        choices: tuple[Choice, ...] = (),
     ) -> views.DatasetView:
         files = None if wanted is None else frozenset(wanted)
         clients = await self._data.clients_at(peers)
@@ -97,7 +98,15 @@ def dataset_view(info: DatasetInfo) -> views.DatasetView:
         sources=dict(info.received),
         sent=dict(info.sent),
         files=[
-            views.FileView(file.index, file.path, file.size, file.complete, str(file.location), file.priority)
+            views.FileView(
+                file.index,
+                file.path,
+                file.size,
+                file.complete,
+                str(file.location),
+                file.priority,
+                [views.RangeView(begin, end, priority) for _, begin, end, priority in file.ranges],
+            )
             for file in info.files
         ],
         folder=str(info.folder),
@@ -112,4 +121,7 @@ def dataset_view(info: DatasetInfo) -> views.DatasetView:
             )
             for link in info.links
         ],
+        missing=info.missing,
+        copies=info.copies,
+        eta_s=info.eta_s,
     )

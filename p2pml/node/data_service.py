@@ -30,7 +30,7 @@ from p2pml.node.torrent_session import TorrentSession
 from p2pml.node.torrent_sessions import TorrentSessions
 from p2pml.node.tracking import resolve_clients
 from p2pml.storage.tar_listing import TarListing, list_tars
-from p2pml.storage.torrent_files import Choice, check_wanted, choose_files
+from p2pml.storage.torrent_files import Choice, check_wanted, choose, want_more
 from p2pml.storage.torrent_state import TorrentState
 from torrent.errors import RemoteError
 from torrent.metainfo import Metainfo
@@ -50,8 +50,8 @@ class DataService:
         host: streams and questions go over it; it must run while this runs.
         gossip: carries announcements; likewise.
         presence: names the live peers to ask.
-        events: `data.hash`, `data.added`, `data.search`, `data.progress`, `data.complete`, `data.error`,
-            `data.removed`.
+        events: `data.hash`, `data.added`, `data.recover`, `data.search`, `data.progress`, `data.complete`,
+            `data.verify`, `data.error`, `data.removed`.
         quota: most bytes that fetched datasets may take together; None for no bound but the disk's.
         plain: the port for ordinary BitTorrent clients, run with this service; None for none.
     """
@@ -151,7 +151,7 @@ class DataService:
                 what they name.
 
         Raises:
-            UserError: not a `.torrent` file, no such file, or too little room.
+            UserError: not a `.torrent` file, no such file or bytes in it, or too little room.
         """
         try:
             parsed = Metainfo.parse(metainfo)
@@ -171,8 +171,8 @@ class DataService:
                     wanted=wanted, allowed=limit if parsed.private else None, providers=peers
                 )
                 if choices:
-                    state.prioritize(parsed, Priorities(choose_files(parsed, choices, None)))
-                await self._sessions.check_quota(parsed, state.wanted)
+                    state.prioritize(parsed, choose(parsed, choices, None))
+                await self._sessions.check_quota(parsed, state.priorities)
                 return (await self._sessions.install(parsed, state)).info()
             known = await self._sessions.revive(known)
             if allowed is not None and known.store.state.allowed is not None:
@@ -276,30 +276,18 @@ class DataService:
         """
         session = self._sessions.of(key)
         async with self._sessions.changing:
-            await self._sessions.check_quota(session.store.metainfo, files)
+            await self._sessions.check_quota(session.store.metainfo, Priorities.only(files))
             await session.set_wanted(files)
         return session.info()
 
     async def _want_more(
         self, session: TorrentSession, wanted: frozenset[int] | None, choices: Sequence[Choice]
     ) -> None:
-        if choices:
-            await self._choose(session, choices)
-            return
-        check_wanted(session.store.metainfo, wanted)
-        now = session.store.state.wanted
-        if now is not None:
-            more = None if wanted is None else now | wanted
-            if more != now:
-                await self._sessions.check_quota(session.store.metainfo, more)
-                await session.set_wanted(more)
-
-    async def _choose(self, session: TorrentSession, choices: Sequence[Choice]) -> None:
         metainfo, now = session.store.metainfo, session.store.state.priorities
-        files = choose_files(metainfo, choices, {i: now.of(i) for i in range(len(metainfo.files))})
-        wanted = frozenset(index for index, level in files.items() if level)
-        await self._sessions.check_quota(metainfo, wanted)
-        await session.set_priorities(Priorities(files, ranges=now.ranges))
+        more = choose(metainfo, choices, now) if choices else want_more(metainfo, wanted, now)
+        if any(now.of(i) != level for i, level in more.files.items()) or now.ranges != more.ranges:
+            await self._sessions.check_quota(metainfo, more)
+            await session.set_priorities(more)
 
     async def resolve(self, key: Key, search: float = SEARCH_S) -> Metainfo:
         """The metainfo of a dataset, from this node or from others; nothing is fetched.

@@ -8,14 +8,17 @@ from pathlib import Path
 
 from p2pml.storage.piece_store import METAINFO_NAME, PieceStore
 from torrent.events import PeerStats, SwarmStats
+from torrent.priorities import ByteRange
 
 MAP_CELLS = 64
+_SLOWEST = 1.0
+"""Bytes per second; below, a rate is only what is left of an earlier one."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """One file: its number, its path in the torrent with `/`, bytes, whether it is wholly here, where, and
-    its priority, 0 for one that is not wanted.
+    its priority, 0 for one that is not wanted, except for `ranges` of it.
     """
 
     index: int
@@ -24,6 +27,7 @@ class FileInfo:
     complete: bool
     location: Path
     priority: int
+    ranges: tuple[ByteRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,12 @@ class DatasetInfo:
         private: known only to the peers that its owner allows.
         in_place: seeded from the user's own files, which are never copied, moved or written.
         complete: every wanted file is here.
-        have, wanted, pieces: pieces here, pieces of the wanted files, pieces in all.
+        have, wanted, pieces: pieces here, wanted pieces, pieces in all.
+        missing: wanted pieces that are not here.
+        copies: of the whole, here and among the connected peers: of the rarest piece there are as many as the
+            integer part says, the fraction is the share of the pieces that have more; 0 while it is paused.
+        eta_s: seconds until all that is wanted is here at the present rate, 0 when it is; None when nothing
+            comes in.
         peers: peers that are connected for this dataset.
         links: each of them: pieces that it has, rates.
         clients: the programs that they say they are.
@@ -61,6 +70,9 @@ class DatasetInfo:
     have: int
     wanted: int
     pieces: int
+    missing: int
+    copies: float
+    eta_s: float | None
     peers: int
     links: tuple[PeerStats, ...]
     paused: bool
@@ -92,6 +104,9 @@ def describe(
 ) -> DatasetInfo:
     """The facts about a stored dataset; `stats` is None while its swarm does not run."""
     metainfo, wanted, priorities = store.metainfo, store.wanted_pieces(), store.state.priorities
+    have = store.have
+    missing = wanted - have
+    rate_down = 0.0 if stats is None else stats.down_rate
     files = tuple(
         FileInfo(
             index,
@@ -100,6 +115,7 @@ def describe(
             store.is_complete(index),
             store.path_of(index),
             priorities.of(index),
+            tuple(range_ for range_ in priorities.ranges if range_.file == index),
         )
         for index, file in enumerate(metainfo.files)
         if not file.pad
@@ -111,15 +127,18 @@ def describe(
         private=store.state.allowed is not None,
         in_place=store.in_place,
         complete=store.is_complete(),
-        have=store.have_count,
+        have=len(have),
         wanted=len(wanted),
         pieces=metainfo.piece_count,
+        missing=len(missing),
+        copies=0.0 if stats is None else stats.copies,
+        eta_s=_seconds_left(len(missing) * metainfo.piece_length, rate_down),
         peers=0 if stats is None else len(stats.peers),
         links=() if stats is None else stats.peers,
         paused=store.state.paused,
         infohash_v2=b"" if metainfo.v2 is None else metainfo.v2.info_hash,
-        piece_map=piece_map(store.have, wanted, metainfo.piece_count),
-        rate_down=0.0 if stats is None else stats.down_rate,
+        piece_map=piece_map(have, wanted, metainfo.piece_count),
+        rate_down=rate_down,
         rate_up=0.0 if stats is None else stats.up_rate,
         received=received,
         sent=sent,
@@ -129,6 +148,12 @@ def describe(
         problem=problem,
         clients=clients or {},
     )
+
+
+def _seconds_left(size: int, rate: float) -> float | None:
+    if not size:
+        return 0.0
+    return size / rate if rate >= _SLOWEST else None
 
 
 def piece_map(have: frozenset[int], wanted: frozenset[int], count: int) -> str:

@@ -128,7 +128,9 @@ class TorrentSession:
         await self.stopped.wait()
 
     async def _recover(self) -> None:
-        await self._in_thread(self.store.recover)
+        before = self.store.have
+        progress = reporter(partial(self.emit, "data.recover"))
+        self._tell_damaged(before - await self._in_thread(partial(self.store.recover, progress)))
         self._refresh()
         self._notify()  # all may be here already, as when a removed dataset's files had been kept
         self._check_in_place()
@@ -226,8 +228,18 @@ class TorrentSession:
         return await trio.to_thread.run_sync(self.store.read, index, begin, length, limiter=self._threads)
 
     async def write(self, pieces: Sequence[tuple[int, bytes | bytearray]]) -> Sequence[bool]:
-        """Verify pieces and keep the good ones."""
+        """Verify pieces and keep the good ones; what somebody else spoilt meanwhile is fetched again."""
+        damaged = await self._in_thread(partial(self.store.drop_changed, [index for index, _ in pieces]))
+        self._tell_damaged(damaged)
+        if self._pump is not None:
+            self._pump.lost(damaged)
         return await self._in_thread(partial(self.store.write_many, pieces))
+
+    def _tell_damaged(self, pieces: frozenset[int]) -> None:
+        if pieces and not self.store.in_place:
+            log.warning(
+                "%s: its files were changed: %d pieces are lost and fetched again", self.name, len(pieces)
+            )
 
     def piece_kept(self, index: int) -> None:
         """A piece is on disk."""
@@ -322,6 +334,7 @@ class TorrentSession:
     async def verify(self) -> frozenset[int]:
         """Hash everything anew; returns the pieces that were damaged. They are fetched again.
 
+        Of the user's own files all that is not good is damaged, also what was noticed at an earlier look.
         Emits `data.verify` with pieces `done` and `total`.
         """
         before = self.store.have
@@ -335,7 +348,7 @@ class TorrentSession:
             self._working.cancel()
         self._check_in_place()
         self._notify()
-        return before - now
+        return (frozenset(range(self.store.metainfo.piece_count)) if self.store.in_place else before) - now
 
     async def wait_change(self, timeout: float) -> bool:
         """Wait for a piece, a problem or the end; False when nothing happened for `timeout` seconds."""

@@ -26,6 +26,7 @@ from p2pml.storage.piece_store import PieceStore
 from p2pml.storage.torrent_state import TorrentState
 from p2pml.storage.torrent_store import kept_bytes, stored_folders, strip_folder
 from torrent.metainfo import Metainfo
+from torrent.priorities import Priorities
 
 log = logging.getLogger(__name__)
 
@@ -173,8 +174,8 @@ class TorrentSessions:
             raise UserError(f"{shown(key)} is the name of several data sets: {hashes}", "use an info-hash")
         return named[0] if named else None
 
-    async def check_quota(self, metainfo: Metainfo, wanted: frozenset[int] | None) -> None:
-        """Raises DiskFull when these files do not fit beside other datasets and what removed ones left."""
+    async def check_quota(self, metainfo: Metainfo, priorities: Priorities) -> None:
+        """Raises DiskFull when what is wanted does not fit beside the rest and what removed ones left."""
         if self._quota is None:
             return
         others = [
@@ -182,10 +183,10 @@ class TorrentSessions:
             for session in self._sessions.values()
             if session.infohash != metainfo.info_hash and not session.store.in_place
         ]
-        used = sum(_wanted_bytes(store.metainfo, store.state.wanted) for store in others)
+        used = sum(store.state.priorities.wanted_bytes(store.metainfo) for store in others)
         known = frozenset(session.infohash.hex() for session in self._sessions.values())
         used += await self.in_thread(kept_bytes, self._home.pieces, known | {metainfo.hex})
-        if used + _wanted_bytes(metainfo, wanted) > self._quota:
+        if used + priorities.wanted_bytes(metainfo) > self._quota:
             raise DiskFull(
                 f"{metainfo.name} does not fit into the quota of {self._quota} bytes, {used} are taken",
                 "`p2pml data rm --with-data` one, fetch fewer files, delete what removed ones left under "
@@ -203,11 +204,3 @@ class TorrentSessions:
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run disk work in a thread; all datasets share a few."""
         return await trio.to_thread.run_sync(function, *arguments, limiter=self._threads)
-
-
-def _wanted_bytes(metainfo: Metainfo, wanted: frozenset[int] | None) -> int:
-    return sum(
-        file.length
-        for index, file in enumerate(metainfo.files)
-        if not file.pad and (wanted is None or index in wanted)
-    )

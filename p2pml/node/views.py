@@ -184,9 +184,18 @@ class SubmittedView:
 
 
 @dataclass(frozen=True, slots=True)
+class RangeView:
+    """Bytes `begin` to `end` (exclusive) of a file, and their priority."""
+
+    begin: int
+    end: int
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileView:
     """`path` is its name in the data set, `location` where it is on this machine; `priority` from 0, not
-    wanted, to 7.
+    wanted, to 7, except for `ranges` of it.
     """
 
     index: int
@@ -195,6 +204,7 @@ class FileView:
     complete: bool
     location: str
     priority: int = 4
+    ranges: list[RangeView] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +223,14 @@ class LinkView:
 
 @dataclass(frozen=True, slots=True)
 class DatasetView:
-    """`have` of `pieces` are on disk and verified, `wanted` is how many this node asks for.
+    """`have` of `pieces` are on disk and verified, `wanted` is how many this node asks for, `missing` how
+    many of these are not here yet.
 
     `sources` and `sent` are verified bytes received and sent by peer id; `rate_down` and `rate_up` are bytes
     per second. `in_place`: seeded from the user's own files. `problem` is empty when all is well.
+    `copies`: of the whole, here and among the connected peers; the integer part are those of the rarest
+    piece, the fraction is the share of the pieces that have more. `eta_s`: seconds until nothing is missing,
+    null when nothing comes in.
     `infohash_v2` is empty for a v1 torrent. `piece_map`: up to 64 runs of pieces, `#` all here, `+` some,
     `.` none, `-` none and none wanted. `links`: the peers that are connected for it.
     """
@@ -243,6 +257,9 @@ class DatasetView:
     paused: bool = False
     piece_map: str = ""
     links: list[LinkView] = field(default_factory=list)
+    missing: int = 0
+    copies: float = 0.0
+    eta_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

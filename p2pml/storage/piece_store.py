@@ -5,11 +5,12 @@ Layout of a torrent's folder:
     metainfo.torrent   the metainfo as it was given
     state.json         wanted files, where files seeded in place live, stamps of finished files, counters
     have               which pieces are on disk and verified (`have_journal`)
+    marks              how unfinished files were left (`file_marks`)
     content/           the wanted files; absent for a torrent that is seeded in place
     parts/<index>      the bytes of an unwanted file that share a piece with a wanted one
 
 A piece is hashed, written, synced, then journaled; so a crash costs at most the pieces in flight. At the next
-start only what is not journaled but holds data is hashed again, and files that changed since they were done.
+start only what is not journaled but holds data is hashed again, and files that somebody else wrote to.
 
 The functions here block: run them in a thread. Reads may run beside a write; writes of one torrent wait for
 each other.
@@ -25,6 +26,7 @@ from pathlib import Path
 
 from p2pml.errors import UserError
 from p2pml.storage.disk_errors import check_free, disk_errors, free_space
+from p2pml.storage.file_marks import MARKS_NAME, FileMarks
 from p2pml.storage.have_journal import HaveJournal
 from p2pml.storage.journal import write_atomic
 from p2pml.storage.payload import Payload, PayloadFile
@@ -63,6 +65,7 @@ class PieceStore:
         files = payload_files(metainfo)
         self._payload = Payload(folder, files, state.references, self._placed_at_start(files))
         self._payload.stamps = state.stamps
+        self._marks = FileMarks(folder / MARKS_NAME, self._payload)
         self._journal = HaveJournal(folder / "have", self.metainfo.piece_count)
         self._lock = threading.RLock()
 
@@ -175,33 +178,62 @@ class PieceStore:
             # files are sparse: whatever was promised at the start, somebody else may have filled the disk
             self._check_free(sum(len(data) for _, data in good))
             with self._lock, disk_errors(self.folder, self.metainfo.name):
-                size = self.metainfo.piece_length
-                self._payload.write((index * size, data) for index, data in good)
-                self._stamp_finished({index for index, _ in good})
-                self._journal.add(index for index, _ in good)
+                self._keep(good)
         return verdicts
+
+    def _keep(self, pieces: Sequence[tuple[int, bytes | bytearray]]) -> None:
+        size = self.metainfo.piece_length
+        files = self._files_of(index for index, _ in pieces)
+        self._marks.writing(files)
+        try:
+            self._payload.write((index * size, data) for index, data in pieces)
+            self._journal.add(index for index, _ in pieces)
+        finally:
+            self._note(files)
 
     def recover(self, progress: Progress | None = None) -> frozenset[int]:
         """After `open`: drop what changed, verify what holds data but is not journaled; returns what is here.
+
+        Args:
+            progress: told of the pieces that are hashed, if any are.
 
         Raises:
             UserError: the disk cannot be read or written.
         """
         with self._lock, disk_errors(self.folder, self.metainfo.name):
-            kept = self._journal.have - self._doubtful()
+            kept = self._journal.have - self._doubtful(self._real_files())
             suspects = sorted(self._holding_data() - kept)
             good = kept | set(self._verify(suspects, progress))
             if good != self._journal.have:
                 self._journal.replace(good)
-                self._stamp_all()
+            self._note(index for index in self._real_files() if index not in self.state.stamps)
         return self._journal.have
+
+    def drop_changed(self, pieces: Iterable[int]) -> frozenset[int]:
+        """Before a write: hash the unfinished files of `pieces` anew that somebody else wrote to.
+
+        Returns:
+            Pieces that were here and are damaged.
+
+        Raises:
+            UserError: the disk cannot be read or written.
+        """
+        with self._lock, disk_errors(self.folder, self.metainfo.name):
+            files = self._files_of(pieces)
+            doubtful = sorted(self._doubtful(files) & self._journal.have)
+            damaged = frozenset(doubtful).difference(self._verify(doubtful, None))
+            if damaged:
+                self._journal.replace(self._journal.have - damaged)
+            if doubtful:
+                self._note(files)
+        return damaged
 
     def recheck(self, progress: Progress | None = None) -> frozenset[int]:
         """Hash everything that holds data anew; the pieces that are here. Finished files are stamped anew."""
         with self._lock, disk_errors(self.folder, self.metainfo.name):
             self.state.stamps.clear()
             self._journal.replace(self._verify(sorted(self._holding_data()), progress))
-            self._stamp_all()
+            self._note(self._real_files())
         return self._journal.have
 
     def set_wanted(self, wanted: frozenset[int] | None) -> None:
@@ -267,11 +299,14 @@ class PieceStore:
         self._journal.close()
 
     def missing_space(self) -> int:
-        """Bytes of disk that the wanted files will still take."""
+        """Bytes of disk that what is wanted will still take."""
+        if self.in_place:
+            return 0
+        if self.state.ranges:
+            return len(self.wanted_pieces() - self.have) * self.metainfo.piece_length
         return sum(
             max(0, self.files[index].length - self._payload.allocated(index))
             for index in self._wanted_files()
-            if not self.in_place
         )
 
     def check_space(self) -> None:
@@ -283,8 +318,9 @@ class PieceStore:
             check_free(self.metainfo.name, self.folder, missing, self._free_bytes(self.folder))
 
     def _wanted_files(self) -> list[int]:
-        wanted = range(len(self.files)) if self.state.wanted is None else sorted(self.state.wanted)
-        return [index for index in wanted if not self.files[index].pad]
+        if self.state.wanted is None:
+            return self._real_files()
+        return [index for index in sorted(self.state.wanted) if not self.files[index].pad]
 
     def _place(self, indexes: Iterable[int]) -> None:
         for index in indexes:
@@ -299,19 +335,19 @@ class PieceStore:
             if not file.pad and os.path.lexists(content.joinpath(*file.path))
         )
 
-    def _files_of(self, piece: int) -> list[int]:
-        start = piece * self.metainfo.piece_length
-        overlap = self._payload.overlapping(start, self.metainfo.piece_size(piece))
-        return [index for index, _, _ in overlap if not self.files[index].pad]
+    def _real_files(self) -> list[int]:
+        return [index for index, file in enumerate(self.files) if not file.pad]
 
-    def _doubtful(self) -> set[int]:
-        """Pieces whose files are gone, have another length, or changed since they were finished."""
+    def _files_of(self, pieces: Iterable[int]) -> set[int]:
+        size = self.metainfo.piece_length
+        parts = (self._payload.overlapping(piece * size, self.metainfo.piece_size(piece)) for piece in pieces)
+        return {index for part in parts for index, _, _ in part if not self.files[index].pad}
+
+    def _doubtful(self, files: Iterable[int]) -> set[int]:
+        """Pieces of those of `files` that are gone, have another length, or were written to by others."""
         pieces: set[int] = set()
-        for index, file in enumerate(self.files):
-            if file.pad or not file.length:
-                continue
-            now, then = self._payload.stamp(index), self.state.stamps.get(index)
-            if now is None or now.size != file.length or (then is not None and now != then):
+        for index in files:
+            if self.files[index].length and self._marks.changed(index):
                 pieces.update(self.metainfo.file_pieces(index))
                 self.state.stamps.pop(index, None)
         return pieces
@@ -353,28 +389,9 @@ class PieceStore:
                 "remove the data set and get another .torrent file from somebody you trust",
             ) from error
 
-    def _stamp_finished(self, pieces: set[int]) -> None:
-        """Stamp the files that become complete with `pieces`."""
-        touched = {index for piece in pieces for index in self._files_of(piece)}
-        self._stamp(
-            index
-            for index in touched
-            if all(piece in pieces or piece in self._journal for piece in self.metainfo.file_pieces(index))
-        )
-
-    def _stamp_all(self) -> None:
-        self._stamp(
-            index for index, file in enumerate(self.files) if not file.pad and self.is_complete(index)
-        )
-
-    def _stamp(self, indexes: Iterable[int]) -> None:
-        changed = False
-        for index in indexes:
-            now = self._payload.stamp(index)
-            if now is not None and now != self.state.stamps.get(index):
-                self.state.stamps[index] = now
-                changed = True
-        if changed:
+    def _note(self, files: Iterable[int]) -> None:
+        """Remember how these files look now."""
+        if self._marks.note(files, self.is_complete):
             self.save()
 
 

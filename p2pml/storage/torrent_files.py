@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from p2pml.errors import UserError
 from p2pml.storage.payload import PayloadFile
 from torrent.metainfo import Metainfo
-from torrent.priorities import NORMAL, UNWANTED
+from torrent.priorities import NORMAL, UNWANTED, ByteRange, Priorities
 
-Choice = tuple[str, int]
-"""A pattern for paths in a torrent, in which `*` fits `/` too, and the priority, 0 to 7, of what it fits."""
+
+class Choice(NamedTuple):
+    """What is to be fetched, or not: of the files that `pattern` fits, in which `*` stands for `/` too, the
+    bytes `begin` to `end` (exclusive), by default all of them; `priority` is 0 to 7.
+    """
+
+    pattern: str
+    priority: int = NORMAL
+    begin: int = 0
+    end: int | None = None
 
 
 def payload_files(metainfo: Metainfo) -> tuple[PayloadFile, ...]:
@@ -36,26 +45,51 @@ def check_wanted(metainfo: Metainfo, wanted: frozenset[int] | None) -> None:
             )
 
 
-def choose_files(
-    metainfo: Metainfo, choices: Sequence[Choice], before: Mapping[int, int] | None
-) -> dict[int, int]:
-    """The priority of each file; of several patterns that fit one, the last counts.
+def choose(metainfo: Metainfo, choices: Sequence[Choice], before: Priorities | None) -> Priorities:
+    """What these choices make of the priorities; of several that are about the same bytes, the last counts.
 
     Args:
-        before: what they had; None for a new torrent: then files that are not named are wanted only when
-            every choice says what is not.
+        before: what they were; None for a new torrent: then what is not named is wanted only when every
+            choice says what is not.
 
     Raises:
-        UserError: a pattern fits no file.
+        UserError: a pattern fits no file, or a file has no such bytes.
     """
     files = {index: "/".join(file.path) for index, file in enumerate(metainfo.files) if not file.pad}
-    usual = UNWANTED if any(priority for _, priority in choices) else NORMAL
-    chosen = {index: usual if before is None else before[index] for index in files}
-    for pattern, priority in choices:
-        fitting = [index for index, path in files.items() if fnmatchcase(path, pattern)]
+    if before is None:
+        before = Priorities({}, UNWANTED if any(choice.priority for choice in choices) else NORMAL)
+    levels, ranges = {index: before.of(index) for index in files}, list(before.ranges)
+    for choice in choices:
+        fitting = [index for index, path in files.items() if fnmatchcase(path, choice.pattern)]
         if not fitting:
             raise UserError(
-                f"{metainfo.name} has no file that {pattern!r} fits", "`p2pml data info` lists its files"
+                f"{metainfo.name} has no file that {choice.pattern!r} fits",
+                "`p2pml data info` lists its files",
             )
-        chosen.update(dict.fromkeys(fitting, priority))
-    return chosen
+        for index in fitting:
+            length = metainfo.files[index].length
+            begin, end = choice.begin, length if choice.end is None else choice.end
+            ranges = [r for r in ranges if r.file != index or r.begin < begin or r.end > end]
+            if (choice.begin, choice.end) == (0, None):
+                levels[index] = choice.priority
+            elif begin < end <= length:
+                ranges.append(ByteRange(index, begin, end, choice.priority))
+            else:
+                raise UserError(
+                    f"there are no bytes {begin} to {end} in {files[index]}, which has {length}",
+                    "name the first byte from 0, and the end, which is left out",
+                )
+    return Priorities(levels, ranges=tuple(ranges))
+
+
+def want_more(metainfo: Metainfo, wanted: frozenset[int] | None, before: Priorities) -> Priorities:
+    """These files wholly, all with None, besides what is wanted already.
+
+    Raises:
+        UserError: no such file.
+    """
+    check_wanted(metainfo, wanted)
+    files = [index for index, file in enumerate(metainfo.files) if not file.pad]
+    more = frozenset(files) if wanted is None else wanted
+    levels = {index: before.of(index) or (NORMAL if index in more else UNWANTED) for index in files}
+    return Priorities(levels, ranges=tuple(range_ for range_ in before.ranges if range_.file not in more))

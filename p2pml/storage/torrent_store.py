@@ -8,6 +8,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from p2pml.storage.file_marks import MARKS_NAME
 from p2pml.storage.piece_store import METAINFO_NAME
 
 _HEX = re.compile("[0-9a-f]{40}")
@@ -56,7 +57,7 @@ def strip_folder(folder: Path) -> None:
         OSError: something cannot be deleted.
     """
     (folder / METAINFO_NAME).unlink(missing_ok=True)  # first: without it the folder is no torrent
-    for name in ("state.json", "have"):
+    for name in ("state.json", "have", MARKS_NAME):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "parts", ignore_errors=True)
     with suppress(OSError):  # files in content/ keep it there

@@ -13,6 +13,7 @@ from p2pml.node import views
 from p2pml.node.data_views import MemberView, RemovedView, TarView, VerifiedView
 from p2pml.node.events import Events
 from p2pml.node.net_views import BanView, ConnectionView, PingView, UnbannedView
+from p2pml.storage.torrent_files import Choice
 
 ADDRESS = "pml1someone"
 
@@ -163,7 +164,7 @@ class FakeData:
         metainfo: bytes | None,
         wanted: tuple[int, ...] | None,
         peers: tuple[str, ...] = (),
-        choices: tuple[tuple[str, int], ...] = (),
+        choices: tuple[Choice, ...] = (),
     ) -> views.DatasetView:
         self.calls.append(("get", key, metainfo, wanted, peers, *choices))
         return self._dataset()

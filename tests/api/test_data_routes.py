@@ -8,6 +8,7 @@ from urllib.parse import quote
 import httpx
 
 from p2pml.api.app import create_app
+from p2pml.storage.torrent_files import Choice
 
 NAME = "d & co?"
 PATH = f"/api/v1/datasets/{quote(NAME, safe='')}"
@@ -54,14 +55,26 @@ async def test_changes_reach_the_node(fake_node: Any) -> None:
 
 
 async def test_files_are_chosen_by_pattern_and_priority(fake_node: Any) -> None:
-    choices = [{"pattern": "train/*", "priority": 7}, {"pattern": "x"}]
+    choices = [
+        {"pattern": "train/*", "priority": 7},
+        {"pattern": "x"},
+        {"pattern": "y", "begin": 5, "end": 9},
+    ]
     async with http(fake_node) as client:
         request = {"action": "get", "dataset": NAME, "choices": choices}
         assert (await client.post("/api/v1/datasets", json=request)).status_code == 202
-        for wrong in ({"pattern": "x", "priority": 8}, {"pattern": ""}, {"pattern": "x", "priority": -1}):
+        for wrong in (
+            {"pattern": "x", "priority": 8},
+            {"pattern": ""},
+            {"pattern": "x", "priority": -1},
+            {"pattern": "x", "begin": -1},
+            {"pattern": "x", "end": -1},
+        ):
             answer = await client.post("/api/v1/datasets", json=request | {"choices": [wrong]})
             assert answer.status_code == 422
-    assert fake_node.calls == [("get", NAME, None, None, (), ("train/*", 7), ("x", 4))]
+    assert fake_node.calls == [
+        ("get", NAME, None, None, (), *(Choice("train/*", 7), Choice("x"), Choice("y", 4, 5, 9)))
+    ]
 
 
 async def test_the_port_changes_nothing(fake_node: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -73,7 +75,7 @@ def test_a_data_set_from_the_cradle_to_the_grave(homes: list[Home], archive: Pat
     got = taker.json("data", "get", name)
     assert got["infohash_v2"] == seeded["infohash_v2"] != ""
     text, _ = taker.run("data", "info", name, "--members", "2")
-    for words in ("#" * got["pieces"], "part1.bin", "and more", "100%"):
+    for words in ("#" * got["pieces"], "part1.bin", "and more", "100%", "copies with this node's"):
         assert words in text
     assert "part2.bin" not in text
     (tar,) = taker.json("data", "info", name)["tars"]
@@ -119,6 +121,26 @@ def test_ones_own_damaged_files_end_with_1_and_a_fix(homes: list[Home], archive:
     giver.run("data", "rm", name)
 
 
+def test_ones_own_files_damaged_while_the_daemon_was_down_end_with_1_too(
+    network: LocalNetwork, homes: list[Home], archive: Path
+) -> None:
+    node, giver = network.nodes[0], homes[0]
+    name = giver.json("seed", str(archive))["name"]
+    node.request_stop()
+    assert node.wait_stopped(30) == 0
+    data = archive.read_bytes()
+    archive.write_bytes(data[:40_000] + b"oops" + data[40_004:])
+    node.start()
+    where = f"/datasets/{quote(name, safe='')}"
+    network.wait("the damage is not noticed", lambda: node.get(where)["problem"] or None, 30)
+    out, err = giver.run("data", "verify", name, code=1)
+    assert "9 of 10 pieces are good" in out
+    assert "damaged: 1 pieces (2)" in err
+    assert "put them right and verify again" in err
+    giver.run("data", "rm", name)
+    network.wait("no peer", lambda: network.nodes[1].get("/status")["peers"] or None, 60)
+
+
 def test_a_paused_fetch_says_how_to_go_on(homes: list[Home], archive: Path, tmp_path: Path) -> None:
     _, taker = homes
     torrent = tmp_path / "x.torrent"
@@ -148,24 +170,53 @@ def test_files_by_pattern_and_priority(homes: list[Home], tmp_path: Path) -> Non
     assert {item["path"]: item["priority"] for item in got["files"]} == {"one/a=5": 1, "one/b": 0, "two/c": 4}
     for wrong, said in (("x=8", "0 to 7"), ("=3", "0 to 7"), ("x=44", "0 to 7")):
         assert said in taker.run("data", "get", name, "--file", wrong, code=2)[1]
+    assert "is not bytes of a file" in taker.run("data", "get", name, "--range", "one/b:5", code=2)[1]
+    assert (
+        "copies whole files"
+        in taker.run("data", "get", name, "--range", "one/b:0-1", "--to", str(copies), code=2)[1]
+    )
+    got = taker.json("data", "get", name, "--range", "one/b:20000-30000=6")
+    assert got["files"][1]["ranges"] == [{"begin": 20_000, "end": 30_000, "priority": 6}]
+    assert got["complete"]
+    assert "not wanted 20000-30000=6" in taker.run("data", "info", name)[0]
+    location = Path(got["files"][1]["location"])
+    assert location.read_bytes()[20_000:30_000] == (folder / "one/b").read_bytes()[20_000:30_000]
     assert "no file that 'zero' fits" in taker.run("data", "get", name, "--file", "zero", code=1)[1]
     assert "say the same" in taker.run("data", "get", name, "--file", "x", "--files", "0", code=2)[1]
     taker.run("data", "rm", name, "--with-data")
     giver.run("data", "rm", name)
 
 
-def test_ctrl_c_ends_the_waiting_and_not_the_transfer(homes: list[Home], tmp_path: Path) -> None:
-    source, torrent = tmp_path / "nobody-has-it.bin", tmp_path / "nobody.torrent"
-    source.write_bytes(random.Random(5).randbytes(50_000))
-    assert run(["data", "create", str(source), "--output", str(torrent)]) == 0
-    command = [sys.executable, "-m", "p2pml", "data", "get", str(torrent), "--home", str(homes[1].root)]
+def test_ctrl_c_in_mid_transfer_ends_the_waiting_and_the_next_get_goes_on(
+    network: LocalNetwork, homes: list[Home], tmp_path: Path
+) -> None:
+    giver, taker = homes
+    source, copies = tmp_path / "large.bin", tmp_path / "copies"
+    source.write_bytes(random.Random(5).randbytes(160 << 20))
+    giver.run("seed", str(source))
+    command = [sys.executable, "-m", "p2pml", "data", "get", "large.bin", "--home", str(taker.root)]
+
+    def arriving() -> bool | None:
+        known = {item["name"]: item for item in network.nodes[1].get("/datasets")}
+        return True if "large.bin" in known and known["large.bin"]["have"] else None
+
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as get:
         assert get.stderr is not None
-        assert "0 of 4 pieces" in get.stderr.readline()
+        assert "large.bin: " in get.stderr.readline()  # it waits
+        network.wait("nothing arrives", arriving, 30)
+        giver.run("data", "pause", "large.bin")  # the source stands still: this is mid-transfer for sure
         get.send_signal(signal.SIGINT)
-        rest = get.stderr.read()
+        err = get.stderr.read()
     assert get.returncode == 130
-    assert "the node goes on fetching nobody-has-it.bin" in rest
-    answer = homes[1].json("data", "info", "nobody-has-it.bin")
-    assert (answer["complete"], answer["paused"]) == (False, False)
-    homes[1].run("data", "rm", "nobody-has-it.bin", "--with-data")
+    assert "the node goes on fetching large.bin" in err
+    assert "Traceback" not in err
+    stopped = taker.json("data", "info", "large.bin")
+    assert 0 < stopped["have"] < stopped["pieces"]
+    assert (stopped["complete"], stopped["paused"], stopped["problem"]) == (False, False, "")
+    giver.run("data", "resume", "large.bin")
+    got = taker.json("data", "get", "large.bin", "--to", str(copies))
+    assert got["complete"]
+    assert filecmp.cmp(copies / "large.bin", source, shallow=False)
+    assert sum(got["sources"].values()) == got["size"], "nothing that was here came twice"
+    taker.run("data", "rm", "large.bin", "--with-data")
+    giver.run("data", "rm", "large.bin")

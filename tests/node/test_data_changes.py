@@ -78,7 +78,8 @@ async def test_paused_it_neither_gives_nor_takes_until_resumed(tmp_path: Path) -
             await leecher.data.fetch("set", timeout=2, search=1)
         raw = seeder.data.metainfo("set").raw
         await leecher.data.add(raw, peers=[seeder.id])
-        await leecher.data.pause("set")
+        info = await leecher.data.pause("set")
+        assert (info.missing, info.copies, info.eta_s) == (info.pieces, 0.0, None)
         with pytest.raises(UserError, match="set is paused") as caught:
             await leecher.data.fetch("set", timeout=2)
         assert "data resume set" in caught.value.fix
@@ -135,10 +136,22 @@ async def test_ones_own_damaged_file_is_told_and_serves_again_once_it_is_right(t
         info = seeder.data.info("set")
         assert "gone or were changed: 6 of 7 pieces are left" in info.problem
         assert info.piece_map == ".######"
+        assert await seeder.data.verify("set") == {0}, "it is as damaged at the second look"
         path.write_bytes(noise(100_000))
         assert await seeder.data.verify("set") == frozenset()
         assert not seeder.data.info("set").problem
         assert (await leecher.data.fetch("set", timeout=20)).complete
+
+
+async def test_ones_own_file_that_was_damaged_while_the_node_was_down_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    path.write_bytes(noise(100_000))
+    async with nodes_up(tmp_path, 1) as (node,):
+        await node.data.seed(path)
+    path.write_bytes(noise(50_000) + b"oops" + noise(100_000)[50_004:])
+    async with nodes_up(tmp_path, 1) as (node,):
+        await until(lambda: node.data.info("set").have == 6, "the damage is noticed at the start")
+        assert await node.data.verify("set") == {3}
 
 
 async def test_removed_its_data_stays_unless_it_is_to_go_too(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import filecmp
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,49 +18,17 @@ from p2pml.config import Home
 from p2pml.errors import UserError
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
+from p2pml.net.piece_disk import BATCH_BYTES
 from p2pml.net.presence import Facts, Presence
 from p2pml.node.data_service import DataService
 from p2pml.node.events import Events
 from p2pml.storage.disk_errors import DiskFull
+from tests.node.kill_leecher import CHAIN_ID, COMPLETE, FOUND, HERE, RECORD, STARTED
 
 pytestmark = pytest.mark.slow
 
-SIZE = 24_000_000
-CHAIN_ID = b"\x08" * 32
-
-_LEECHER = """
-import sys
-from pathlib import Path
-import trio
-from p2pml.config import Home
-from p2pml.net.gossip import Gossip
-from p2pml.net.host import Host
-from p2pml.net.presence import Facts, Presence
-from p2pml.node.data_service import DataService
-from p2pml.node.events import Events
-
-async def main(root, bootstrap):
-    host = Host(b"L" * 32, bootstrap=[bootstrap])
-    gossip = Gossip(host, bytes([8]) * 32)
-    presence = Presence(host, gossip, lambda: Facts(bytes(32)))
-    home = Home(Path(root))
-    home.create()
-    data = DataService(home, host, gossip, presence, Events())
-    async with trio.open_nursery() as nursery:
-        for service in (host, gossip, presence, data):
-            await nursery.start(service.run)
-        at_start = sum(info.have for info in data.list())
-        info = await data.begin("set", search=30)
-        print("start", at_start, flush=True)
-        while not info.complete:
-            await trio.sleep(0.01)
-            info = data.info("set")
-            print("have", info.have, flush=True)
-        print("complete", data.path_of("set"), flush=True)
-        nursery.cancel_scope.cancel()
-
-trio.run(main, *sys.argv[1:])
-"""
+SIZE = 128 << 20
+KILLS = 50
 
 
 class Seeder:
@@ -79,28 +48,96 @@ class Seeder:
             await nursery.start(service.run)
 
 
-async def test_a_killed_fetch_goes_on_with_every_piece_that_it_had(tmp_path: Path) -> None:
-    path = tmp_path / "set"
-    path.write_bytes(random.Random(5).randbytes(SIZE))
+class Leecher:
+    """Nodes in processes of their own, one after another, on one home folder (`kill_leecher`)."""
+
+    def __init__(self, zygote: trio.Process, root: Path, bootstrap: str) -> None:
+        self.root = root
+        self._report = root.with_suffix(".report")
+        self._zygote = zygote
+        self._bootstrap = bootstrap
+        self._lines = b""
+
+    async def start(self) -> None:
+        self._report.unlink(missing_ok=True)
+        assert self._zygote.stdin is not None
+        await self._zygote.stdin.send_all(f"{self.root} {self._bootstrap} {self._report}\n".encode())
+        self._pid = int(await self._line())
+
+    def said(self, kind: bytes) -> list[int]:
+        """The numbers of what it reported of a kind since its start."""
+        data = self._report.read_bytes() if self._report.exists() else b""
+        return [number for what, number in RECORD.iter_unpack(data) if what == kind]
+
+    async def until_moment(self, rng: random.Random, missing: int) -> None:
+        """Some while after its start, or some pieces and a little later."""
+        goal = rng.randrange(missing // 3 + 1)
+        seconds = rng.uniform(0, 0.5) if rng.random() < 0.2 else 60.0
+        with trio.move_on_after(seconds):
+            while len(self.said(HERE)) <= goal and not self.said(COMPLETE):  # noqa: ASYNC110 - another process
+                await trio.sleep(0.003)
+            await trio.sleep(rng.uniform(0, 0.03))
+
+    async def kill(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        assert await self._line() == b"ended"
+
+    async def _line(self) -> bytes:
+        assert self._zygote.stdout is not None
+        while b"\n" not in self._lines:
+            self._lines += await self._zygote.stdout.receive_some()
+        line, self._lines = self._lines.split(b"\n", 1)
+        return line
+
+
+async def test_a_fetch_killed_at_fifty_moments_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    """What was reported is there and right after each kill, and the next start hashes what was in flight: one
+    batch that was being written, of eight that the data set has.
+    """
+    path, rng = tmp_path / "set", random.Random(5)
+    path.write_bytes(rng.randbytes(SIZE))
     async with trio.open_nursery() as nursery:
         seeder = Seeder(tmp_path / "seeder")
         await seeder.start(nursery)
-        info = await seeder.data.seed(path)
-        reported, starts, killed = 0, [], 0
-        for goal in (info.pieces // 4, info.pieces // 2, info.pieces + 1):
-            lines = await _leech_until(tmp_path / "leecher", seeder.host.addrs()[0], goal)
-            starts.append(_numbers(lines, "start")[0])
-            assert starts[-1] >= reported, "a piece that had been reported was gone after the kill"
-            reported = max(_numbers(lines, "have"), default=reported)
-            killed += not any(line.startswith("complete") for line in lines)
-        assert killed == 2
-        assert starts[0] == 0 < starts[1] < starts[2]
-        finished = next(line for line in lines if line.startswith("complete")).split(maxsplit=1)[1]
-        assert filecmp.cmp(finished.strip(), path, shallow=False)
-        sent = sum(seeder.data.info("set").sent.values())
-        # What was in flight at a kill is sent again, at most the request queues; what was kept is not.
-        assert SIZE <= sent < SIZE * 1.6
+        pieces = (await seeder.data.seed(path)).pieces
+        piece_length = SIZE // pieces
+        start = partial(
+            trio.run_process,
+            [sys.executable, "-m", "tests.node.kill_leecher"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        zygote = await nursery.start(start)
+        kills, hashed, leechers = 0, [], 0
+        while kills < KILLS:
+            leechers += 1
+            leecher = Leecher(zygote, tmp_path / f"leecher{leechers}", seeder.host.addrs()[0])
+            reported: set[int] = set()
+            while kills < KILLS and not leecher.said(COMPLETE):
+                await leecher.start()
+                await leecher.until_moment(rng, pieces - len(reported))
+                await leecher.kill()
+                for number in leecher.said(STARTED):
+                    assert reported <= set(leecher.said(FOUND)), "a piece that had been reported was gone"
+                    hashed.append(number)
+                reported.update(leecher.said(FOUND), leecher.said(HERE))
+                check_on_disk(leecher.root, path, reported, piece_length)
+                kills += not leecher.said(COMPLETE)
+            shutil.rmtree(leecher.root)
+        assert max(hashed) <= BATCH_BYTES // piece_length + 1, "more was hashed than what was in flight"
         nursery.cancel_scope.cancel()
+
+
+def check_on_disk(root: Path, original: Path, pieces: set[int], piece_length: int) -> None:
+    """The bytes of these pieces are right."""
+    if not pieces:
+        return
+    (copy,) = root.glob("pieces/*/content/set")
+    with copy.open("rb") as one, original.open("rb") as other:
+        for piece in sorted(pieces):
+            one.seek(piece * piece_length)
+            other.seek(piece * piece_length)
+            assert one.read(piece_length) == other.read(piece_length), f"piece {piece} is wrong on disk"
 
 
 async def test_a_full_disk_is_told_to_who_waits_and_the_fetch_goes_on_later(tmp_path: Path) -> None:
@@ -141,24 +178,3 @@ async def test_a_full_disk_is_told_to_who_waits_and_the_fetch_goes_on_later(tmp_
 
 def _no_room(pieces: object) -> list[bool]:
     raise DiskFull("the disk is full: set waits", "make room there")
-
-
-async def _leech_until(home: Path, bootstrap: str, goal: int) -> list[str]:
-    """Run a node until it has `goal` pieces or all; it is killed then. Returns what it said."""
-    command = [sys.executable, "-c", _LEECHER, str(home), bootstrap]
-    lines: list[str] = []
-    async with trio.open_nursery() as nursery:
-        start = partial(trio.run_process, command, stdout=subprocess.PIPE, check=False)
-        process = await nursery.start(start)
-        rest = b""
-        with trio.fail_after(100):
-            async for chunk in process.stdout:
-                *whole, rest = (rest + chunk).split(b"\n")
-                lines += [line.decode() for line in whole]
-                if max(_numbers(lines[-5:], "have"), default=0) >= goal:
-                    process.send_signal(signal.SIGKILL)
-    return lines
-
-
-def _numbers(lines: list[str], kind: str) -> list[int]:
-    return [int(line.split()[1]) for line in lines if line.split()[:1] == [kind]]

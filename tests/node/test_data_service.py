@@ -32,6 +32,8 @@ async def test_fetched_by_name_it_can_be_read_by_path_and_the_origin_is_not_copi
         info = await leecher.data.fetch("digits", timeout=20)
         assert info.complete
         assert info.infohash == seeded.infohash
+        assert (info.missing, info.eta_s) == (0, 0.0)
+        await until(lambda: leecher.data.info("digits").copies >= 1.0, "its own copy is counted")
         assert info.received == {seeder.id: path.stat().st_size}
         assert leecher.data.path_of("digits").read_bytes() == path.read_bytes()
         await until(lambda: seeder.data.info("digits").sent == {leecher.id: info.size}, "uploads are counted")

@@ -161,6 +161,83 @@ def test_a_file_that_was_deleted_is_fetched_again(tmp_path: Path) -> None:
     assert not again.is_complete()
 
 
+def half_fetched(tmp_path: Path) -> tuple[PieceStore, bytes]:
+    """A store with the first six of eleven pieces, and all the data."""
+    path, seeded = seeded_file(tmp_path)
+    store = PieceStore.create(tmp_path / "store", seeded.metainfo, TorrentState())
+    data = path.read_bytes()
+    assert all(store.write_many([(index, piece_of(data, index)) for index in range(6)]))
+    return store, data
+
+
+def spoil(path: Path, piece: int, *, when_ns: int | None = None) -> None:
+    """Somebody writes into a file."""
+    with path.open("r+b") as file:
+        file.seek(piece * PIECE + 9)
+        file.write(b"spoilt")
+    if when_ns is not None:
+        os.utime(path, ns=(when_ns, when_ns))
+
+
+@pytest.mark.parametrize("when_ns", [None, 7_000_000_000])
+def test_a_half_fetched_file_that_was_changed_is_hashed_anew_at_the_start(
+    tmp_path: Path, when_ns: int | None
+) -> None:
+    store, data = half_fetched(tmp_path)
+    store.close()
+    spoil(store.path_of(0), 3, when_ns=when_ns)
+    hashed: list[int] = []
+    again = PieceStore.open(store.folder)
+    assert again.recover(lambda done, total: hashed.append(total)) == {0, 1, 2, 4, 5}
+    assert hashed[-1] == 6
+    again.close()
+    hashed.clear()
+    once_more = PieceStore.open(store.folder)
+    assert once_more.recover(lambda done, total: hashed.append(total)) == {0, 1, 2, 4, 5}
+    assert hashed == [6 - 5], "only what holds data and is not good"
+    for index in (3, *range(6, 11)):
+        assert once_more.write(index, piece_of(data, index))
+    assert once_more.is_complete()
+    once_more.close()
+
+
+def test_a_half_fetched_file_that_nobody_touched_is_not_hashed_at_the_start(tmp_path: Path) -> None:
+    store, data = half_fetched(tmp_path)
+    hashed: list[int] = []
+    for index in (6, 7):  # also not after a start in between
+        store.close()
+        store = PieceStore.open(store.folder)
+        assert len(store.recover(lambda done, total: hashed.append(total))) == index
+        assert store.write(index, piece_of(data, index))
+    assert hashed == []
+    store.close()
+
+
+def test_a_half_fetched_file_that_is_changed_meanwhile_loses_what_was_spoilt(tmp_path: Path) -> None:
+    store, data = half_fetched(tmp_path)
+    assert store.drop_changed([6]) == frozenset()
+    spoil(store.path_of(0), 3)
+    assert store.drop_changed([6]) == {3}
+    assert store.have == {0, 1, 2, 4, 5}
+    assert store.drop_changed([6]) == frozenset()
+    assert store.write(6, piece_of(data, 6))
+    store.close()
+    again = PieceStore.open(store.folder)
+    assert again.recover() == {0, 1, 2, 4, 5, 6}
+    again.close()
+
+
+def test_a_half_fetched_file_that_vanishes_meanwhile_is_fetched_again(tmp_path: Path) -> None:
+    store, data = half_fetched(tmp_path)
+    store.path_of(0).unlink()
+    assert store.drop_changed([6]) == set(range(6))
+    for index in range(11):
+        assert store.drop_changed([index]) == frozenset()
+        assert store.write(index, piece_of(data, index))
+    assert store.path_of(0).read_bytes() == data
+    store.close()
+
+
 def test_recheck_finds_a_flipped_bit(tmp_path: Path) -> None:
     path, seeded = seeded_file(tmp_path)
     store = PieceStore.create(tmp_path / "store", seeded.metainfo, TorrentState())
@@ -307,12 +384,15 @@ print("done", flush=True)
 
 @pytest.mark.slow
 def test_a_kill_loses_nothing_that_was_reported(tmp_path: Path) -> None:
-    """Kill the writer at random moments: each piece that it reported is there, right, and written once."""
+    """Kill the writer at random moments, mostly in a write: each piece that it reported is there, right, and
+    written once, and no more than the one in flight is hashed.
+    """
     path, seeded = seeded_file(tmp_path, 400 * PIECE)
     store = PieceStore.create(tmp_path / "store", seeded.metainfo, TorrentState())
     store.close()
     chance = random.Random(7)
     reported: list[int] = []
+    hashed: list[int] = []
     kills = 0
     for _ in range(30):
         writer = subprocess.Popen(
@@ -330,7 +410,9 @@ def test_a_kill_loses_nothing_that_was_reported(tmp_path: Path) -> None:
         if "done\n" in lines:
             break
         survivor = PieceStore.open(store.folder)
-        assert set(reported) <= survivor.recover()
+        assert set(reported) <= survivor.recover(lambda done, total: hashed.append(total))
+        assert hashed in ([], [1])
+        hashed.clear()
         assert set(reported) <= survivor.recheck()
         survivor.close()
     assert kills >= 2

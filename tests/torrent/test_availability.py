@@ -44,6 +44,29 @@ def test_what_is_drawn_is_in_both(one: set[int], other: set[int], seed: int) -> 
     assert found is None or found in one & other
 
 
+@given(
+    st.sampled_from([1, 5, 1023, 1024, 1025, 1030]),
+    st.lists(st.lists(st.tuples(st.integers(0, 1030), st.integers(1, 1030))), max_size=5),
+    st.lists(st.tuples(st.integers(0, 1030), st.integers(1, 1030))),
+)
+def test_distributed_copies(
+    count: int, peers: list[list[tuple[int, int]]], mine: list[tuple[int, int]]
+) -> None:
+    """Pieces are given as runs (start, length), cut at the torrent's end."""
+
+    def pieces(runs: list[tuple[int, int]]) -> set[int]:
+        return {index for start, length in runs for index in range(start, min(start + length, count))}
+
+    availability = Availability(count)
+    for runs in peers:
+        for chunk, group in PieceSet(count, mask(*pieces(runs))).filled():
+            availability.more(chunk, group)
+    copies = Counter(index for runs in (*peers, mine) for index in pieces(runs))
+    least = min(copies[index] for index in range(count))
+    more = sum(copies[index] > least for index in range(count))
+    assert availability.distributed(PieceSet(count, mask(*pieces(mine)))) == least + more / count
+
+
 @given(st.sets(st.integers(0, 200), min_size=1), st.integers(0, 2**32))
 def test_a_random_bit_is_one_of_the_set(pieces: set[int], seed: int) -> None:
     assert random_bit(mask(*pieces), random.Random(seed)) in pieces

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 
 from torrent.config import SwarmConfig
@@ -31,6 +33,54 @@ def test_depth_covers_the_queue_time_of_rate() -> None:
     pipeline = Pipeline(SwarmConfig(queue_time=3.0), 0.0)
     steady(pipeline, 60, 20)
     assert 50 <= pipeline.depth <= 70
+
+
+def test_depth_covers_the_delay_too() -> None:
+    """A line of 20 blocks a second that is two seconds long, filled as far as the depth lets it."""
+    pipeline = Pipeline(CONFIG, 0.0)
+    coming: deque[tuple[float, Block]] = deque()
+    free_at, now = 0.0, 0.0
+    for step in range(60 * 20):
+        now = step / 20
+        while coming and coming[0][0] <= now:
+            pipeline.arrived(coming.popleft()[1], now)
+        while pipeline.room > 0:
+            block = Block(step, pipeline.room, BLOCK)
+            pipeline.ask(block, now)
+            free_at = max(free_at, now) + 1 / 20
+            coming.append((free_at + 2.0, block))
+        if step % 20 == 0:
+            pipeline.tick(now)
+    assert 0.95 * 20 * BLOCK < pipeline.rate.value(now) < 1.1 * 20 * BLOCK
+    assert 20 * 2.9 <= pipeline.depth <= 20 * 3.3, "two seconds for the line, one more, and no queue counted"
+
+
+def test_on_a_slow_line_the_time_of_the_block_itself_does_not_count() -> None:
+    pipeline = Pipeline(SwarmConfig(min_depth=1), 0.0)
+    now = 0.0
+    for number in range(40):
+        while pipeline.room > 0:
+            pipeline.ask(Block(number, pipeline.room, BLOCK), now)
+        now += 2.0
+        pipeline.arrived(next(iter(pipeline.outstanding)), now)
+        pipeline.tick(now)
+    assert pipeline.depth == 1
+
+
+def test_a_new_delay_is_learnt_when_nothing_waits() -> None:
+    pipeline = Pipeline(CONFIG, 0.0)
+    for start, delay in ((0, 0.1), (100, 3.0), (200, 0.1)):
+        blocks = [Block(start, part, BLOCK) for part in range(41)]
+        for block in blocks:
+            pipeline.ask(block, start)
+        for part, block in enumerate(blocks[:-1]):
+            pipeline.arrived(block, start + delay + part / 40)
+        for wait in range(1, 4):  # the last one is late: long enough to end the slow start
+            now = start + (delay + 1) * wait
+            pipeline.tick(now)
+        expected = max(CONFIG.min_depth, pipeline.rate.value(now) * (delay + 1) / BLOCK - 1)
+        assert pipeline.depth == pytest.approx(expected, abs=1)
+        pipeline.arrived(blocks[-1], now)
 
 
 def test_depth_is_bounded_at_both_ends() -> None:

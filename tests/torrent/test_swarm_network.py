@@ -87,6 +87,24 @@ def test_one_seed_one_leecher(net: Make, content: Make) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rate", [MIB, MIB // 8])
+@pytest.mark.parametrize("round_trip", [0.5, 1.0, 2.0])
+def test_a_long_line_is_full(net: Make, content: Make, rate: int, round_trip: float) -> None:
+    """After ten round trips for the start, what comes in is what the line can carry, however long it is."""
+    n = net(content(40 * rate, piece_length=65_536), latency=round_trip / 2)
+    n.add("seed", range(40 * rate // 65_536), rate=rate)
+    leecher = n.add("l1")
+    n.mesh()
+
+    def received(at: float) -> int:
+        n.run(lambda: n.now >= at)
+        return sum(map(len, leecher.store.values()))
+
+    before = received(20.0)
+    assert received(30.0) - before >= 9.9 * rate
+
+
+@pytest.mark.slow
 def test_a_swarm_shares_the_seeds_uplink(net: Make, content: Make) -> None:
     """Eight leechers on equal uplinks: far faster than the seed alone could be, and fed by each other."""
     n = net(content(4 * MIB, piece_length=65_536))
