@@ -18,6 +18,8 @@ from chain.errors import DecodeError
 from chain.training_records import Commitment, Receipt
 from p2pml.formats import FormatError, tensors
 from p2pml.net.errors import Malformed, RemoteError
+from p2pml.net.scores import Deed
+from p2pml.net.standing import Standing
 from p2pml.net.train import (
     CHUNK_BYTES,
     FROM_PARTICIPANT,
@@ -96,6 +98,7 @@ class PeerSession:
         terms: of the job.
         keys: the requester's, to sign invitation and tasks with.
         own_peer: the id of this node's peer.
+        standing: told what the peer's updates say about it.
         shapes: of the model's weights.
         spool: folder for updates.
         report: called with each thing worth telling; must not block.
@@ -110,6 +113,7 @@ class PeerSession:
     terms: JobTerms
     keys: Keypair
     own_peer: str
+    standing: Standing
     shapes: list[tuple[int, ...]]
     spool: Path
     report: Callable[[Report], None]
@@ -121,6 +125,7 @@ class PeerSession:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     _task: _Assigned | None = None
     _upload: _Upload | None = None
+    _faults: list[tuple[Deed, str]] = field(default_factory=list)
     _model_sent: bytes = b""
     _orders: trio.Lock = field(default_factory=trio.Lock)
 
@@ -231,6 +236,12 @@ class PeerSession:
         """Say that it is over."""
         await self.channel.send(Done(reason[:500]), 5.0)
 
+    def settle(self) -> None:
+        """Report what the peer did wrong; after the end, since a ban cuts it off before it has heard why."""
+        faults, self._faults = self._faults, []
+        for deed, reason in faults:
+            self.standing.report(self.peer, deed, reason)
+
     def _on_working(self, working: Working) -> None:
         if working.stage == "fetch" and not self.ready:
             self._show(f"fetching {_percent(working)}")
@@ -264,7 +275,7 @@ class PeerSession:
         if commitment != expected:
             self._bad("the commitment is not for the task that was given")
         elif not verify(self.account, commitment.signing_bytes(), commit.sig):
-            self._bad("the commitment's signature does not hold")
+            self._bad("the commitment's signature does not hold", Deed.LIED)
         elif self._upload is not None:
             self._bad("a second commitment for the same task")
         elif commit.size > self.terms.max_content():
@@ -297,9 +308,12 @@ class PeerSession:
             path = await trio.to_thread.run_sync(_verify, upload, self.shapes)
         except FormatError as error:
             upload.path.unlink(missing_ok=True)
-            self._bad(f"bad update: {error}")
+            self._bad(
+                f"bad update: {error}", Deed.LIED if isinstance(error, _NotCommittedTo) else Deed.INVALID
+            )
             return
         commit, commitment = upload.commit, upload.commitment
+        self.standing.useful(self.peer, commit.size)
         if self._upload is not upload:
             return  # the round ended while it was checked; the peer has been told
         self._task, self._upload = None, None
@@ -307,7 +321,8 @@ class PeerSession:
         event = machine.UpdateReceived(self.peer, commitment.client)
         self.report(Report(self, event, commitment.round, delivered))
 
-    def _bad(self, reason: str) -> None:
+    def _bad(self, reason: str, deed: Deed = Deed.INVALID) -> None:
+        self._faults.append((deed, reason))
         task = self._task
         self._task, self._upload = None, None
         if task is not None:
@@ -326,6 +341,10 @@ class Refused(RemoteError):
     """The peer was asked and said no."""
 
 
+class _NotCommittedTo(FormatError):
+    """What came is not what the peer signed."""
+
+
 def _append(path: Path, data: bytes) -> None:
     with path.open("ab") as file:
         file.write(data)
@@ -339,7 +358,7 @@ def _verify(upload: _Upload, shapes: list[tuple[int, ...]]) -> Path:
     """
     data = upload.path.read_bytes()
     if tensors.digest(data) != upload.commitment.update_hash:
-        raise FormatError("its hash is not the one that was committed to")
+        raise _NotCommittedTo("its hash is not the one that was committed to")
     tensors.decode(data, shapes)
     path = upload.path.with_suffix(".update")
     upload.path.replace(path)

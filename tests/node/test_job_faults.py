@@ -135,6 +135,10 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+PROVEN = ("other bytes", "signature")
+"""What no honest program does, however it was interrupted: the host bans who did it once."""
+
+
 @pytest.mark.parametrize("lie", LIES)
 async def test_a_bad_update_is_refused_and_its_sender_is_out(
     lie: str, job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
@@ -156,6 +160,11 @@ async def test_a_bad_update_is_refused_and_its_sender_is_out(
         assert world.chain.balance(node.account) == 1000 * TOKEN
         assert [item["clients"] for item in shown["history"]] == [3, 3, 3, 3]
         assert not list((world.requester.parts.folder / shown["id"] / "updates").iterdir())
+        standing, peer = world.requester.host.standing, node.host.peer_id
+        assert (standing.banned(peer) is not None) == (lie in PROVEN)
+        assert lie in PROVEN or standing.score(peer) > 5
+        honest = world.trainers[0].host.peer_id
+        assert standing.score(honest) == 0
 
 
 async def test_an_update_that_nobody_asked_for_is_refused_with_a_reason(
@@ -185,7 +194,8 @@ async def test_an_upload_goes_on_where_it_broke_off(
 ) -> None:
     monkeypatch.setattr(job_members, "RETRY_S", 0.2)
     async with job_world(1) as world:
-        node = world.trainers[0]
+        node, credited = world.trainers[0], []
+        monkeypatch.setattr(world.requester.host.standing, "useful", lambda *credit: credited.append(credit))
         honest = Liar(node.parts.keys, good_update(), hang_up_after=100)
         node.host.handle(PROTOCOL, honest)
         job_id = await world.requester.jobs.start(job_spec(rounds=1, least=1), world.root, "job.yaml")
@@ -194,6 +204,7 @@ async def test_an_upload_goes_on_where_it_broke_off(
         assert [message.offset for message in honest.got if isinstance(message, Pull)] == [0, 100]
         receipts = [message for message in honest.got if isinstance(message, Countersigned)]
         assert len(receipts) == 1
+        assert credited == [(node.host.peer_id, len(good_update()))]
         assert world.chain.balance(node.account) == 1000 * TOKEN + shown["spent"]
         assert shown["spent"] > 0
 

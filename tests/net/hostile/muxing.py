@@ -10,7 +10,7 @@ import trio
 
 from p2pml.net.yamux import frames
 from p2pml.net.yamux.frames import ACK, DATA, FIN, GO_AWAY, INITIAL_WINDOW, PING, RST, SYN, WINDOW_UPDATE
-from tests.net.hostile.arena import BULK, ECHO, SINK, Arena
+from tests.net.hostile.arena import ECHO, SINK, Arena
 from tests.net.hostile.attacker import (
     MULTISTREAM,
     WITHIN_S,
@@ -23,6 +23,7 @@ from tests.net.hostile.attacker import (
     window,
 )
 from tests.net.hostile.cases import hostile
+from tests.net.hostile.honest import BULK
 
 PING_PROTOCOL = "/ipfs/ping/1.0.0"
 
