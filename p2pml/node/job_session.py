@@ -23,6 +23,7 @@ from p2pml.net.standing import Standing
 from p2pml.net.train import (
     CHUNK_BYTES,
     FROM_PARTICIPANT,
+    NO_MODEL,
     Accept,
     Channel,
     Chunk,
@@ -127,6 +128,7 @@ class PeerSession:
     _upload: _Upload | None = None
     _faults: list[tuple[Deed, str]] = field(default_factory=list)
     _model_sent: bytes = b""
+    _held: tuple[bytes, int] = (NO_MODEL, 0)
     _orders: trio.Lock = field(default_factory=trio.Lock)
 
     @property
@@ -143,8 +145,8 @@ class PeerSession:
         await self.channel.send(self.terms.invite(self.keys, self.own_peer, self.peer))
         answer = await self.channel.receive(FROM_PARTICIPANT, JOIN_S)
         match answer:
-            case Accept(account):
-                self.account = account
+            case Accept(account, digest, held):
+                self.account, self._held = account, (digest, held)
                 self._show("joined")
             case Refuse(reason=reason) | Done(reason=reason):
                 raise Refused(reason)
@@ -190,15 +192,17 @@ class PeerSession:
         self._show(f"training client {client}")
 
     async def assign(self, round_: int, client: int, samples: int, model: GlobalModel) -> None:
-        """Send the round's model, unless the peer has it, and the signed task.
+        """Send what the peer lacks of the round's model, and the signed task.
 
         Raises:
             RemoteError: the peer is gone.
         """
         async with self._orders:
             if self._model_sent != model.digest:
-                await self.channel.send(Model(round_, model.digest, len(model.weights)))
-                for offset in range(0, len(model.weights), CHUNK_BYTES):
+                size, (digest, held) = len(model.weights), self._held
+                begin = held if digest == model.digest and held <= size else 0
+                await self.channel.send(Model(round_, model.digest, size, begin))
+                for offset in range(begin, size, CHUNK_BYTES):
                     await self.channel.send(Chunk(offset, model.weights[offset : offset + CHUNK_BYTES]))
                     self._tell(machine.Progress(self.peer))
                 self._model_sent = model.digest

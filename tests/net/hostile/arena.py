@@ -27,7 +27,7 @@ ECHO, BROKEN, SINK = "/test/echo/1.0.0", "/test/broken/1.0.0", "/test/sink/1.0.0
 TOPIC = "blocks"
 QUIET = 10
 """Trips of each honest peer before the first attack."""
-UPGRADE_S = 2.0
+UPGRADE_S = 4.0
 """Seconds for security and muxer, instead of the library's thirty: silent peers are waited for here."""
 PEAK_BYTES = 96 << 20
 """Memory that an attack may cost for a moment: attacker, victim and the honest transfers in one process."""
@@ -76,10 +76,10 @@ class Arena:
         if self.failure is not None:
             raise self.failure
 
-    def face(self, name: str, attack: Attack, busy: bool) -> None:
-        """One attack, with everything that must hold meanwhile and afterwards; `busy`: see `cases.Case`."""
+    def face(self, name: str, attack: Attack) -> None:
+        """One attack, with everything that must hold meanwhile and afterwards."""
         trio.from_thread.run(self._face, name, [attack], trio_token=self._token)
-        self.record.check(name, busy)
+        self.record.check(name)
 
     def face_all(self, attacks: dict[str, Attack]) -> dict[str, Exception]:
         """Attacks at the same time; which of them failed, by name."""
@@ -96,7 +96,7 @@ class Arena:
 
         all_of_them = [collecting(name, attack) for name, attack in attacks.items()]
         trio.from_thread.run(self._face, "all that wait", all_of_them, trio_token=self._token)
-        self.record.check("all that wait", False)
+        self.record.check("all that wait")
         return failed
 
     def muxer(self, attacker: Attacker) -> Any:

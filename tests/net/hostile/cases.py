@@ -15,26 +15,24 @@ class Case:
     Attributes:
         attack: what it does, and what it expects of the victim.
         waits: whether it waits for a time limit of the victim; such attacks run together.
-        busy: whether it is work for the victim by design, on the processor that the honest peers have, too.
         stock: why the library's own stack does not survive it; empty where it does.
     """
 
     attack: Attack
     waits: bool
-    busy: bool
     stock: str
 
 
 CASES: dict[str, Case] = {}
 
 
-def hostile(waits: bool = False, busy: bool = False, stock: str = "") -> Callable[[Attack], Attack]:
+def hostile(waits: bool = False, stock: str = "") -> Callable[[Attack], Attack]:
     """Enter an attack into the list, under the name of its function."""
 
     def enter(attack: Attack) -> Attack:
         name = attack.__name__.strip("_")  # type: ignore[attr-defined]
         assert name not in CASES
-        CASES[name] = Case(attack, waits, busy, stock)
+        CASES[name] = Case(attack, waits, stock)
         return attack
 
     return enter

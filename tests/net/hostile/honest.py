@@ -52,14 +52,13 @@ class Record:
     quiet: deque[Trip] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     attacked: dict[str, list[Trip]] = field(default_factory=dict)
 
-    def check(self, name: str, busy: bool) -> None:
-        """Fails when an attack disturbed the honest peers; `busy` ones may slow them, and stop them no more
-        than others."""
+    def check(self, name: str) -> None:
+        """Fails when an attack disturbed the honest peers."""
         trips = self.attacked[name]
         stall = max(max(trip.stall, trip.ping) for trip in trips)
         assert stall < STALL_S, f"{name}: an honest peer waited {stall:.1f} s for a byte or a ping"
         slower = self.slower(name)
-        assert busy or slower < SLOWER, f"{name}: honest transfers took {slower:.1f} times as long"
+        assert slower < SLOWER, f"{name}: honest transfers took {slower:.1f} times as long"
 
     def slower(self, name: str) -> float:
         """The median transfer under an attack over the one at rest."""

@@ -44,7 +44,7 @@ class Arenas:
     def face(self, name: str) -> None:
         """Raises what went wrong; attacks that wait for the victim's time limits have run together."""
         if not CASES[name].waits:
-            self.arena().face(name, CASES[name].attack, CASES[name].busy)
+            self.arena().face(name, CASES[name].attack)
             return
         if self._waited is None:
             waiting = {n: c.attack for n, c in CASES.items() if c.waits and survives(self.transport, n)}
