@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from torrent.bitfield import Bitfield
 from torrent.blame import Blame
 from torrent.config import SwarmConfig
-from torrent.events import Completed, Effect, Halted, VerifyAndWrite
+from torrent.events import Completed, Credit, Effect, Halted, VerifyAndWrite
 from torrent.geometry import Block, Geometry, units
 from torrent.messages import Piece
 from torrent.peer import Session
@@ -169,6 +169,7 @@ class Downloader:
         elif not piece.left:
             for sender, data in piece.received():
                 self.sources[sender] = self.sources.get(sender, 0) + len(data)
+                self._emit(Credit(sender, len(data)))
             liars = self._blame.verified(piece)
         self._call_off({index})
         self._changed(now)

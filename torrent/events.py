@@ -184,7 +184,15 @@ class Halted:
     reason: str
 
 
-Effect = Send | ReadBlock | VerifyAndWrite | Disconnect | Completed | Halted
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """``peer`` gave ``count`` payload bytes of a piece whose hash was right."""
+
+    peer: str
+    count: int
+
+
+Effect = Send | ReadBlock | VerifyAndWrite | Disconnect | Completed | Halted | Credit
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,7 @@ class BodyPump:
         for effect in effects:
             if isinstance(effect, Assembled):
                 self._assembled.put(effect.block.block_id, True)
+                self._host.standing.useful(effect.peer, len(effect.block.encoded))
             if not isinstance(effect, FetchBody):
                 self._tell_owner(effect)
             elif self._nursery is not None:

@@ -286,6 +286,9 @@ class SwarmPump:
                         self._start(self._disk.write)
                 case events.Disconnect(peer, reason, banned):
                     self._disconnect(peer, reason, banned)
+                case events.Credit(peer, count):
+                    if not is_plain(peer):
+                        self._host.standing.useful(peer, count)
                 case events.Completed():
                     self._watcher.completed()
                 case events.Halted():
@@ -332,8 +335,6 @@ class SwarmPump:
             await link.run()
         finally:
             self._open_links.discard(link)
-            if not is_plain(link.peer):
-                self._host.standing.useful(link.peer, link.received)
             self._inbox_send.send_nowait(_Ended(link))
 
     # -- dialling ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@
 Each is a msgpack array `[kind, fields…]` behind its length (`p2pml.net.streams`). Every field has a type and
 a bound; whatever else comes is `Malformed`. How long a message may be depends on who reads: before an
 invitation is judged, and from a participant, only what such a message needs. An update is pulled from an
-offset, so an upload that broke off goes on where it stopped.
+offset, and ACCEPT says what is here of a model, so a transfer that broke off goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from p2pml.net.errors import Malformed
 from p2pml.net.streams import Stream
 
 PROTOCOL = "/p2pml/train/1.0.0"
-VERSION = 1
+VERSION = 2
 CHUNK_BYTES = 256 * 1024
 MAX_METAINFO = 4 << 20
 MAX_INVITE = MAX_TEXT + 4096
@@ -40,6 +40,8 @@ FROM_PARTICIPANT = CHUNK_BYTES + 4096
 """Bytes of any message of a participant: a piece of an update, and what stands around it."""
 MAX_CONTENT = 512 << 20
 """Bytes of the largest model or update that is sent, 512 MiB."""
+NO_MODEL = bytes(32)
+"""In place of a digest, where there is no model."""
 MAX_CLIENTS = 4096
 MAX_PEERS = 512
 MAX_EPOCHS = 1000
@@ -140,9 +142,15 @@ class Invite:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Participant: yes; `account` (32 bytes) will sign the commitments and be paid."""
+    """Participant: yes; `account` (32 bytes) will sign the commitments and be paid.
+
+    Of the model with the SHA-256 `digest` (`NO_MODEL` for none) it has the first `held` bytes from an earlier
+    conversation.
+    """
 
     account: bytes = _octets(32)
+    digest: bytes = _octets(32)
+    held: int = _whole(MAX_CONTENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +177,13 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Requester: a round's global model follows in chunks; `digest` is its SHA-256."""
+    """Requester: a round's global model of `size` bytes follows in chunks, from `offset` on; `digest` is its
+    SHA-256."""
 
     round: int = _whole(2**32)
     digest: bytes = _octets(32)
     size: int = _whole(MAX_CONTENT, 1)
+    offset: int = _whole(MAX_CONTENT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,8 +249,8 @@ class Members:
             await channel.reset()
             return
         session = PeerSession(
-            channel, self.terms, self.parts.keys, self.parts.host.peer_id, self.shapes, self.spool,
-            self._report, self._shown,
+            channel, self.terms, self.parts.keys, self.parts.host.peer_id, self.parts.host.standing,
+            self.shapes, self.spool, self._report, self._shown,
         )  # fmt: skip
         self._sessions[peer] = session
         try:
@@ -259,6 +259,7 @@ class Members:
         finally:
             with trio.CancelScope(shield=True):
                 await channel.reset()
+            session.settle()
 
     async def _until_end(self, session: PeerSession, record: MemberRecord) -> str:
         """The whole conversation; returns why it ended."""

@@ -18,9 +18,12 @@ from chain.errors import DecodeError
 from chain.training_records import Commitment, Receipt
 from p2pml.formats import FormatError, tensors
 from p2pml.net.errors import Malformed, RemoteError
+from p2pml.net.scores import Deed
+from p2pml.net.standing import Standing
 from p2pml.net.train import (
     CHUNK_BYTES,
     FROM_PARTICIPANT,
+    NO_MODEL,
     Accept,
     Channel,
     Chunk,
@@ -96,6 +99,7 @@ class PeerSession:
         terms: of the job.
         keys: the requester's, to sign invitation and tasks with.
         own_peer: the id of this node's peer.
+        standing: told what the peer's updates say about it.
         shapes: of the model's weights.
         spool: folder for updates.
         report: called with each thing worth telling; must not block.
@@ -110,6 +114,7 @@ class PeerSession:
     terms: JobTerms
     keys: Keypair
     own_peer: str
+    standing: Standing
     shapes: list[tuple[int, ...]]
     spool: Path
     report: Callable[[Report], None]
@@ -121,7 +126,9 @@ class PeerSession:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     _task: _Assigned | None = None
     _upload: _Upload | None = None
+    _faults: list[tuple[Deed, str]] = field(default_factory=list)
     _model_sent: bytes = b""
+    _held: tuple[bytes, int] = (NO_MODEL, 0)
     _orders: trio.Lock = field(default_factory=trio.Lock)
 
     @property
@@ -138,8 +145,8 @@ class PeerSession:
         await self.channel.send(self.terms.invite(self.keys, self.own_peer, self.peer))
         answer = await self.channel.receive(FROM_PARTICIPANT, JOIN_S)
         match answer:
-            case Accept(account):
-                self.account = account
+            case Accept(account, digest, held):
+                self.account, self._held = account, (digest, held)
                 self._show("joined")
             case Refuse(reason=reason) | Done(reason=reason):
                 raise Refused(reason)
@@ -185,15 +192,17 @@ class PeerSession:
         self._show(f"training client {client}")
 
     async def assign(self, round_: int, client: int, samples: int, model: GlobalModel) -> None:
-        """Send the round's model, unless the peer has it, and the signed task.
+        """Send what the peer lacks of the round's model, and the signed task.
 
         Raises:
             RemoteError: the peer is gone.
         """
         async with self._orders:
             if self._model_sent != model.digest:
-                await self.channel.send(Model(round_, model.digest, len(model.weights)))
-                for offset in range(0, len(model.weights), CHUNK_BYTES):
+                size, (digest, held) = len(model.weights), self._held
+                begin = held if digest == model.digest and held <= size else 0
+                await self.channel.send(Model(round_, model.digest, size, begin))
+                for offset in range(begin, size, CHUNK_BYTES):
                     await self.channel.send(Chunk(offset, model.weights[offset : offset + CHUNK_BYTES]))
                     self._tell(machine.Progress(self.peer))
                 self._model_sent = model.digest
@@ -231,6 +240,12 @@ class PeerSession:
         """Say that it is over."""
         await self.channel.send(Done(reason[:500]), 5.0)
 
+    def settle(self) -> None:
+        """Report what the peer did wrong; after the end, since a ban cuts it off before it has heard why."""
+        faults, self._faults = self._faults, []
+        for deed, reason in faults:
+            self.standing.report(self.peer, deed, reason)
+
     def _on_working(self, working: Working) -> None:
         if working.stage == "fetch" and not self.ready:
             self._show(f"fetching {_percent(working)}")
@@ -264,7 +279,7 @@ class PeerSession:
         if commitment != expected:
             self._bad("the commitment is not for the task that was given")
         elif not verify(self.account, commitment.signing_bytes(), commit.sig):
-            self._bad("the commitment's signature does not hold")
+            self._bad("the commitment's signature does not hold", Deed.LIED)
         elif self._upload is not None:
             self._bad("a second commitment for the same task")
         elif commit.size > self.terms.max_content():
@@ -297,9 +312,12 @@ class PeerSession:
             path = await trio.to_thread.run_sync(_verify, upload, self.shapes)
         except FormatError as error:
             upload.path.unlink(missing_ok=True)
-            self._bad(f"bad update: {error}")
+            self._bad(
+                f"bad update: {error}", Deed.LIED if isinstance(error, _NotCommittedTo) else Deed.INVALID
+            )
             return
         commit, commitment = upload.commit, upload.commitment
+        self.standing.useful(self.peer, commit.size)
         if self._upload is not upload:
             return  # the round ended while it was checked; the peer has been told
         self._task, self._upload = None, None
@@ -307,7 +325,8 @@ class PeerSession:
         event = machine.UpdateReceived(self.peer, commitment.client)
         self.report(Report(self, event, commitment.round, delivered))
 
-    def _bad(self, reason: str) -> None:
+    def _bad(self, reason: str, deed: Deed = Deed.INVALID) -> None:
+        self._faults.append((deed, reason))
         task = self._task
         self._task, self._upload = None, None
         if task is not None:
@@ -326,6 +345,10 @@ class Refused(RemoteError):
     """The peer was asked and said no."""
 
 
+class _NotCommittedTo(FormatError):
+    """What came is not what the peer signed."""
+
+
 def _append(path: Path, data: bytes) -> None:
     with path.open("ab") as file:
         file.write(data)
@@ -339,7 +362,7 @@ def _verify(upload: _Upload, shapes: list[tuple[int, ...]]) -> Path:
     """
     data = upload.path.read_bytes()
     if tensors.digest(data) != upload.commitment.update_hash:
-        raise FormatError("its hash is not the one that was committed to")
+        raise _NotCommittedTo("its hash is not the one that was committed to")
     tensors.decode(data, shapes)
     path = upload.path.with_suffix(".update")
     upload.path.replace(path)

@@ -46,6 +46,7 @@ class NodeApi:
             account=address.encode(node.account),
             network=node.genesis.chain_name,
             chain_id=node.genesis.chain_id.hex(),
+            transport=node.config.transport,
             head=views.HeadView(head.id.hex(), head.height, head.slot, node.chain.chain.final_height),
             slot=node.chain.slot_now(),
             slot_ms=node.genesis.params.slot_ms,

@@ -21,6 +21,7 @@ from p2pml.net.errors import Malformed, RemoteError
 from p2pml.net.streams import Stream
 from p2pml.net.train import MAX_INVITE, PROTOCOL, VERSION, Channel, Done, Invite
 from p2pml.node.claims import Claims
+from p2pml.node.model_download import ModelDownload
 from p2pml.node.participant_job import Idle, ParticipantJob, refusal
 from p2pml.node.pay_watch import PayWatch
 from p2pml.node.ports import NodeParts
@@ -70,6 +71,7 @@ class Participant:
         self._nursery: trio.Nursery | None = None
         self._leaving: dict[bytes, trio.CancelScope] = {}
         self._pay: dict[bytes, PayWatch] = {}
+        self._model: tuple[bytes, ModelDownload] = (b"", ModelDownload())  # of the newest job
         self._idled: dict[bytes, float] = {}
 
     @property
@@ -173,8 +175,10 @@ class Participant:
         limits, idle_s = self._limits, self._limits.idle_s
         if job is not None:
             idle_s = limits.patience(job, chain.slot_now(), chain.genesis.params.slot_ms)
+        if self._model[0] != terms.job:
+            self._model = terms.job, ModelDownload()
         return ParticipantJob(
-            channel, terms, self._parts, self._pay_watch(terms), limits, idle_s,
+            channel, terms, self._parts, self._pay_watch(terms), limits, self._model[1], idle_s,
             partial(self._keep, terms), self._wanted_again,
         )  # fmt: skip
 
@@ -200,6 +204,8 @@ class Participant:
                 await channel.send(Done(reason[:500]))
         finally:
             self._running = None
+            if over:
+                self._model = b"", ModelDownload()  # it may be large
             running.ended.set()
             self._tell(channel, terms, "left", reason)
             if conversation.metainfo and self._nursery is not None:

@@ -38,6 +38,7 @@ from p2pml.net.train import (
     Working,
 )
 from p2pml.node.held_shards import HeldShards, TaskFailed
+from p2pml.node.model_download import ModelDownload
 from p2pml.node.own_updates import OwnUpdates
 from p2pml.node.pay_watch import PayWatch
 from p2pml.node.ports import NodeParts
@@ -70,6 +71,7 @@ class ParticipantJob:
         parts: of the node.
         pay: what the job owes this node.
         limits: of this node.
+        model: what earlier conversations about this job left of it.
         idle_s: longest wait for a task, seconds.
         keep: called with each receipt, before anything else happens to it.
         wanted: called with the metainfo of the torrent that the job's shards are in.
@@ -80,6 +82,7 @@ class ParticipantJob:
     parts: NodeParts
     pay: PayWatch
     limits: WorkLimits
+    model: ModelDownload
     idle_s: float
     keep: Callable[[Receipt], Awaitable[None]]
     wanted: Callable[[bytes], None]
@@ -87,9 +90,6 @@ class ParticipantJob:
     _shards: HeldShards = field(init=False)
     _to_hold: Hold | None = None
     _told_to_hold: trio.Event = field(default_factory=trio.Event)
-    _model: bytes = b""
-    _incoming: bytearray | None = None
-    _announced: Model | None = None
     _current: Task | None = None
     _working: trio.CancelScope | None = None
     _patience: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -112,7 +112,7 @@ class ParticipantJob:
             RemoteError: the requester is gone or broke the protocol; Idle when it has nothing to do.
             OSError: this node's disk.
         """
-        await self.channel.send(Accept(self.parts.keys.public))
+        await self.channel.send(Accept(self.parts.keys.public, *self.model.held))
         tasks, queue = trio.open_memory_channel[Task](MAX_WAITING)
         pulls, asked = trio.open_memory_channel[Pull](MAX_WAITING)
         failure: RemoteError | OSError | None = None
@@ -160,9 +160,11 @@ class ParticipantJob:
                 case Model() as model:
                     if model.size > limit:
                         raise Malformed(f"{model.size} bytes of weights for a model that has at most {limit}")
-                    self._announced, self._incoming = model, bytearray()
+                    if self.model.begin(model):
+                        self._on_model()
                 case Chunk(offset, data):
-                    self._on_chunk(offset, data)
+                    if self.model.add(offset, data):
+                        self._on_model()
                 case Task() as task:
                     self._check_task(task)
                     _queue(tasks, task)
@@ -207,18 +209,9 @@ class ParticipantJob:
 
     # -- the model -------------------------------------------------------------------------------------
 
-    def _on_chunk(self, offset: int, data: bytes) -> None:
-        model, incoming = self._announced, self._incoming
-        if model is None or incoming is None or offset != len(incoming) or offset + len(data) > model.size:
-            raise Malformed("a piece of a model that was not announced")
-        incoming += data
-        if len(incoming) < model.size:
-            return
-        weights = bytes(incoming)
-        self._announced, self._incoming = None, None
-        if tensors.digest(weights) != model.digest:
-            raise Malformed("the model is not the one that was announced")
-        self._model = weights
+    def _on_model(self) -> None:
+        """A whole one is here."""
+        self.parts.host.standing.useful(self.channel.peer, len(self.model.weights))
         # Updates of earlier rounds are of no use any more: nobody can ask for them with this model.
         self._updates.clear()
 
@@ -290,7 +283,8 @@ class ParticipantJob:
             raise TaskFailed("the job's escrow on the chain does not cover this work")
 
     async def _train(self, task: Task) -> tuple[Trained, bytes]:
-        if not self._model or tensors.digest(self._model) != task.model_in:
+        weights = self.model.weights
+        if not weights or tensors.digest(weights) != task.model_in:
             raise TaskFailed("the model that the task starts from was not sent")
         shard = await self._shards.get(task.client, task.round)
 
@@ -298,7 +292,7 @@ class ParticipantJob:
             self._report(Working(task.round, task.client, "train", step.done, step.total))
 
         request = Train(
-            self.terms.model, self._model, str(shard), self.terms.optimizer, self.terms.batch,
+            self.terms.model, weights, str(shard), self.terms.optimizer, self.terms.batch,
             self.terms.epochs, self.terms.seed, task.round, task.client,
         )  # fmt: skip
         trained: Trained | None = None

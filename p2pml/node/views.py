@@ -34,7 +34,7 @@ class HeadView:
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """`worker`: starting, ready, busy, or off (then `worker_reason` says why).
+    """`transport`: fast or stock. `worker`: starting, ready, busy, or off (then `worker_reason` says why).
 
     `slot` is the slot of this moment; `behind` counts the blocks that the best peer is ahead. `clock_ms` is
     the clock of `clock_peers` peers, their median, less this machine's; null before any has told the time.
@@ -49,6 +49,7 @@ class StatusView:
     account: str
     network: str
     chain_id: str
+    transport: str
     head: HeadView
     slot: int
     slot_ms: int

@@ -41,6 +41,7 @@ class FakeNode:
             account=ADDRESS,
             network="test",
             chain_id="cd" * 32,
+            transport="fast",
             head=head,
             slot=6,
             slot_ms=2000,

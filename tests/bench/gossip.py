@@ -1,12 +1,14 @@
-"""How soon a published message is everywhere: our gossip beside libp2p's own defaults, over real hosts.
+"""How soon a message is everywhere: our gossip on our transport beside libp2p's own defaults on its.
 
 All hosts share one process (and so one processor) and talk over pipes in memory or TCP on loopback, each
 connected to a ring neighbour and to a few at random. Latency is from the call of publish to the delivery at
 each other host; `lost` counts deliveries that never came. The burst is of transactions published at once, by
 one message each with the library's defaults (`before`), and as a node sends them (`after`): batches, and
-neighbours asked for what gossip lost. Prints JSON with the machine's load.
+neighbours asked for what gossip lost. `before` runs on the stock transport and `after` on the fast one unless
+`--transport` puts both on one. Prints JSON with the machine's load.
 
     python tests/bench/gossip.py                            # 20 hosts, 1 KB and 64 KB, burst of 1,000
+    python tests/bench/gossip.py --transport stock          # what gossip itself changes
     python tests/bench/gossip.py --wires tcp --messages 20 --only after
     python tests/bench/gossip.py --only burst-after --profile
 """
@@ -52,6 +54,7 @@ TOPIC = "bench"
 EXTRA_LINKS = 3
 SETTLE_S = 3.0
 BURST_S = 120.0
+OWN_TRANSPORT = {"before": "stock", "after": "fast"}
 QUIET_S = 5.0
 """Nothing new for so long: what has not come is lost."""
 PROFILED = 25
@@ -194,10 +197,10 @@ async def until_quiet(inboxes: list[Inbox], complete: int) -> None:
         await trio.sleep(0.05)
 
 
-async def latency(kind: type, options: argparse.Namespace, size: int) -> dict[str, float]:
+async def latency(kind: type, options: argparse.Namespace, transport: str, size: int) -> dict[str, float]:
     """Percentiles over messages and receivers, in ms."""
     sent: dict[bytes, tuple[int, float]] = {}
-    async with network(options.hosts, options.wires, options.transport, kind) as nodes:
+    async with network(options.hosts, options.wires, transport, kind) as nodes:
         for number in range(options.messages):
             key, source = number.to_bytes(8, "big"), number % options.hosts
             sent[key] = source, time.perf_counter()
@@ -218,9 +221,9 @@ def percentile(values: list[float], p: int) -> float:
     return round(values[min(len(values) - 1, len(values) * p // 100)] * 1000, 1) if values else float("nan")
 
 
-async def plain_burst(kind: type, options: argparse.Namespace) -> dict[str, float]:
+async def plain_burst(kind: type, options: argparse.Namespace, transport: str) -> dict[str, float]:
     """One message per transaction, all at once, from four hosts."""
-    async with network(options.hosts, options.wires, options.transport, kind) as nodes:
+    async with network(options.hosts, options.wires, transport, kind) as nodes:
         began, cpu = time.perf_counter(), time.process_time()
 
         async def send(source: int) -> None:
@@ -239,10 +242,10 @@ async def plain_burst(kind: type, options: argparse.Namespace) -> dict[str, floa
     }
 
 
-async def pool_burst(options: argparse.Namespace) -> dict[str, float]:
+async def pool_burst(options: argparse.Namespace, transport: str) -> dict[str, float]:
     """Transactions submitted at once at four nodes, until all of them wait in every node's pool."""
     txs = transactions(options.burst)
-    async with network(options.hosts, options.wires, options.transport, Pools) as made:
+    async with network(options.hosts, options.wires, transport, Pools) as made:
         nodes: list[Pools] = made.nodes
         began, cpu = time.perf_counter(), time.process_time()
         for i, tx in enumerate(txs):
@@ -262,20 +265,24 @@ async def pool_burst(options: argparse.Namespace) -> dict[str, float]:
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
+    transports = {name: options.transport or own for name, own in OWN_TRANSPORT.items()}
     result: dict[str, Any] = {
         "hosts": options.hosts,
         "wires": options.wires,
-        "transport": options.transport,
+        "transports": transports,
         "load": os.getloadavg()[0],
     }
     for name, kind in (("before", Library), ("after", Ours)):
+        transport = transports[name]
         for label, size in (("1KB", 1000), ("64KB", 64_000)):
             if options.only in ("", name):
-                result[f"{name} {label}"] = await latency(kind, options, size)
+                result[f"{name} {label}"] = await latency(kind, options, transport, size)
                 print(name, label, result[f"{name} {label}"], file=sys.stderr)
         if options.only in ("", f"burst-{name}"):
-            plain = name == "before"
-            result[f"burst {name}"] = await (plain_burst(kind, options) if plain else pool_burst(options))
+            burst = (
+                plain_burst(kind, options, transport) if name == "before" else pool_burst(options, transport)
+            )
+            result[f"burst {name}"] = await burst
             print("burst", name, result[f"burst {name}"], file=sys.stderr)
     return result
 
@@ -289,7 +296,9 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=0.25, help="seconds between two messages")
     parser.add_argument("--burst", type=int, default=1000)
     parser.add_argument("--wires", choices=("memory", "tcp"), default="memory")
-    parser.add_argument("--transport", choices=("stock", "fast"), default="stock")
+    parser.add_argument(
+        "--transport", choices=("stock", "fast"), default="", help="of both; else each its own"
+    )
     parser.add_argument("--only", default="", help="before, after, burst-before or burst-after")
     parser.add_argument("--profile", action="store_true", help="print where the processor's time goes")
     options = parser.parse_args()

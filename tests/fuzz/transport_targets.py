@@ -1,11 +1,17 @@
-"""Noise records and yamux frames."""
+"""Noise records, yamux frames, WebSocket frames."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
-from p2pml.net.errors import RemoteError
+import trio
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import AcceptConnection, Request
+
+from p2pml.net.errors import Closed, RemoteError
 from p2pml.net.secure.records import MAX_PLAINTEXT, MAX_RECORD, RecordReader, RecordWriter
+from p2pml.net.websocket_stream import WebSocketStream
 from p2pml.net.yamux import frames
 from p2pml.net.yamux.connection import Connection
 from p2pml.net.yamux.frames import ACK, DATA, FIN, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, FrameReader, encode
@@ -71,6 +77,43 @@ def connection() -> Feed:
     return feed
 
 
+def websocket() -> Feed:
+    """A server's side once a client's request has been answered; who would answer pings is not there.
+
+    Bytes come in two parts. One by one they may end otherwise: of a text that is cut off wsproto tells at its
+    first byte, and not at all before.
+    """
+    protocol = WSConnection(ConnectionType.SERVER)
+    protocol.receive_data(WSConnection(ConnectionType.CLIENT).send(Request(host="h", target="/")))
+    assert [type(event) for event in protocol.events()] == [Request]
+    protocol.send(AcceptConnection())
+    unconnected: Any = SimpleNamespace(socket=None)
+    side = WebSocketStream(unconnected, protocol)
+    came = 0
+
+    def feed(data: bytes) -> None:
+        nonlocal came
+        came += len(data)
+        half = len(data) // 2
+        for part in (data[:half], data[half:]):
+            if side._ended:  # nobody reads on
+                return
+            try:
+                side.take_in(part)
+            except trio.BrokenResourceError as error:
+                raise Closed(str(error)) from error
+        assert len(side._unread) <= came
+        assert len(side._answer) <= 2 + 125
+
+    return feed
+
+
+def _websocket(kind: int, body: bytes, final: bool = True) -> bytes:
+    """A client's frame (RFC 6455, 5.2), masked by zeros."""
+    size = bytes([0x80 | len(body)]) if len(body) < 126 else b"\xfe" + len(body).to_bytes(2, "big")
+    return bytes([(0x80 if final else 0) | kind]) + size + bytes(4) + body
+
+
 def _data(flags: int, stream: int, body: bytes) -> bytes:
     return encode(DATA, flags, stream, len(body)) + body
 
@@ -88,7 +131,23 @@ HEADERS = tuple(
     for stream, length in ((0, 0), (1, 0), (1, 5), (2, 1), (3, 70_000), (5, 0xFFFFFFFF))
 )
 
+CONTINUATION, TEXT, BINARY, CLOSE, WS_PING, WS_PONG = 0, 1, 2, 8, 9, 10
+WEBSOCKETS = (
+    _websocket(BINARY, b"hello") + _websocket(BINARY, bytes(300)),
+    _websocket(BINARY, b"be", final=False) + _websocket(WS_PING, b"?") + _websocket(CONTINUATION, b"gin"),
+    _websocket(WS_PONG, b"") + _websocket(WS_PING, bytes(125)) + _websocket(CLOSE, b"\x03\xe8over"),
+)
+WEBSOCKET_HEADS = (
+    _websocket(TEXT, b"text"),
+    _websocket(BINARY, b"", final=False),
+    *(bytes([first, second]) for first in (0x02, 0x82, 0x88, 0x89, 0xF2) for second in (0x00, 0xFE, 0xFF)),
+    b"\x82\xff" + b"\xff" * 8,
+    b"\x82\xff" + bytes(7) + b"\x01",
+    b"\x88\x81" + bytes(5),
+)
+
 TARGETS = (
+    Target("websocket frames", websocket, WEBSOCKETS, RemoteError, tokens=WEBSOCKET_HEADS, runs=8000),
     Target(
         "noise records",
         records,

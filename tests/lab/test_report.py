@@ -29,7 +29,7 @@ def _report(text: str, *, ok: bool = True) -> Report:
         scenario=text, text=text, backend="namespaces", described=text, shaping="nfqueue", link=text,
         machine=text, began=text, seconds=3.0, wire=True, failures=[] if ok else [text], skipped=[text],
         checks=[Result(text, ok, text)],
-        nodes=[NodeFacts(text, text, text, True, True, text, 1, 2, 3, 1.0, 10**8, 10**6, 10)],
+        nodes=[NodeFacts(text, text, text, True, True, text, 1, 2, 3, 1.0, 10**8, 10**6, 10, "fast")],
         jobs=[
             Job(
                 text, text, text, text, 5, 2, [{"accuracy": 0.5, "loss": 1.0}],

@@ -19,6 +19,7 @@ from p2pml.net.errors import RemoteError
 from p2pml.net.gossip import MAX_MESSAGE
 from p2pml.net.host import Host
 from p2pml.net.limited import request_bytes
+from p2pml.net.scores import Deed
 from p2pml.net.streams import Stream
 
 pytestmark = pytest.mark.slow
@@ -80,8 +81,11 @@ async def test_a_body_larger_than_any_gossip_message_is_fetched() -> None:
         await server.start(nursery)
         await asker.start(nursery, server)
         server.has(block)
+        asker.host.report(server.host.peer_id, Deed.INVALID, "before")
+        before = asker.host.standing.score(server.host.peer_id)
         asker.pump.tell(Wanted(block.sealed, (server.host.peer_id,)))
         assert await asker.until_told() == Assembled(block, server.host.peer_id)
+        assert before - asker.host.standing.score(server.host.peer_id) >= size / 2**20  # it is to its credit
         nursery.cancel_scope.cancel()
 
 

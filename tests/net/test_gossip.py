@@ -175,6 +175,27 @@ async def test_an_old_message_of_our_own_that_comes_back_is_dropped() -> None:
     assert inbox.seen == []
 
 
+async def test_gossip_is_set_up_as_its_specification_says() -> None:
+    """docs/spec/gossip.md: the library's scores stay off, whatever it counts; no adaptive mode."""
+    router = Gossip(Host(bytes([98]) * 32), bytes(32))._router
+    peer = Host(bytes([99]) * 32).raw.get_id()
+    for _ in range(1000):
+        router.scorer.on_invalid_message(peer, "t")
+        router.scorer.on_first_delivery(peer, "t")
+        router.scorer.penalize_behavior(peer)
+        router.scorer.on_join_mesh(peer, "t")
+        router.scorer.add_peer_ip(peer, "198.18.0.1")
+    assert router.scorer.score(peer, ["t"]) == 0
+    assert router.scorer.allow_publish(peer, ["t"])
+    assert router.scorer.allow_gossip(peer, ["t"])
+    assert not router.scorer.is_graylisted(peer, ["t"])
+    assert (router.degree_low, router.degree, router.degree_high) == (4, 6, 8)
+    assert router.heartbeat_interval == 1.0
+    assert not router.adaptive_gossip_enabled
+    assert not router.spam_protection_enabled
+    assert not router.eclipse_protection_enabled
+
+
 async def test_no_message_carries_the_addresses_of_its_sender() -> None:
     gossip = Gossip(Host(bytes([95]) * 32), bytes(32))
     peer = Host(bytes([96]) * 32).raw.get_id()

@@ -15,8 +15,10 @@ import trio.testing
 from zeroconf import Zeroconf
 
 from p2pml.net import lan
+from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
 from p2pml.net.lan import MAX_ADDRS, MAX_NAMES, Lan, parse
+from p2pml.net.presence import Facts, Presence
 
 CHAIN = bytes(range(32))
 TAG = CHAIN.hex()[:16]
@@ -105,7 +107,7 @@ async def test_a_link_without_multicast_is_told_of_and_harms_nothing(
 
 
 @pytest.mark.slow
-def test_two_hosts_on_one_link_find_each_other_and_strangers_do_not() -> None:
+def test_two_hosts_on_one_link_meet_and_strangers_do_not() -> None:
     """In a network namespace of its own, so that no packet leaves this test."""
     if (
         shutil.which("unshare") is None
@@ -117,7 +119,7 @@ def test_two_hosts_on_one_link_find_each_other_and_strangers_do_not() -> None:
         ["unshare", "-n", "bash", "-c", command], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["found"]
+    assert done.stdout.split() == ["met"]
 
 
 async def _meet() -> None:
@@ -130,20 +132,25 @@ async def _meet() -> None:
         trio.open_nursery() as nursery,
     ):
         for name, host, chain in (("a", a, CHAIN), ("b", b, CHAIN), ("stranger", stranger, bytes(32))):
+            gossip = Gossip(host, chain)
+            presence = Presence(host, gossip, lambda name=name: Facts(bytes(32), name=name))  # type: ignore[misc]
 
-            def hint(peer: str, addrs: Any, name: str = name) -> None:
+            def hint(peer: str, addrs: Any, name: str = name, presence: Presence = presence) -> None:
                 hints[name].update((peer, addr) for addr in addrs)
+                presence.hint(peer, addrs)
 
-            await nursery.start(Lan(host, chain, hint).run)
+            for run in (gossip.run, presence.run, Lan(host, chain, hint).run):
+                await nursery.start(run)
         places = {host.peer_id: host.addrs()[0].partition("/p2p/")[0] for host in (a, b)}
         with trio.fail_after(30):
-            while not (hints["a"] and hints["b"]):
+            while not (hints["a"] and hints["b"] and a.connected() and b.connected()):
                 await trio.sleep(0.05)
         assert hints["a"] == {(b.peer_id, places[b.peer_id])}
         assert hints["b"] == {(a.peer_id, places[a.peer_id])}
         assert not hints["stranger"]
+        assert (a.connected(), b.connected(), stranger.connected()) == ([b.peer_id], [a.peer_id], [])
         nursery.cancel_scope.cancel()
-    print("found")
+    print("met")
 
 
 if __name__ == "__main__":

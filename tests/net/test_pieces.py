@@ -18,6 +18,7 @@ from p2pml.net.errors import RemoteError
 from p2pml.net.host import Host
 from p2pml.net.piece_exchange import PieceExchange
 from p2pml.net.pieces import PROTOCOL, SwarmPump
+from p2pml.net.scores import Deed
 from p2pml.net.streams import Stream
 from p2pml.storage.disk_errors import disk_errors
 from torrent.hashing import PieceHasher
@@ -109,6 +110,24 @@ async def test_pieces_arrive_and_are_counted() -> None:
             await leecher.done.wait()
         assert b"".join(leecher.pieces[index] for index in range(41)) == data
         assert leecher.pump.stats().sources == {seeder.host.peer_id: len(data)}
+
+
+async def test_right_pieces_speak_for_a_peer_and_other_bytes_do_not() -> None:
+    metainfo, data = make(100 * PIECE)
+    async with sides(metainfo, [data, b"", b""]) as (seeder, leecher, idler):
+        peers = seeder.host.peer_id, idler.host.peer_id
+        for peer in peers:
+            leecher.host.report(peer, Deed.INVALID, "before")
+        leecher.pump.offer(peers[:1])
+        stream = await idler.host.open(leecher.host.peer_id, PROTOCOL)
+        await stream.write(Handshake(metainfo.info_hash, bytes(20)).encode() + bytes(4) * 400_000)
+        await stream.close()
+        with trio.fail_after(20):
+            await leecher.done.wait()
+            while peers[1] in leecher.pump.connected():  # noqa: ASYNC110
+                await trio.sleep(0.02)
+        gave, idled = (leecher.host.standing.score(peer) for peer in peers)
+        assert idled - gave == pytest.approx(len(data) / 2**20, rel=0.05)
 
 
 async def test_dials_that_cross_make_one_link() -> None:

@@ -45,10 +45,10 @@ SIG = bytes(64)
 INVITE = Invite(1, ID, ID, ID, "job", "{}", "sgd", 0.1, {"momentum": 0.9}, 10, 2, 3, 4, 5, 6, SIG)
 MESSAGES: list[Message] = [
     INVITE,
-    Accept(ID),
+    Accept(ID, ID, 7),
     Hold(b"d4:infoe", (1, 0), ("12D3Koo",)),
     Ready((0, 1)),
-    Model(3, ID, 1000),
+    Model(3, ID, 1000, 999),
     Chunk(0, b"x" * CHUNK_BYTES),
     Task(3, 1, ID, 800, ID, SIG),
     Working(3, 1, "train", 5, 10),
@@ -90,7 +90,7 @@ def test_every_field_is_checked(message: Message) -> None:
         replace(INVITE, epochs=65_536),
         replace(INVITE, settle_every=0),
         Commit(b"", SIG, 10, 1.0, math.inf),
-        Model(0, ID, 0),
+        Model(0, ID, 0, 0),
         Hold(b"", (10**6,), ()),
         Hold(b"", (), ("x" * 500,)),
         Refuse("task", 0, 0, "x" * 501),

@@ -20,15 +20,18 @@ from p2pml.net.errors import RemoteError
 from p2pml.net.streams import Stream
 from p2pml.net.train import (
     FROM_REQUESTER,
+    NO_MODEL,
     PROTOCOL,
     Accept,
     Channel,
+    Chunk,
     Commit,
     Countersigned,
     Done,
     Hold,
     Invite,
     Message,
+    Model,
     Pull,
     Ready,
     Refuse,
@@ -56,6 +59,8 @@ class Liar:
     offset: int = 0
     hang_up_after: int = 0
     commit_to: int | None = None
+    leave_with: int | None = None
+    holds: tuple[bytes, int] = (NO_MODEL, 0)
     invitations: int = 0
     got: list[Message] = field(default_factory=list)
 
@@ -65,7 +70,7 @@ class Liar:
         invite = await channel.receive(FROM_REQUESTER, 10)
         assert isinstance(invite, Invite)
         terms = JobTerms.from_invite(invite)
-        await channel.send(Accept(self.keys.public))
+        await channel.send(Accept(self.keys.public, *self.holds))
         try:
             while True:
                 message = await channel.receive(FROM_REQUESTER)
@@ -73,6 +78,12 @@ class Liar:
                 match message:
                     case Hold(clients=clients):
                         await channel.send(Ready(clients))
+                    case Model() as model if self.leave_with is not None:
+                        kept, self.leave_with = self.leave_with, None
+                        self.holds = model.digest, model.size if kept < 0 else kept
+                        self.got.append(await channel.receive(FROM_REQUESTER))
+                        await channel.close()
+                        return
                     case Task() as task:
                         await channel.send(self.change(self.commit(task, terms), task, terms, self.keys))
                     case Pull() as pull:
@@ -135,6 +146,10 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+PROVEN = ("other bytes", "signature")
+"""What no honest program does, however it was interrupted: the host bans who did it once."""
+
+
 @pytest.mark.parametrize("lie", LIES)
 async def test_a_bad_update_is_refused_and_its_sender_is_out(
     lie: str, job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
@@ -156,6 +171,11 @@ async def test_a_bad_update_is_refused_and_its_sender_is_out(
         assert world.chain.balance(node.account) == 1000 * TOKEN
         assert [item["clients"] for item in shown["history"]] == [3, 3, 3, 3]
         assert not list((world.requester.parts.folder / shown["id"] / "updates").iterdir())
+        standing, peer = world.requester.host.standing, node.host.peer_id
+        assert (standing.banned(peer) is not None) == (lie in PROVEN)
+        assert lie in PROVEN or standing.score(peer) > 5
+        honest = world.trainers[0].host.peer_id
+        assert standing.score(honest) == 0
 
 
 async def test_an_update_that_nobody_asked_for_is_refused_with_a_reason(
@@ -185,7 +205,8 @@ async def test_an_upload_goes_on_where_it_broke_off(
 ) -> None:
     monkeypatch.setattr(job_members, "RETRY_S", 0.2)
     async with job_world(1) as world:
-        node = world.trainers[0]
+        node, credited = world.trainers[0], []
+        monkeypatch.setattr(world.requester.host.standing, "useful", lambda *credit: credited.append(credit))
         honest = Liar(node.parts.keys, good_update(), hang_up_after=100)
         node.host.handle(PROTOCOL, honest)
         job_id = await world.requester.jobs.start(job_spec(rounds=1, least=1), world.root, "job.yaml")
@@ -194,8 +215,28 @@ async def test_an_upload_goes_on_where_it_broke_off(
         assert [message.offset for message in honest.got if isinstance(message, Pull)] == [0, 100]
         receipts = [message for message in honest.got if isinstance(message, Countersigned)]
         assert len(receipts) == 1
+        assert credited == [(node.host.peer_id, len(good_update()))]
         assert world.chain.balance(node.account) == 1000 * TOKEN + shown["spent"]
         assert shown["spent"] > 0
+
+
+@pytest.mark.parametrize("kept", [100, -1, 10**6])
+async def test_a_model_goes_on_where_its_transfer_broke_off(
+    kept: int, job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """-1 stands for all of it; who says that it has more than there is gets it from the start."""
+    monkeypatch.setattr(job_members, "RETRY_S", 0.2)
+    async with job_world(1) as world:
+        node = world.trainers[0]
+        peer = Liar(node.parts.keys, good_update(), leave_with=kept)
+        node.host.handle(PROTOCOL, peer)
+        job_id = await world.requester.jobs.start(job_spec(rounds=1, least=1), world.root, "job.yaml")
+        assert (await world.finish(job_id))["state"] == "done"
+        first, again = (message for message in peer.got if isinstance(message, Model))
+        whole, *rest = (message.data for message in peer.got if isinstance(message, Chunk))
+        offset = {100: 100, -1: first.size, 10**6: 0}[kept]
+        assert again == replace(first, offset=offset)
+        assert b"".join(rest) == whole[offset:]
 
 
 async def test_a_killed_requester_goes_on_with_the_same_result(
@@ -370,7 +411,7 @@ async def test_a_peer_that_repeats_itself_between_rounds_does_not_fill_the_memor
     async def chatter(stream: Stream) -> None:
         channel = Channel(stream)
         await channel.receive(FROM_REQUESTER, 10)
-        await channel.send(Accept(bytes(32)))
+        await channel.send(Accept(bytes(32), NO_MODEL, 0))
         for _ in range(100):
             await channel.send(Ready(()))
             await channel.send(Working(0, 0, "train", 1, 2))

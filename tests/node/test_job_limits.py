@@ -88,10 +88,18 @@ class ByHand:
 
     async def task(self, channel: Channel, samples: int = 800) -> None:
         """A task for client 0, with everything that it needs."""
-        weights = (await self.world.requester.worker.call(Build(MODEL, 1))).weights
+        weights = await self.weights()
         digest = tensors.digest(weights)
-        await channel.send(Model(0, digest, len(weights)))
+        await channel.send(Model(0, digest, len(weights), 0))
         await channel.send(Chunk(0, weights))
+        await self.order(channel, digest, samples)
+
+    async def weights(self) -> bytes:
+        """A model to start from."""
+        return bytes((await self.world.requester.worker.call(Build(MODEL, 1))).weights)
+
+    async def order(self, channel: Channel, digest: bytes, samples: int = 800) -> None:
+        """A task for client 0, from a model that is there."""
         keys = self.world.requester.parts.keys
         await channel.send(self.terms.task(keys, 0, 0, self.trainer.account, samples, digest))
 
@@ -122,6 +130,42 @@ async def test_an_invitation_cannot_be_passed_on(job_world: Callable[..., Any]) 
         assert not requester.trainer.participant.busy
         await channel.reset()
         await (await requester.accepted()).reset()
+
+
+async def test_a_trainer_keeps_what_came_of_a_model_when_the_connection_is_cut(
+    job_world: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with by_hand(job_world, WorkLimits()) as (world, requester):
+        credited: list[tuple[str, int]] = []
+        standing = requester.trainer.host.standing
+        monkeypatch.setattr(standing, "useful", lambda *credit: credited.append(credit))
+        weights = await requester.weights()
+        digest, size, cut = tensors.digest(weights), len(weights), 100
+        channel = await requester.accepted()
+        await channel.send(Model(0, digest, size, 0))
+        await channel.send(Chunk(0, weights[:cut]))
+        await world.until(lambda: requester.trainer.participant._model[1].held == (digest, cut))
+        await world.requester.host.disconnect(requester.trainer.host.peer_id)
+        await world.until(lambda: not requester.trainer.participant.busy)
+        channel = await requester.say(requester.invitation())
+        accept = await requester.answer(channel, Accept)
+        assert (accept.digest, accept.held) == (digest, cut)
+        await channel.send(Model(0, digest, size, cut))
+        await channel.send(Chunk(cut, weights[cut:]))
+        await hold_a_shard(world, requester, channel)
+        await requester.order(channel, digest)
+        commit = await requester.answer(channel, Commit)
+        assert commit.size > 0
+        assert (world.requester.host.peer_id, size) in credited
+        await channel.reset()
+        await world.until(lambda: not requester.trainer.participant.busy)
+        channel = await requester.say(requester.invitation())  # it has all of it now
+        accept = await requester.answer(channel, Accept)
+        assert (accept.digest, accept.held) == (digest, size)
+        await channel.send(Model(0, digest, size, size))
+        await hold_a_shard(world, requester, channel)
+        await requester.order(channel, digest)
+        assert (await requester.answer(channel, Commit)).commitment == commit.commitment
 
 
 async def test_a_trainer_without_a_task_leaves_rests_and_may_be_invited_again(

@@ -102,11 +102,13 @@ class Fleet:
     Args:
         hosts: where they run.
         scenario: who they are.
+        transport: what their `config.toml` says of it.
     """
 
-    def __init__(self, hosts: Backend, scenario: Scenario) -> None:
+    def __init__(self, hosts: Backend, scenario: Scenario, transport: str) -> None:
         self.hosts = hosts
         self.scenario = scenario
+        self.transport = transport
         self.nodes: dict[str, Node] = {}
         self.changed = threading.Event()
         self._genesis = ""
@@ -197,6 +199,7 @@ class Fleet:
             "mdns": False,  # who knows whom is the scenario's to say
             "trainer": self.scenario.is_trainer(node.name),
             "worker_threads": 1 if self.scenario.needs_worker(node.name) else 0,
+            "transport": self.transport,
         }
         node.account = set_up(node.home, settings)["account"]
 

@@ -19,7 +19,10 @@ TOKEN = 10**8
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """One node over the run; money in base units, bytes over its interface or of datasets (see `wire`)."""
+    """One node over the run; money in base units, bytes over its interface or of datasets (see `wire`).
+
+    `transport` is the stack that it says it runs, empty when it never answered.
+    """
 
     name: str
     account: str
@@ -34,6 +37,7 @@ class NodeFacts:
     rss_peak: int
     received: int
     sent: int
+    transport: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,7 @@ def _node(steps: Steps, name: str) -> NodeFacts:
         rss_peak=max((sample.rss for sample in samples), default=0),
         received=last.received,
         sent=last.sent,
+        transport=steps.watchers[name].transport,
     )
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from p2pml.config import DEFAULT_TRANSPORT
 from p2pml.errors import UserError
-from p2pml.lab.hosts.base import Backend
 from p2pml.lab.hosts.session import open_lab
 from p2pml.lab.run.fleet import Fleet
 from p2pml.lab.run.report import Report, collect
@@ -25,6 +25,7 @@ def run_scenario(
     tell: Callable[[Event], None] = lambda event: None,
     logs: Path | None = None,
     runs: Path | None = None,
+    transport: str = DEFAULT_TRANSPORT,
 ) -> Report:
     """Carry a scenario file out and clear everything away again.
 
@@ -34,6 +35,7 @@ def run_scenario(
         tell: called with each event as it happens, from any thread.
         logs: folder that the nodes' logs are copied to; not kept when None.
         runs: the registry of lab runs; the user's own by default.
+        transport: of every node, one of `p2pml.config.TRANSPORTS`.
 
     Returns:
         What happened; `failures` is empty when every step and every check went well. A step that fails
@@ -45,19 +47,12 @@ def run_scenario(
     scenario = spec.load(path)
     text = path.read_text(encoding="utf-8")
     with open_lab(kind, runs=runs) as hosts:
-        return _run(scenario, text, path.absolute().parent, hosts, tell, logs)
+        steps = Steps(scenario, path.absolute().parent, Fleet(hosts, scenario, transport), Timeline(tell))
+        return _run(steps, text, logs)
 
 
-def _run(
-    scenario: spec.Scenario,
-    text: str,
-    folder: Path,
-    hosts: Backend,
-    tell: Callable[[Event], None],
-    logs: Path | None,
-) -> Report:
-    timeline = Timeline(tell)
-    steps = Steps(scenario, folder, Fleet(hosts, scenario), timeline)
+def _run(steps: Steps, text: str, logs: Path | None) -> Report:
+    scenario, timeline = steps.scenario, steps.timeline
     failures: list[str] = []
     try:
         timeline.add("step", "", f"start {scenario.nodes} founders")

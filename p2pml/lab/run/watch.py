@@ -54,6 +54,7 @@ class Watcher:
 
     Attributes:
         status: its newest answer; None when it has not answered since it was last started.
+        transport: the stack that it last said it runs; empty before.
         datasets: by infohash, the newest record of everything it ever had.
     """
 
@@ -62,6 +63,7 @@ class Watcher:
     timeline: Timeline
     jobs: dict[str, JobRun]
     status: dict[str, Any] | None = None
+    transport: str = ""
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
     _end: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -107,7 +109,7 @@ class Watcher:
             self.timeline.sample(self.node.name, Sample(round(at, 2), "silent", **self._usage()))
             return
         self._tell_changes(status)
-        self.status = status
+        self.status, self.transport = status, status["transport"]
         head = status["head"]
         known = {
             "height": head["height"], "head": head["id"], "final": head["final_height"],

@@ -1,4 +1,4 @@
-"""The victim and an honest peer of it, in a trio run of their own that outlives the attacks.
+"""The victim and two honest peers of it, in a trio run of their own that outlives the attacks.
 
 All attacks of one stack meet the same victim, one after the other: what one of them breaks or leaves behind
 shows at the next one at the latest.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import re
 import threading
 from collections.abc import Awaitable, Callable
@@ -20,17 +19,18 @@ import trio
 
 from p2pml.net.gossip import Gossip, Verdict
 from p2pml.net.host import Host
-from p2pml.net.keepalive import ping
 from p2pml.net.streams import Stream
 from tests.net.hostile.attacker import Attacker
+from tests.net.hostile.honest import BULK, Record, Trip, digest, trip
 
-BULK, ECHO, BROKEN, SINK = "/test/bulk/1.0.0", "/test/echo/1.0.0", "/test/broken/1.0.0", "/test/sink/1.0.0"
+ECHO, BROKEN, SINK = "/test/echo/1.0.0", "/test/broken/1.0.0", "/test/sink/1.0.0"
 TOPIC = "blocks"
-UPGRADE_S = 2.0
+QUIET = 10
+"""Trips of each honest peer before the first attack."""
+UPGRADE_S = 4.0
 """Seconds for security and muxer, instead of the library's thirty: silent peers are waited for here."""
-PAYLOAD = random.Random(1).randbytes(1 << 20)
 PEAK_BYTES = 96 << 20
-"""Memory that an attack may cost for a moment: attacker, victim and the honest transfer in one process."""
+"""Memory that an attack may cost for a moment: attacker, victim and the honest transfers in one process."""
 
 Attack = Callable[["Arena", Attacker], Awaitable[None]]
 
@@ -39,7 +39,7 @@ class Arena:
     """Runs attacks on one victim.
 
     Args:
-        transport: the victim's stack; its honest peer's is the same.
+        transport: the victim's stack; its honest peers' is the same.
     """
 
     def __init__(self, transport: str) -> None:
@@ -47,6 +47,8 @@ class Arena:
         """Whether our own stack is attacked: it ends connections where the library's only survives."""
         self.victim = Host(b"\x71" * 32, transport=transport)
         self.honest = Host(b"\x72" * 32, transport=transport)
+        self.other = Host(b"\x73" * 32, transport=transport)
+        self.record = Record()
         self.gossip = Gossip(self.victim, bytes(32), heartbeat=0.3)
         self._peer_gossip = Gossip(self.honest, bytes(32), heartbeat=0.3)
         self._heard: set[bytes] = set()
@@ -74,9 +76,10 @@ class Arena:
         if self.failure is not None:
             raise self.failure
 
-    def face(self, attack: Attack) -> None:
+    def face(self, name: str, attack: Attack) -> None:
         """One attack, with everything that must hold meanwhile and afterwards."""
-        trio.from_thread.run(self._face, [attack], trio_token=self._token)
+        trio.from_thread.run(self._face, name, [attack], trio_token=self._token)
+        self.record.check(name)
 
     def face_all(self, attacks: dict[str, Attack]) -> dict[str, Exception]:
         """Attacks at the same time; which of them failed, by name."""
@@ -92,7 +95,8 @@ class Arena:
             return run
 
         all_of_them = [collecting(name, attack) for name, attack in attacks.items()]
-        trio.from_thread.run(self._face, all_of_them, trio_token=self._token)
+        trio.from_thread.run(self._face, "all that wait", all_of_them, trio_token=self._token)
+        self.record.check("all that wait")
         return failed
 
     def muxer(self, attacker: Attacker) -> Any:
@@ -115,35 +119,40 @@ class Arena:
             self._ready.set()
 
     async def _main(self) -> None:
-        async with self.victim.running(), self.honest.running(), trio.open_nursery() as nursery:
+        async with (
+            self.victim.running(), self.honest.running(), self.other.running(), trio.open_nursery() as nursery
+        ):  # fmt: skip
             for host in (self.victim, self.honest):
-                host.handle(BULK, _digest)
+                host.handle(BULK, digest)
             self.victim.serve(ECHO, _echo)
             self.victim.handle(BROKEN, _broken)
             self.victim.handle(SINK, _sink)
             for gossip in (self.gossip, self._peer_gossip):
                 gossip.subscribe(TOPIC, lambda data: Verdict.ACCEPT, lambda peer, data: self._heard.add(data))
                 await nursery.start(gossip.run)
-            await self.honest.connect(self.victim.addrs()[0])
+            for host in (self.honest, self.other):
+                await host.connect(self.victim.addrs()[0])
             config = self.victim.raw.get_network().connection_config
             config.inbound_upgrade_timeout = UPGRADE_S
             config.inbound_stream_protocol_negotiation_timeout = UPGRADE_S
             with trio.fail_after(10):
                 while not self.gossip.peers(TOPIC):
                     await trio.sleep(0.02)
-            await self.transfer()
+            for _ in range(QUIET):
+                self.record.quiet += await self._trips()
             self._token, self._over = trio.lowlevel.current_trio_token(), trio.Event()
             self._ready.set()
             await self._over.wait()
             nursery.cancel_scope.cancel()
 
-    async def _face(self, attacks: list[Attack]) -> None:
+    async def _face(self, name: str, attacks: list[Attack]) -> None:
+        self.record.quiet += await self._trips()
         before = await self._settled(None)
         _forget_peak()
         resident = _resident("VmRSS")
         async with trio.open_nursery() as nursery:
             over = trio.Event()
-            nursery.start_soon(self._honest_work, over)
+            nursery.start_soon(self._honest_work, self.record.attacked.setdefault(name, []), over)
             try:
                 async with trio.open_nursery() as hostile:
                     for attack in attacks:
@@ -164,26 +173,30 @@ class Arena:
         finally:
             await attacker.aclose()
 
-    async def _honest_work(self, over: trio.Event) -> None:
+    async def _honest_work(self, trips: list[Trip], over: trio.Event) -> None:
         """Transfers, pings and gossip, while the attack lasts and at least once after its beginning."""
         with trio.fail_after(60):
             while True:
-                await self.transfer()
-                await ping(self.honest, self.victim.peer_id, 10)
+                trips += await self._trips()
                 await self._rumour()
                 if over.is_set():
                     return
 
     async def transfer(self) -> None:
-        """There and back again, on one stream."""
-        stream = await self.honest.open(self.victim.peer_id, BULK)
-        try:
-            await stream.write(len(PAYLOAD).to_bytes(4, "big") + PAYLOAD)
-            assert await stream.read_exact(32) == hashlib.sha256(PAYLOAD).digest()
-            assert await stream.read_exact(len(PAYLOAD)) == PAYLOAD
-            await stream.close()
-        finally:
-            await stream.reset()
+        """One honest transfer."""
+        await trip(self.honest, self.victim.peer_id)
+
+    async def _trips(self) -> list[Trip]:
+        """A trip of each honest peer, at the same time."""
+        found: list[Trip] = []
+
+        async def go(host: Host) -> None:
+            found.append(await trip(host, self.victim.peer_id))
+
+        async with trio.open_nursery() as nursery:
+            for host in (self.honest, self.other):
+                nursery.start_soon(go, host)
+        return found
 
     async def _rumour(self) -> None:
         """What the honest peer publishes reaches the victim; again where it was lost."""
@@ -199,12 +212,12 @@ class Arena:
         """What the process holds once nothing of an attack is left; no more than `before`."""
         now = self._holds()
         with trio.move_on_after(15):
-            while any(now[name] > (before or {}).get(name, 10**9) for name in now) or now["peers"] != 1:
+            while any(now[name] > (before or {}).get(name, 10**9) for name in now) or now["peers"] != 2:
                 await trio.sleep(0.02)
                 now = self._holds()
         for name in before or {}:
             assert now[name] <= (before or now)[name], f"{name} left behind: {before} before, {now} now"
-        assert now["peers"] == 1, "the honest connection was lost, or a hostile one stayed"
+        assert now["peers"] == 2, "an honest connection was lost, or a hostile one stayed"
         return now
 
     def _holds(self) -> dict[str, int]:
@@ -220,13 +233,6 @@ class Arena:
             budget = network.upgrader.muxer_multistream._budget
             holds |= {"unread": budget.used, "connections": len(budget.holders)}
         return holds
-
-
-async def _digest(stream: Stream) -> None:
-    size = int.from_bytes(await stream.read_exact(4), "big")
-    received = await stream.read_exact(min(size, len(PAYLOAD)))
-    await stream.write(hashlib.sha256(received).digest())
-    await stream.write(received)
 
 
 async def _echo(peer: str, message: object) -> object:

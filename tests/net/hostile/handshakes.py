@@ -223,7 +223,7 @@ async def the_identity_of_an_honest_peer(arena: Arena, attacker: Attacker) -> No
     secured = await attacker.secured(Handshake(payload=forged))
     await secured.link.ended()
     conns = arena.victim.raw.get_network().get_connections()
-    assert len([conn for conn in conns if conn.muxed_conn.peer_id != attacker.id]) == 1
+    assert len([conn for conn in conns if conn.muxed_conn.peer_id != attacker.id]) == 2
 
 
 @hostile()

@@ -10,7 +10,7 @@ import trio
 
 from p2pml.net.yamux import frames
 from p2pml.net.yamux.frames import ACK, DATA, FIN, GO_AWAY, INITIAL_WINDOW, PING, RST, SYN, WINDOW_UPDATE
-from tests.net.hostile.arena import BULK, ECHO, SINK, Arena
+from tests.net.hostile.arena import ECHO, SINK, Arena
 from tests.net.hostile.attacker import (
     MULTISTREAM,
     WITHIN_S,
@@ -23,6 +23,7 @@ from tests.net.hostile.attacker import (
     window,
 )
 from tests.net.hostile.cases import hostile
+from tests.net.hostile.honest import BULK
 
 PING_PROTOCOL = "/ipfs/ping/1.0.0"
 
@@ -101,7 +102,9 @@ async def a_window_beyond_all_bounds(arena: Arena, attacker: Attacker) -> None:
 async def empty_frames_by_the_thousand(arena: Arena, attacker: Attacker) -> None:
     muxed = await attacker.muxed()
     await muxed.open(1, SINK)
-    assert not await muxed.flood(lambda number: data(1, b"") * 1000, 20)
+    assert not await muxed.flood(
+        lambda number: data(1, b"") * 1000, 10
+    )  # stock takes a second per two thousand
     await muxed.answers()
 
 

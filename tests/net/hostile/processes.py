@@ -14,9 +14,10 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from tests.net.hostile.arena import BULK, SINK, Arena
+from tests.net.hostile.arena import SINK, Arena
 from tests.net.hostile.attacker import WITHIN_S, Attacker, Muxed, data
 from tests.net.hostile.cases import hostile
+from tests.net.hostile.honest import BULK
 
 RELAY = """
 import select, socket, sys
