@@ -45,7 +45,7 @@ class Node:
         return {event.kind for event in self.events.since(0)}
 
 
-async def _run_node(
+async def run_node(
     root: Path,
     number: int,
     bootstrap: list[str],
@@ -53,6 +53,7 @@ async def _run_node(
     plain: bool,
     task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
 ) -> None:
+    """Be node `number`, below `root`, until cancelled."""
     seed = hashlib.sha256(f"data-service-test {number}".encode()).digest()
     host = Host(seed, bootstrap=bootstrap)
     home, events = Home(root / f"node{number}"), Events()
@@ -79,7 +80,7 @@ async def nodes_up(
         nodes: list[Node] = []
         for number in range(count):
             bootstrap = nodes[0].host.addrs()[:1] if nodes else []
-            nodes.append(await nursery.start(_run_node, root, number, bootstrap, quota, plain))
+            nodes.append(await nursery.start(run_node, root, number, bootstrap, quota, plain))
         if count > 1:
             await until(lambda: all(node.host.connected() for node in nodes), "the nodes connect")
         yield nodes
