@@ -87,26 +87,18 @@ class Downloader:
         """A block came, or neighbours in one message; returns how many of the bytes were needed. Raises
         ``ProtocolError``.
         """
-        needed = 0
-        for block in units(Block(message.index, message.begin, len(message.data))):
-            start = block.begin - message.begin
-            needed += self._unit(session, block, message.data[start : start + block.length], now)
-        self.fill(session, now)
-        return needed
-
-    def _unit(self, session: Session, block: Block, data: bytes, now: float) -> int:
-        session.arrived(block, now)
-        accepted = self.picker.accept(session.peer, block, data)
-        if accepted is None:
-            self.wasted += block.length
-            return 0
-        for peer in sorted(accepted.others):  # a set's order differs from process to process
+        block = Block(message.index, message.begin, len(message.data))
+        session.arrived(units(block), now)
+        accepted = self.picker.accept(session.peer, block, message.data)
+        self.wasted += block.length - accepted.needed
+        for peer, unit in accepted.others:
             if (other := self._sessions.get(peer)) is not None:
-                other.cancel(block)
+                other.cancel(unit)
                 self.fill(other, now)
         if accepted.complete is not None:
             self._emit(VerifyAndWrite(block.piece, accepted.complete.data))
-        return block.length
+        self.fill(session, now)
+        return accepted.needed
 
     # --- asking
 

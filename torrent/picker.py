@@ -10,12 +10,13 @@ who had a part in it are on parole: each gives whole pieces alone, so that none 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from torrent.bitfield import indexes
 from torrent.config import SwarmConfig
-from torrent.geometry import Block, Geometry
+from torrent.geometry import Block, Geometry, units
 from torrent.partial import Partial
 from torrent.pieceset import LOW, SHIFT, PieceSet
 from torrent.stock import Stock
@@ -23,12 +24,16 @@ from torrent.stock import Stock
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A block that was needed. ``others`` were asked for it too; ``complete`` is the piece, if this
-    ended it.
+    """What came of blocks that arrived together: how many bytes were ``needed``; which ``others`` were asked
+    for which of these blocks too; the piece that is ``complete`` by them.
     """
 
-    others: frozenset[str]
-    complete: Partial | None
+    needed: int = 0
+    others: Sequence[tuple[str, Block]] = ()
+    complete: Partial | None = None
+
+
+_UNNEEDED = Accepted()
 
 
 class Picker:
@@ -214,24 +219,23 @@ class Picker:
 
     # --- what comes of it
 
-    def accept(self, peer: str, block: Block, data: bytes) -> Accepted | None:
-        """A block has arrived; ``None`` when it is not needed (any more)."""
+    def accept(self, peer: str, block: Block, data: bytes | memoryview) -> Accepted:
+        """A block has arrived, or neighbours as one; some may not be needed (any more)."""
         piece = self._open.get(block.piece) or self._asked.get(block.piece)
         if piece is None:
-            return None
+            return _UNNEEDED
         if peer in self._parole and piece.solo != peer:
-            self.release(peer, block)
-            return None
-        others = piece.accept(peer, block, data)
-        if others is None:
-            return None
+            for unit in units(block):
+                self.release(peer, unit)
+            return _UNNEEDED
+        needed, others = piece.accept(peer, block, data)
         if piece.left:
             self._file(piece)
-            return Accepted(frozenset(others), None)
+            return Accepted(needed, others)
         self._open.pop(piece.index, None)
         self._asked.pop(piece.index, None)
         self._verifying[piece.index] = piece
-        return Accepted(frozenset(others), piece)
+        return Accepted(needed, others, piece)
 
     def release(self, peer: str, block: Block) -> None:
         """``peer`` will not send a block that it was asked for."""

@@ -35,11 +35,12 @@ class PieceDisk:
 
     def ask(self, block: events.ReadBlock) -> bool:
         """A block is to be read; True when `read` has to be started for it."""
+        continues = bool(self._unread) and _follows(self._unread[-1], block)
         self._unread.append(block)
-        if self._readers < _READERS:
-            self._readers += 1
-            return True
-        return False
+        if continues or self._readers >= _READERS:
+            return False
+        self._readers += 1
+        return True
 
     async def read(self) -> None:
         """Read what waits, and post it: peers ask for small blocks in order, many of which make one read."""
@@ -56,8 +57,8 @@ class PieceDisk:
         run = [self._unread.popleft()]
         size = run[0].length
         while self._unread and size < _RUN_BYTES:
-            last, following = run[-1], self._unread[0]
-            if (following.index, following.begin) != (last.index, last.begin + last.length):
+            following = self._unread[0]
+            if not _follows(run[-1], following):
                 break
             run.append(self._unread.popleft())
             size += following.length
@@ -102,3 +103,7 @@ class PieceDisk:
             events.PieceVerified(piece.index) if right else events.PieceFailed(piece.index)
             for piece, right in zip(batch, verdicts, strict=True)
         ]
+
+
+def _follows(block: events.ReadBlock, following: events.ReadBlock) -> bool:
+    return (following.index, following.begin) == (block.index, block.begin + block.length)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,9 +135,9 @@ def test_endgame_asks_again_but_not_too_often() -> None:
     assert sorted(chosen.pick_again("b", 9)) == sorted(blocks[:3])
     assert chosen.pick_again("c", 9) == blocks[3:]
     accepted = chosen.accept("b", blocks[0], bytes(BLOCK))
-    assert accepted is not None
-    assert accepted.others == {"a"}
-    assert chosen.accept("a", blocks[0], bytes(BLOCK)) is None
+    assert accepted.needed == BLOCK
+    assert accepted.others == [("a", blocks[0])]
+    assert not chosen.accept("a", blocks[0], bytes(BLOCK)).needed
 
 
 def test_pieces_that_nobody_has_do_not_hold_up_the_endgame() -> None:
@@ -198,7 +199,7 @@ def test_dropping_a_wanted_piece_and_wanting_it_again() -> None:
     join(chosen, "a", 0b11)
     block = chosen.pick("a", 1)[0]
     assert chosen.set_priorities(levels(2, 0b11 ^ (1 << block.piece))) == {block.piece}
-    assert chosen.accept("a", block, bytes(BLOCK)) is None
+    assert not chosen.accept("a", block, bytes(BLOCK)).needed
     assert {b.piece for b in chosen.pick("a", 9)} == {1 - block.piece}
     chosen.set_priorities(levels(2))
     assert {b.piece for b in chosen.pick("a", 9)} == {block.piece}
@@ -300,6 +301,28 @@ def test_what_is_kept_by_steps_agrees_with_counting(seed: int) -> None:
             return
 
 
+def test_of_neighbours_that_come_together_only_what_is_missing_is_taken() -> None:
+    chosen = picker(1)
+    join(chosen, "a", 1)
+    first, *_ = blocks = chosen.pick("a", PIECE // BLOCK)
+    chosen.accept("a", first, b"\x01" * BLOCK)
+    together = Block(0, 0, PIECE)
+    accepted = chosen.accept("b", together, bytes([2]) * PIECE)
+    assert accepted.needed == PIECE - BLOCK
+    assert accepted.others == [("a", block) for block in blocks[1:]]
+    assert accepted.complete is not None
+    assert [sender for sender, _ in accepted.complete.received()] == ["a"] + ["b"] * (len(blocks) - 1)
+    assert accepted.complete.data == b"\x01" * BLOCK + b"\x02" * (PIECE - BLOCK)
+
+
+@pytest.mark.parametrize(("begin", "length"), [(1, BLOCK), (0, BLOCK - 1), (BLOCK, BLOCK + 1)])
+def test_what_is_not_cut_as_blocks_are_is_not_taken(begin: int, length: int) -> None:
+    chosen = picker(1)
+    join(chosen, "a", 1)
+    chosen.pick("a", PIECE // BLOCK)
+    assert not chosen.accept("a", Block(0, begin, length), bytes(length)).needed
+
+
 @given(st.integers(0, 2**32), st.integers(1, 12))
 def test_any_interleaving_ends_complete(seed: int, count: int) -> None:
     """Random picks, deliveries, releases, failures and departures; no block is lost and no memory is kept."""
@@ -324,9 +347,9 @@ def test_any_interleaving_ends_complete(seed: int, count: int) -> None:
                 chosen.release(peer, asked[peer].pop())
             case 3 | 4 if asked[peer]:
                 accepted = chosen.accept(peer, block := asked[peer].pop(0), bytes(BLOCK))
-                for other in accepted.others if accepted else ():
-                    asked[other].remove(block)
-                if accepted and accepted.complete:
+                for other, unneeded in accepted.others:
+                    asked[other].remove(unneeded)
+                if accepted.complete:
                     fails = step < 200 and rng.random() < 0.2
                     (chosen.failed if fails else chosen.verified)(block.piece)
             case _:

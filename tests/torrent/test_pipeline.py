@@ -22,7 +22,7 @@ def steady(pipeline: Pipeline, seconds: int, blocks: int, start: float = 0.0) ->
             while pipeline.room > 0:
                 number += 1
                 pipeline.ask(Block(number, part, BLOCK), now)
-            pipeline.arrived(next(iter(pipeline.outstanding)), now)
+            pipeline.arrived([next(iter(pipeline.outstanding))], now)
         pipeline.tick(now)
     return now
 
@@ -51,7 +51,7 @@ def test_the_peers_queue_bounds_the_depth(reqq: int, most: int) -> None:
     pipeline.snub()
     pipeline.drain()
     pipeline.ask(Block(0, 0, BLOCK), 30.0)
-    assert pipeline.arrived(Block(0, 0, BLOCK), 31.0)
+    assert not pipeline.arrived([Block(0, 0, BLOCK)], 31.0)
     assert pipeline.depth == min(most, CONFIG.min_depth)
     pipeline.limit(2)
     assert pipeline.depth <= 2
@@ -63,7 +63,7 @@ def test_slow_start_doubles_each_round_trip() -> None:
         for n in range(pipeline.room):
             pipeline.ask(Block(trip, n, BLOCK), trip * 0.1)
         for block in list(pipeline.outstanding):
-            pipeline.arrived(block, trip * 0.1 + 0.1)
+            pipeline.arrived([block], trip * 0.1 + 0.1)
     assert pipeline.depth == CONFIG.min_depth * 2**4
 
 
@@ -77,7 +77,7 @@ def test_stalled_after_the_time_out_and_one_request_at_a_time_then() -> None:
     pipeline.drain()
     pipeline.ask(Block(0, 0, BLOCK), 120.0)
     assert pipeline.room == 0
-    assert pipeline.arrived(Block(0, 0, BLOCK), 121.0)
+    assert not pipeline.arrived([Block(0, 0, BLOCK)], 121.0)
     assert not pipeline.snubbed
     assert pipeline.depth == CONFIG.min_depth
 
@@ -88,7 +88,7 @@ def test_a_slow_peer_that_keeps_answering_is_not_stalled() -> None:
         pipeline.ask(Block(0, n, BLOCK), 0.0)
     for n in range(8):
         assert not pipeline.stalled(15.0 * n + 14.0)
-        pipeline.arrived(Block(0, n, BLOCK), 15.0 * n + 15.0)
+        pipeline.arrived([Block(0, n, BLOCK)], 15.0 * n + 15.0)
 
 
 def test_a_request_that_was_passed_over_is_given_up() -> None:
@@ -96,9 +96,20 @@ def test_a_request_that_was_passed_over_is_given_up() -> None:
     pipeline.ask(Block(0, 0, BLOCK), 0.0)
     pipeline.ask(Block(1, 0, BLOCK), 1.0)
     assert pipeline.skipped(100.0) == []
-    pipeline.arrived(Block(1, 0, BLOCK), 2.0)
+    pipeline.arrived([Block(1, 0, BLOCK)], 2.0)
     assert pipeline.skipped(19.0) == []
     assert pipeline.skipped(20.0) == [Block(0, 0, BLOCK)]
+    assert not pipeline.outstanding
+
+
+def test_blocks_that_come_together_count_each() -> None:
+    pipeline = Pipeline(CONFIG, 0.0)
+    blocks = [Block(0, n * BLOCK, BLOCK) for n in range(3)]
+    for block in blocks[:2]:
+        pipeline.ask(block, 0.0)
+    assert pipeline.arrived(blocks, 1.0) == blocks[2:]
+    assert pipeline.depth == CONFIG.min_depth + 2
+    assert pipeline.rate.total == 3 * BLOCK
     assert not pipeline.outstanding
 
 
