@@ -27,7 +27,7 @@ class SwarmConfig:
     """Resolution of every time-out."""
     max_requests: int = 1024
     """Most requests a peer may queue with us; beyond is a flood."""
-    max_block: int = 131_072
+    max_block: int = 262_144
     """Largest block that we serve."""
     fast: bool = True
     """Offer the fast extension (BEP 6)."""

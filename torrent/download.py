@@ -109,7 +109,7 @@ class Downloader:
         if not within or not session.am_interested or self._halted:
             return
         # a little hysteresis: many small writes cost more than a slightly shorter queue
-        if pipeline.room < max(1, pipeline.depth // 8):
+        if pipeline.room < max(1, pipeline.depth // 4):
             return
         if blocks := self.picker.pick(session.peer, pipeline.room, within):
             session.ask(blocks, now)

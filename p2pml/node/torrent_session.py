@@ -15,6 +15,7 @@ from p2pml.net.announcer import Announcer
 from p2pml.net.discovery import Discovery, Holding
 from p2pml.net.host import Host
 from p2pml.net.piece_exchange import PieceExchange
+from p2pml.net.piece_ports import Range
 from p2pml.net.pieces import SwarmPump
 from p2pml.net.plain_peer import is_plain
 from p2pml.net.plain_port import PlainPort
@@ -221,9 +222,9 @@ class TorrentSession:
 
     # -- asked by the pump ---------------------------------------------------------------------------
 
-    async def read(self, index: int, begin: int, length: int) -> bytes:
-        """A block of a piece that is here."""
-        return await trio.to_thread.run_sync(self.store.read, index, begin, length, limiter=self._threads)
+    async def read(self, ranges: Sequence[Range]) -> Sequence[bytes | UserError]:
+        """Blocks of pieces that are here, or why they cannot be read."""
+        return await self._in_thread(partial(self.store.read_many, ranges))
 
     async def write(self, pieces: Sequence[tuple[int, bytes | bytearray]]) -> Sequence[bool]:
         """Verify pieces and keep the good ones."""

@@ -17,7 +17,7 @@ import trio
 
 from p2pml.net.plain_peer import plain_name
 from tests.interop.clients import add, libtorrent_up
-from tests.node.data_nodes import Node, run_node
+from tests.node.data_nodes import USUAL, Node, run_node
 from torrent.metainfo import Metainfo
 
 METAINFO = "bench.torrent"
@@ -49,7 +49,7 @@ async def ours(root: Path, home: Path, plain: bool, seeds: bool) -> None:
     """A node with nothing but the data layer, on its real hosts, stores and threads."""
     metainfo = (root / METAINFO).read_bytes()
     async with trio.open_nursery() as nursery:
-        node: Node = await nursery.start(run_node, home, 0 if seeds else 1, [], None, plain)
+        node: Node = await nursery.start(run_node, home, 0 if seeds else 1, [], None, plain, USUAL)
         if seeds:
             await node.data.seed(root / PAYLOAD / NAME, hybrid=Metainfo.parse(metainfo).v2 is not None)
             say(plain_name("127.0.0.1", node.port) if plain else node.host.addrs()[0])

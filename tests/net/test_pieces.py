@@ -17,6 +17,7 @@ from p2pml.errors import UserError
 from p2pml.net.errors import RemoteError
 from p2pml.net.host import Host
 from p2pml.net.piece_exchange import PieceExchange
+from p2pml.net.piece_ports import Range
 from p2pml.net.pieces import PROTOCOL, SwarmPump
 from p2pml.net.streams import Stream
 from p2pml.storage.disk_errors import disk_errors
@@ -50,8 +51,8 @@ class Side:
     problems: list[UserError] = field(default_factory=list)
     done: trio.Event = field(default_factory=trio.Event)
 
-    async def read(self, index: int, begin: int, length: int) -> bytes:
-        return self.pieces[index][begin : begin + length]
+    async def read(self, ranges: Sequence[Range]) -> Sequence[bytes]:
+        return [self.pieces[index][begin : begin + length] for index, begin, length in ranges]
 
     async def write(self, pieces: Sequence[tuple[int, bytes | bytearray]]) -> Sequence[bool]:
         if self.full:
