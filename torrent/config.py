@@ -47,8 +47,9 @@ class SwarmConfig:
     """Upper bound of that, in bytes."""
     max_unsent: int = 16 << 20
     """A peer that leaves this much unread is disconnected."""
-    piece_buffer: int = 256 << 20
-    """No new piece is started while this much memory is held by unfinished or unverified ones."""
+    piece_buffer: int = 64 << 20
+    """No new piece is started while this much memory is held by unfinished or unverified ones: of all swarms
+    that share a budget, of each swarm otherwise."""
     unsolicited: int = 64
     """Blocks that were never asked for, tolerated per connection."""
     random_first: int = 4

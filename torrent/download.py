@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from torrent.bitfield import Bitfield
 from torrent.blame import Blame
+from torrent.budget import Budget
 from torrent.config import SwarmConfig
 from torrent.events import Completed, Effect, Halted, VerifyAndWrite
 from torrent.geometry import Block, Geometry, units
@@ -27,13 +28,14 @@ class Downloader:
         config: SwarmConfig,
         rng: random.Random,
         emit: Callable[[Effect], None],
+        budget: Budget | None,
     ) -> None:
         self._sessions = sessions
         self._config = config
         self._emit = emit
         self._blame = Blame()
         self._halted = False
-        self.picker = Picker(geometry, have.mask, priorities, config, rng)
+        self.picker = Picker(geometry, have.mask, priorities, config, rng, budget)
         self.sources: dict[str, int] = {}
         self.wasted = 0
         self._was_complete = self.complete

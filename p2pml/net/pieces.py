@@ -185,6 +185,7 @@ class SwarmPump:
                 for link in self._open_links:
                     link.end()
                 self._links.clear()
+                self._machine.close()
                 nursery.cancel_scope.cancel()
 
     async def _own(self) -> None:

@@ -26,6 +26,7 @@ from p2pml.node.events import Events
 from p2pml.node.progress import reporter
 from p2pml.node.tracking import announcer_for
 from p2pml.storage.piece_store import PieceStore
+from torrent.budget import Budget
 from torrent.events import SwarmStats
 from torrent.priorities import Priorities
 from torrent.swarm import Swarm
@@ -49,6 +50,7 @@ class TorrentSession:
     Args:
         store: open; closed by `run`.
         threads: bounds the disk work of all sessions together.
+        budget: memory for pieces on their way, shared by all sessions.
         plain: the way to ordinary BitTorrent clients, used for public datasets only; None for none.
     """
 
@@ -60,6 +62,7 @@ class TorrentSession:
         discovery: Discovery,
         events: Events,
         threads: trio.CapacityLimiter,
+        budget: Budget,
         plain: PlainPort | None = None,
     ) -> None:
         self.store = store
@@ -70,6 +73,7 @@ class TorrentSession:
         self._discovery = discovery
         self._events = events
         self._threads = threads
+        self._budget = budget
         self._plain = plain
         self._announcer: Announcer | None = None
         self._scope = trio.CancelScope()
@@ -168,7 +172,9 @@ class TorrentSession:
     def _new_swarm(self) -> Swarm:
         priorities = Priorities.only(()) if self.store.in_place else self.store.state.priorities
         rng = random.Random(random.SystemRandom().getrandbits(64))
-        return Swarm(self.store.metainfo, self.store.have, rng=rng, priorities=priorities)
+        return Swarm(
+            self.store.metainfo, self.store.have, rng=rng, priorities=priorities, budget=self._budget
+        )
 
     async def _close(self) -> None:
         try:

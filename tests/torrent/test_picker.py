@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torrent.budget import Budget
 from torrent.config import SwarmConfig
 from torrent.geometry import BLOCK, Block, Geometry
 from torrent.picker import Picker
@@ -299,6 +300,29 @@ def test_what_is_kept_by_steps_agrees_with_counting(seed: int) -> None:
             assert (-table[blocks[0].piece], copies[blocks[0].piece]) == best
             chosen.release(peer, blocks[0])
             return
+
+
+def test_swarms_share_a_budget() -> None:
+    """Whoever holds nothing may begin a piece all the same, and what ends gives back what it held."""
+    budget = Budget(3 * PIECE)
+    pickers = [
+        Picker(Geometry(9 * PIECE, PIECE), 0, levels(9), SwarmConfig(), random.Random(n), budget)
+        for n in range(3)
+    ]
+    for chosen in pickers:
+        join(chosen, "a", 0b111111111)
+    first, second, third = pickers
+    assert len(first.pick("a", 2)) == 2
+    assert len(second.pick("a", 100)) == 4
+    assert budget.used == budget.total
+    assert len(third.pick("a", 100)) == 2
+    assert not first.pick("a", 100)
+    second.close()
+    assert budget.used == 2 * PIECE
+    assert len(first.pick("a", 100)) == 2
+    fetch(third, "a", [Block(index, begin, BLOCK) for index in third._asked for begin in (0, BLOCK)])
+    third.verified(next(iter(third._verifying)))
+    assert budget.used == first.held_bytes == 2 * PIECE
 
 
 def test_of_neighbours_that_come_together_only_what_is_missing_is_taken() -> None:
