@@ -78,7 +78,7 @@ async def test_two_readers_at_once_exchange_what_they_have(
         at_once = store.read_many
 
         def slowly(ranges: Iterable[tuple[int, int, int]]) -> list[bytes | UserError]:
-            time.sleep(0.3)
+            time.sleep(0.05)
             return at_once(ranges)
 
         monkeypatch.setattr(store, "read_many", slowly)
