@@ -27,7 +27,7 @@ class SwarmConfig:
     """Resolution of every time-out."""
     max_requests: int = 1024
     """Most requests a peer may queue with us; beyond is a flood."""
-    max_block: int = 131_072
+    max_block: int = 262_144
     """Largest block that we serve."""
     fast: bool = True
     """Offer the fast extension (BEP 6)."""
@@ -47,8 +47,9 @@ class SwarmConfig:
     """Upper bound of that, in bytes."""
     max_unsent: int = 16 << 20
     """A peer that leaves this much unread is disconnected."""
-    piece_buffer: int = 256 << 20
-    """No new piece is started while this much memory is held by unfinished or unverified ones."""
+    piece_buffer: int = 64 << 20
+    """No new piece is started while this much memory is held by unfinished or unverified ones: of all swarms
+    that share a budget, of each swarm otherwise."""
     unsolicited: int = 64
     """Blocks that were never asked for, tolerated per connection."""
     random_first: int = 4

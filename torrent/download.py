@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from torrent.bitfield import Bitfield
 from torrent.blame import Blame
+from torrent.budget import Budget
 from torrent.config import SwarmConfig
 from torrent.events import Completed, Credit, Effect, Halted, VerifyAndWrite
 from torrent.geometry import Block, Geometry, units
@@ -27,13 +28,14 @@ class Downloader:
         config: SwarmConfig,
         rng: random.Random,
         emit: Callable[[Effect], None],
+        budget: Budget | None,
     ) -> None:
         self._sessions = sessions
         self._config = config
         self._emit = emit
         self._blame = Blame()
         self._halted = False
-        self.picker = Picker(geometry, have.mask, priorities, config, rng)
+        self.picker = Picker(geometry, have.mask, priorities, config, rng, budget)
         self.sources: dict[str, int] = {}
         self.wasted = 0
         self._was_complete = self.complete
@@ -87,26 +89,18 @@ class Downloader:
         """A block came, or neighbours in one message; returns how many of the bytes were needed. Raises
         ``ProtocolError``.
         """
-        needed = 0
-        for block in units(Block(message.index, message.begin, len(message.data))):
-            start = block.begin - message.begin
-            needed += self._unit(session, block, message.data[start : start + block.length], now)
-        self.fill(session, now)
-        return needed
-
-    def _unit(self, session: Session, block: Block, data: bytes, now: float) -> int:
-        session.arrived(block, now)
-        accepted = self.picker.accept(session.peer, block, data)
-        if accepted is None:
-            self.wasted += block.length
-            return 0
-        for peer in sorted(accepted.others):  # a set's order differs from process to process
+        block = Block(message.index, message.begin, len(message.data))
+        session.arrived(units(block), now)
+        accepted = self.picker.accept(session.peer, block, message.data)
+        self.wasted += block.length - accepted.needed
+        for peer, unit in accepted.others:
             if (other := self._sessions.get(peer)) is not None:
-                other.cancel(block)
+                other.cancel(unit)
                 self.fill(other, now)
         if accepted.complete is not None:
             self._emit(VerifyAndWrite(block.piece, accepted.complete.data))
-        return block.length
+        self.fill(session, now)
+        return accepted.needed
 
     # --- asking
 
@@ -117,7 +111,7 @@ class Downloader:
         if not within or not session.am_interested or self._halted:
             return
         # a little hysteresis: many small writes cost more than a slightly shorter queue
-        if pipeline.room < max(1, pipeline.depth // 8):
+        if pipeline.room < max(1, pipeline.depth // 4):
             return
         if blocks := self.picker.pick(session.peer, pipeline.room, within):
             session.ask(blocks, now)

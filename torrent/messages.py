@@ -127,14 +127,21 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Data of one block; ``begin`` in bytes from the start of the piece."""
+    """Data of one block; ``begin`` in bytes from the start of the piece. Decoded, ``data`` is a view into
+    what was received: copy what must outlive the message.
+    """
 
     index: int
     begin: int
-    data: bytes
+    data: bytes | memoryview
 
     def encode(self) -> bytes:
-        return _PIECE.pack(9 + len(self.data), 7, self.index, self.begin) + self.data
+        return self.head(Block(self.index, self.begin, len(self.data))) + self.data
+
+    @staticmethod
+    def head(block: Block) -> bytes:
+        """What comes before the data of ``block``."""
+        return _PIECE.pack(9 + block.length, 7, block.piece, block.begin)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +267,7 @@ def _bitfield(body: memoryview) -> Message:
 
 def _piece(body: memoryview) -> Message:
     index, begin = _exact(_PAIR, body[:8])
-    return Piece(index, begin, bytes(body[8:]))
+    return Piece(index, begin, body[8:].toreadonly())
 
 
 def _suggest(body: memoryview) -> Message:
@@ -339,11 +346,10 @@ class Decoder:
                     raise ProtocolError(f"frame of {length} bytes")
                 if len(view) - used - 4 < length:
                     break
-                # decoders copy what they keep; the slice must be gone before the buffer shrinks
-                with view[used + 4 : used + 4 + length] as frame:
-                    messages.append(decode_frame(frame))
+                messages.append(decode_frame(view[used + 4 : used + 4 + length]))
                 used += 4 + length
-        del self._buffer[:used]
+        if used:  # the old buffer stays as it is, for the messages that are views into it
+            self._buffer = self._buffer[used:]
         return messages
 
     def _check_prefix(self, view: memoryview) -> None:

@@ -82,22 +82,37 @@ class Partial:
             self._is_free[number] = 1
             self.unasked += 1
 
-    def accept(self, peer: str, block: Block, data: bytes) -> set[str] | None:
-        """Store a block. Returns the other peers that were asked for it, or ``None`` when it is not
-        needed.
+    def accept(
+        self, peer: str, block: Block, data: bytes | memoryview
+    ) -> tuple[int, list[tuple[str, Block]]]:
+        """Store a block, or neighbours that came as one. Returns how many bytes were needed, and the other
+        peers that were asked for them, each with the block that it need not send any more.
         """
-        number = block.begin // BLOCK
-        if self.senders[number] is not None or block != self._block(number) or not self.allows(peer):
-            return None
-        if self._is_free[number]:
-            self._is_free[number] = 0
-            self.unasked -= 1
-        self.senders[number] = peer
-        self.left -= 1
-        self.data[block.begin : block.begin + block.length] = data
-        others = self._askers.pop(number, set())
-        others.discard(peer)
-        return others
+        needed, others = 0, list[tuple[str, Block]]()
+        if not self._is_cut_well(block) or not self.allows(peer):
+            return needed, others
+        view, at = memoryview(data), block.begin
+        for number in range(at // BLOCK, -(-(at + block.length) // BLOCK)):
+            if self.senders[number] is not None:
+                continue
+            begin = number * BLOCK
+            part = view[begin - at : begin - at + BLOCK]
+            self.data[begin : begin + len(part)] = part
+            needed += len(part)
+            self.senders[number] = peer
+            self.left -= 1
+            if self._is_free[number]:
+                self._is_free[number] = 0
+                self.unasked -= 1
+            askers = self._askers.pop(number, None)
+            if askers is not None and askers != {peer}:  # a set's order differs from process to process
+                others += [(other, self._block(number)) for other in sorted(askers - {peer})]
+        return needed, others
+
+    def _is_cut_well(self, block: Block) -> bool:
+        """Whether it begins and ends where blocks do."""
+        end = block.begin + block.length
+        return not block.begin % BLOCK and (not end % BLOCK or end == self.size)
 
     def sources(self) -> set[str]:
         return {sender for sender in self.senders if sender is not None}

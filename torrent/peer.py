@@ -3,6 +3,8 @@ in each direction; what both sides' extensions make of it. Knows nothing of othe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torrent.bitfield import Bitfield
 from torrent.config import SwarmConfig
 from torrent.errors import ProtocolError
@@ -186,11 +188,17 @@ class Session:
         if block.length > self._config.max_block or not self._geometry.contains(block):
             raise ProtocolError(f"{name} of {block}")
 
-    def arrived(self, block: Block, now: float) -> None:
-        """A block came. Raises ``ProtocolError`` when it was never asked for; old peers may err a bit."""
-        self._joined.pop(block, None)
-        if self.pipeline.arrived(block, now) or self._was_called_off(block):
-            return
+    def arrived(self, blocks: Sequence[Block], now: float) -> None:
+        """Blocks came in one message. Raises ``ProtocolError`` when one of them was never asked for; old
+        peers may err a bit.
+        """
+        for block in blocks:
+            self._joined.pop(block, None)
+        for block in self.pipeline.arrived(blocks, now):
+            if not self._was_called_off(block):
+                self._unasked()
+
+    def _unasked(self) -> None:
         self._unsolicited += 1
         # what is due is exact with BEP 6 only
         if self.fast or self._unsolicited > self._config.unsolicited:
@@ -323,7 +331,8 @@ class Session:
             self._forgotten += self._called_off.pop(next(iter(self._called_off)))
 
     def give(self, block: Block, data: bytes) -> None:
-        self._say(Piece(block.piece, block.begin, data).encode())
+        self._say(Piece.head(block))
+        self._say(data)  # as it is: what is sent is put together once, in `flush`
 
     def keep_alive(self) -> None:
         self._say(KeepAlive().encode())

@@ -10,12 +10,14 @@ who had a part in it are on parole: each gives whole pieces alone, so that none 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from torrent.bitfield import indexes
+from torrent.budget import Budget
 from torrent.config import SwarmConfig
-from torrent.geometry import Block, Geometry
+from torrent.geometry import Block, Geometry, units
 from torrent.partial import Partial
 from torrent.pieceset import LOW, SHIFT, PieceSet
 from torrent.stock import Stock
@@ -23,12 +25,16 @@ from torrent.stock import Stock
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A block that was needed. ``others`` were asked for it too; ``complete`` is the piece, if this
-    ended it.
+    """What came of blocks that arrived together: how many bytes were ``needed``; which ``others`` were asked
+    for which of these blocks too; the piece that is ``complete`` by them.
     """
 
-    others: frozenset[str]
-    complete: Partial | None
+    needed: int = 0
+    others: Sequence[tuple[str, Block]] = ()
+    complete: Partial | None = None
+
+
+_UNNEEDED = Accepted()
 
 
 class Picker:
@@ -36,10 +42,17 @@ class Picker:
 
     Masks have bit ``i`` for piece ``i``; ``priorities`` has a byte for each piece, 0 for what is not wanted.
     Every index and block that comes from a peer must have been checked against the geometry before.
+    ``budget`` bounds the pieces that are started, ``None``: by the configuration, for this picker alone.
     """
 
     def __init__(
-        self, geometry: Geometry, have: int, priorities: bytes, config: SwarmConfig, rng: random.Random
+        self,
+        geometry: Geometry,
+        have: int,
+        priorities: bytes,
+        config: SwarmConfig,
+        rng: random.Random,
+        budget: Budget | None = None,
     ) -> None:
         self._geometry = geometry
         self._config = config
@@ -55,6 +68,7 @@ class Picker:
         """Peers that had a part in these suspect pieces."""
         self.held_bytes = 0
         """Memory held by pieces that are not yet verified."""
+        self._budget = Budget(config.piece_buffer) if budget is None else budget
 
     # --- what peers have
 
@@ -175,7 +189,7 @@ class Picker:
     def _choose(self, peer: str, within: int) -> int | None:
         if self._dry.get(peer) == self._stock.offers:
             return None
-        if self.held_bytes and self.held_bytes >= self._config.piece_buffer:
+        if self.held_bytes and self._budget.spent:
             return None
         for index in self._suspect:
             if within >> index & 1 and self._stock.open_to(index, peer):
@@ -203,8 +217,12 @@ class Picker:
         size = self._geometry.piece_size(index)
         alone = index in self._suspect or peer in self._parole
         piece = self._open[index] = Partial(index, size, solo=peer if alone else None)
-        self.held_bytes += size
+        self._hold(size)
         return piece
+
+    def _hold(self, size: int) -> None:
+        self.held_bytes += size
+        self._budget.used += size
 
     def _take(self, piece: Partial, peer: str, room: int, blocks: list[Block]) -> None:
         while len(blocks) < room and (block := piece.take(peer)) is not None:
@@ -219,24 +237,23 @@ class Picker:
 
     # --- what comes of it
 
-    def accept(self, peer: str, block: Block, data: bytes) -> Accepted | None:
-        """A block has arrived; ``None`` when it is not needed (any more)."""
+    def accept(self, peer: str, block: Block, data: bytes | memoryview) -> Accepted:
+        """A block has arrived, or neighbours as one; some may not be needed (any more)."""
         piece = self._open.get(block.piece) or self._asked.get(block.piece)
         if piece is None:
-            return None
+            return _UNNEEDED
         if peer in self._parole and piece.solo != peer:
-            self.release(peer, block)
-            return None
-        others = piece.accept(peer, block, data)
-        if others is None:
-            return None
+            for unit in units(block):
+                self.release(peer, unit)
+            return _UNNEEDED
+        needed, others = piece.accept(peer, block, data)
         if piece.left:
             self._file(piece)
-            return Accepted(frozenset(others), None)
+            return Accepted(needed, others)
         self._open.pop(piece.index, None)
         self._asked.pop(piece.index, None)
         self._verifying[piece.index] = piece
-        return Accepted(frozenset(others), piece)
+        return Accepted(needed, others, piece)
 
     def release(self, peer: str, block: Block) -> None:
         """``peer`` will not send a block that it was asked for."""
@@ -315,5 +332,9 @@ class Picker:
     def _drop(self, piece: Partial) -> None:
         for where in (self._open, self._asked, self._verifying):
             where.pop(piece.index, None)
-        self.held_bytes -= piece.size
+        self._hold(-piece.size)
         self._stock.stop(piece.index)
+
+    def close(self) -> None:
+        """Give what is held back to the budget; nothing may be picked any more."""
+        self._hold(-self.held_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from torrent.config import SwarmConfig
 from torrent.geometry import BLOCK, Block
@@ -48,22 +49,29 @@ class Pipeline:
             self._alone = block
         self.outstanding[block] = now
 
-    def arrived(self, block: Block, now: float) -> bool:
-        """Whether the block was asked for and not called off; counts it either way."""
-        self.rate.add(block.length, now)
-        asked = self.outstanding.pop(block, None)
-        if asked is None:
-            return False
+    def arrived(self, blocks: Sequence[Block], now: float) -> list[Block]:
+        """Blocks came together, which counts for the rate. Returns those of them that are not waited for."""
+        self.rate.add(sum(block.length for block in blocks), now)
+        strange: list[Block] = []
+        for block in blocks:
+            asked = self.outstanding.pop(block, None)
+            if asked is None:
+                strange.append(block)
+            else:
+                self._answered = max(self._answered, asked)
+                self._measure(block, now - asked)
+        if len(strange) < len(blocks):
+            self._progressed(len(blocks) - len(strange), now)
+        return strange
+
+    def _progressed(self, blocks: int, now: float) -> None:
         self._last_block = now
-        self._answered = max(self._answered, asked)
-        self._measure(block, now - asked)
         if self.snubbed:
             self.snubbed = False
             self._slow_start = True
             self.depth = self._bounded(self._config.min_depth)
         elif self._slow_start:
-            self.depth = self._bounded(self.depth + 1)
-        return True
+            self.depth = self._bounded(self.depth + blocks)
 
     def _measure(self, block: Block, delay: float) -> None:
         """Learn how long an answer takes without the queue that we keep at the peer: what had no request of

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from torrent.bitfield import Bitfield
+from torrent.budget import Budget
 from torrent.choker import Choker
 from torrent.config import SwarmConfig
 from torrent.dispatch import Dispatch
@@ -65,7 +66,8 @@ class Swarm:
     ``have``: pieces present at the start. ``wanted``: indexes into ``metainfo.files`` to fetch, ``None``
     for all; ``priorities`` say it more exactly, in its place. ``receive`` and ``tick`` return effects in the
     order in which they are to be carried out; ``deadline`` is the time of the next ``tick``, ``None`` while
-    no peer is connected. Nothing that a peer sends makes them raise.
+    no peer is connected. Nothing that a peer sends makes them raise. ``budget``: memory for pieces on their
+    way, shared with other swarms; ``close`` gives back what this one holds, and is its end.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Swarm:
         wanted: Iterable[int] | None = None,
         priorities: Priorities | None = None,
         config: SwarmConfig | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._metainfo = metainfo
         self._config = config = SwarmConfig() if config is None else config
@@ -94,6 +97,7 @@ class Swarm:
             config,
             rng,
             self._emit,
+            budget,
         )
         grants = Grants(metainfo.info_hash, metainfo.piece_count, config)
         self._up = Uploader(self._present, self._sessions, self._choker, grants, config, self._emit)
@@ -134,6 +138,9 @@ class Swarm:
 
     def deadline(self) -> float | None:
         return self._next_tick
+
+    def close(self) -> None:
+        self._down.picker.close()
 
     # --- looking in
 

@@ -91,7 +91,10 @@ class Link:
     async def _read(self) -> None:
         while data := await self.stream.read_some():
             # Only now: a silent peer must not take the room of one that speaks.
-            await self._room.acquire()
+            try:
+                self._room.acquire_nowait()
+            except trio.WouldBlock:
+                await self._room.acquire()
             self.received += len(data)
             self.greeted(data)
             self._post(self, events.BytesReceived(self.peer, data))

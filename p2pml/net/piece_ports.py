@@ -18,6 +18,8 @@ class Machine(Protocol):
 
     def deadline(self) -> float | None: ...
 
+    def close(self) -> None: ...
+
     @property
     def complete(self) -> bool: ...
 
@@ -44,13 +46,21 @@ class PieceStream(Protocol):
     async def reset(self) -> None: ...
 
 
-class Disk(Protocol):
-    """What a pump needs of the torrent's store. Both raise `UserError` for local failures."""
+Range = tuple[int, int, int]
+"""Of a piece: its index, the first byte inside it, and how many bytes."""
 
-    async def read(self, index: int, begin: int, length: int) -> bytes: ...
+
+class Disk(Protocol):
+    """What a pump needs of the torrent's store."""
+
+    async def read(self, ranges: Sequence[Range]) -> Sequence[bytes | UserError]:
+        """The bytes of each range, or why they cannot be had."""
+        ...
 
     async def write(self, pieces: Sequence[tuple[int, bytes | bytearray]]) -> Sequence[bool]:
-        """Keep the pieces whose hash is right, synced; tells for each whether it was."""
+        """Keep the pieces whose hash is right, synced; tells for each whether it was. Raises `UserError` for
+        local failures.
+        """
         ...
 
 

@@ -44,6 +44,8 @@ MAX_PLAIN_DIALLED = 20
 RETRY_DISK_S = 30.0
 _UNREAD_CHUNKS = 32
 """Chunks that wait for the machine; more are left with the streams."""
+_AT_ONCE = 16
+"""Items that are dealt with before others have their turn: waiting for each costs as much as many of them."""
 _USEFUL_BYTES = 4096
 
 
@@ -185,6 +187,7 @@ class SwarmPump:
                 for link in self._open_links:
                     link.end()
                 self._links.clear()
+                self._machine.close()
                 nursery.cancel_scope.cancel()
 
     async def _own(self) -> None:
@@ -194,8 +197,10 @@ class SwarmPump:
                 item = await self._inbox.receive()
             if scope.cancelled_caught:
                 self._carry_out(self._machine.tick(trio.current_time()))
-            else:
-                self._handle(item)
+                continue
+            self._handle(item)
+            for _ in range(min(_AT_ONCE, self._inbox.statistics().current_buffer_used)):
+                self._handle(self._inbox.receive_nowait())
 
     def _handle(self, item: _Item) -> None:
         match item:

@@ -15,6 +15,7 @@ from p2pml.net.announcer import Announcer
 from p2pml.net.discovery import Discovery, Holding
 from p2pml.net.host import Host
 from p2pml.net.piece_exchange import PieceExchange
+from p2pml.net.piece_ports import Range
 from p2pml.net.pieces import SwarmPump
 from p2pml.net.plain_peer import is_plain
 from p2pml.net.plain_port import PlainPort
@@ -25,6 +26,7 @@ from p2pml.node.events import Events
 from p2pml.node.progress import reporter
 from p2pml.node.tracking import announcer_for
 from p2pml.storage.piece_store import PieceStore
+from torrent.budget import Budget
 from torrent.events import SwarmStats
 from torrent.priorities import Priorities
 from torrent.swarm import Swarm
@@ -48,6 +50,7 @@ class TorrentSession:
     Args:
         store: open; closed by `run`.
         threads: bounds the disk work of all sessions together.
+        budget: memory for pieces on their way, shared by all sessions.
         plain: the way to ordinary BitTorrent clients, used for public datasets only; None for none.
     """
 
@@ -59,6 +62,7 @@ class TorrentSession:
         discovery: Discovery,
         events: Events,
         threads: trio.CapacityLimiter,
+        budget: Budget,
         plain: PlainPort | None = None,
     ) -> None:
         self.store = store
@@ -69,6 +73,7 @@ class TorrentSession:
         self._discovery = discovery
         self._events = events
         self._threads = threads
+        self._budget = budget
         self._plain = plain
         self._announcer: Announcer | None = None
         self._scope = trio.CancelScope()
@@ -169,7 +174,9 @@ class TorrentSession:
     def _new_swarm(self) -> Swarm:
         priorities = Priorities.only(()) if self.store.in_place else self.store.state.priorities
         rng = random.Random(random.SystemRandom().getrandbits(64))
-        return Swarm(self.store.metainfo, self.store.have, rng=rng, priorities=priorities)
+        return Swarm(
+            self.store.metainfo, self.store.have, rng=rng, priorities=priorities, budget=self._budget
+        )
 
     async def _close(self) -> None:
         try:
@@ -223,9 +230,9 @@ class TorrentSession:
 
     # -- asked by the pump ---------------------------------------------------------------------------
 
-    async def read(self, index: int, begin: int, length: int) -> bytes:
-        """A block of a piece that is here."""
-        return await trio.to_thread.run_sync(self.store.read, index, begin, length, limiter=self._threads)
+    async def read(self, ranges: Sequence[Range]) -> Sequence[bytes | UserError]:
+        """Blocks of pieces that are here, or why they cannot be read."""
+        return await self._in_thread(partial(self.store.read_many, ranges))
 
     async def write(self, pieces: Sequence[tuple[int, bytes | bytearray]]) -> Sequence[bool]:
         """Verify pieces and keep the good ones; what somebody else spoilt meanwhile is fetched again."""

@@ -25,6 +25,8 @@ from p2pml.storage.disk_errors import DiskFull
 from p2pml.storage.piece_store import PieceStore
 from p2pml.storage.torrent_state import TorrentState
 from p2pml.storage.torrent_store import kept_bytes, stored_folders, strip_folder
+from torrent.budget import Budget
+from torrent.config import SwarmConfig
 from torrent.metainfo import Metainfo
 from torrent.priorities import Priorities
 
@@ -62,6 +64,7 @@ class TorrentSessions:
         self._quota = quota
         self._sessions: dict[bytes, TorrentSession] = {}
         self._threads = trio.CapacityLimiter(DISK_THREADS)
+        self._budget = Budget(SwarmConfig().piece_buffer)
         self.plain = plain
         self._exchange = PieceExchange(host, plain)
         self._nursery: trio.Nursery | None = None
@@ -120,7 +123,14 @@ class TorrentSessions:
             store.close()
             raise UserError("the data service is not running", "start the node")
         session = TorrentSession(
-            store, self._host, self._exchange, self.discovery, self._events, self._threads, self.plain
+            store,
+            self._host,
+            self._exchange,
+            self.discovery,
+            self._events,
+            self._threads,
+            self._budget,
+            self.plain,
         )
         self._sessions[session.infohash] = session
         await self._nursery.start(session.run)

@@ -150,6 +150,16 @@ class PieceStore:
         """
         return self._payload.read(index * self.metainfo.piece_length + begin, length)
 
+    def read_many(self, ranges: Iterable[tuple[int, int, int]]) -> list[bytes | UserError]:
+        """For each range, given as to `read`, what that returns or raises."""
+        return [self._read_or_tell(*each) for each in ranges]
+
+    def _read_or_tell(self, index: int, begin: int, length: int) -> bytes | UserError:
+        try:
+            return self.read(index, begin, length)
+        except UserError as error:
+            return error
+
     def read_file(self, index: int, offset: int, length: int) -> bytes:
         """A range of a file. Raises UserError as `read`."""
         return self._payload.read(self.files[index].start + offset, length)

@@ -26,6 +26,7 @@ import trio
 from p2pml.errors import UserError
 from p2pml.net.host import Host
 from p2pml.net.piece_exchange import PieceExchange
+from p2pml.net.piece_ports import Range
 from p2pml.net.pieces import SwarmPump
 from torrent.config import SwarmConfig
 from torrent.metainfo import Metainfo, create, plan
@@ -48,8 +49,10 @@ class Side:
         self.pump = SwarmPump(self.host, metainfo.info_hash, swarm, self, self, None)
         PieceExchange(self.host).add(self.pump)
 
-    async def read(self, index: int, begin: int, length: int) -> bytes:
-        return await trio.to_thread.run_sync(lambda: self.pieces[index][begin : begin + length])
+    async def read(self, ranges: Sequence[Range]) -> Sequence[bytes]:
+        return await trio.to_thread.run_sync(
+            lambda: [self.pieces[index][begin : begin + length] for index, begin, length in ranges]
+        )
 
     async def write(self, pieces: Sequence[tuple[int, bytes | bytearray]]) -> Sequence[bool]:
         verdicts = await trio.to_thread.run_sync(

@@ -57,7 +57,7 @@ def round_of(pieces: int, requests: int, seed: int) -> tuple[float, float, float
         asked += len(blocks)
         for block in blocks:
             accepted = chosen.accept(peer, block, data)
-            if accepted is not None and accepted.complete is not None:
+            if accepted.complete is not None:
                 chosen.verified(block.piece)
                 for number in range(0, PEERS, 4):
                     chosen.learn_one(f"p{number}", rng.randrange(pieces))

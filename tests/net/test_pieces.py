@@ -17,10 +17,12 @@ from p2pml.errors import UserError
 from p2pml.net.errors import RemoteError
 from p2pml.net.host import Host
 from p2pml.net.piece_exchange import PieceExchange
+from p2pml.net.piece_ports import Range
 from p2pml.net.pieces import PROTOCOL, SwarmPump
 from p2pml.net.scores import Deed
 from p2pml.net.streams import Stream
 from p2pml.storage.disk_errors import disk_errors
+from torrent.budget import Budget
 from torrent.hashing import PieceHasher
 from torrent.messages import Handshake
 from torrent.metainfo import Metainfo, create, plan
@@ -40,7 +42,7 @@ def make(size: int) -> tuple[Metainfo, bytes]:
 
 @dataclass
 class Side:
-    """A host with one swarm; the disk is a dictionary, full while `full` is set."""
+    """A host with one swarm; the disk is a dictionary, full while `full`, silent while `stuck` is set."""
 
     host: Host
     metainfo: Metainfo
@@ -48,13 +50,17 @@ class Side:
     exchange: PieceExchange = field(init=False)
     pump: SwarmPump = field(init=False)
     full: bool = False
+    stuck: bool = False
+    budget: Budget = field(default_factory=lambda: Budget(1 << 20))
     problems: list[UserError] = field(default_factory=list)
     done: trio.Event = field(default_factory=trio.Event)
 
-    async def read(self, index: int, begin: int, length: int) -> bytes:
-        return self.pieces[index][begin : begin + length]
+    async def read(self, ranges: Sequence[Range]) -> Sequence[bytes]:
+        return [self.pieces[index][begin : begin + length] for index, begin, length in ranges]
 
     async def write(self, pieces: Sequence[tuple[int, bytes | bytearray]]) -> Sequence[bool]:
+        if self.stuck:
+            await trio.sleep_forever()
         if self.full:
             with disk_errors(Path("/disk"), "set"):
                 raise OSError(errno.ENOSPC, "No space left on device")
@@ -92,7 +98,7 @@ async def sides(
                 for index in range(metainfo.piece_count if content else 0)
             }
             side = Side(host, metainfo, pieces)
-            swarm = Swarm(metainfo, list(pieces), rng=random.Random(number))
+            swarm = Swarm(metainfo, list(pieces), rng=random.Random(number), budget=side.budget)
             side.pump = SwarmPump(host, metainfo.info_hash, swarm, side, side, allowed)
             side.exchange = PieceExchange(host)
             side.exchange.add(side.pump)
@@ -238,6 +244,17 @@ async def test_rude_streams_do_no_harm() -> None:
         leecher.pump.offer([seeder.host.peer_id])
         with trio.fail_after(20):
             await leecher.done.wait()
+
+
+async def test_a_pump_that_stops_gives_back_what_it_held() -> None:
+    metainfo, data = make(5 * PIECE)
+    async with sides(metainfo, [data, b""]) as (seeder, leecher):
+        leecher.stuck = True
+        leecher.pump.offer([seeder.host.peer_id])
+        with trio.fail_after(20):
+            while not leecher.budget.used:  # noqa: ASYNC110 - the pump wakes nobody for this
+                await trio.sleep(0.02)
+    assert leecher.budget.used == 0
 
 
 async def test_a_pump_that_stops_ends_its_streams() -> None:

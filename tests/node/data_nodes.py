@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
@@ -20,6 +21,19 @@ from p2pml.node.data_service import DataService
 from p2pml.node.events import Events
 
 CHAIN_ID = b"\x07" * 32
+
+
+class Pace(NamedTuple):
+    """How often a node gossips, in seconds, and tells of itself."""
+
+    heartbeat: float
+    presence: Timing
+
+
+BRISK = Pace(0.3, Timing(announce=1.0, look=0.1))
+"""So that tests need not wait."""
+USUAL = Pace(1.0, Timing())
+"""A node's own."""
 
 
 @dataclass
@@ -45,20 +59,22 @@ class Node:
         return {event.kind for event in self.events.since(0)}
 
 
-async def _run_node(
+async def run_node(
     root: Path,
     number: int,
     bootstrap: list[str],
     quota: int | None,
     plain: bool,
+    pace: Pace = BRISK,
     task_status: trio.TaskStatus[Node] = trio.TASK_STATUS_IGNORED,
 ) -> None:
+    """Be node `number`, below `root`, until cancelled."""
     seed = hashlib.sha256(f"data-service-test {number}".encode()).digest()
     host = Host(seed, bootstrap=bootstrap)
     home, events = Home(root / f"node{number}"), Events()
     home.create()
-    gossip = Gossip(host, CHAIN_ID, heartbeat=0.3)
-    presence = Presence(host, gossip, lambda: Facts(bytes(32)), Timing(announce=1.0, look=0.1))
+    gossip = Gossip(host, CHAIN_ID, heartbeat=pace.heartbeat)
+    presence = Presence(host, gossip, lambda: Facts(bytes(32)), pace.presence)
     port = PlainPort("127.0.0.1", 0) if plain else None
     data = DataService(home, host, gossip, presence, events, quota, port)
     with trio.CancelScope() as scope:
@@ -79,7 +95,7 @@ async def nodes_up(
         nodes: list[Node] = []
         for number in range(count):
             bootstrap = nodes[0].host.addrs()[:1] if nodes else []
-            nodes.append(await nursery.start(_run_node, root, number, bootstrap, quota, plain))
+            nodes.append(await nursery.start(run_node, root, number, bootstrap, quota, plain))
         if count > 1:
             await until(lambda: all(node.host.connected() for node in nodes), "the nodes connect")
         yield nodes

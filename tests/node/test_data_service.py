@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tarfile
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -66,11 +68,22 @@ async def test_bytes_from_two_seeders_are_counted_for_each_and_a_reader_feeds_on
         assert fourth.data.path_of("set").read_bytes() == path.read_bytes()
 
 
-async def test_two_readers_at_once_exchange_what_they_have(tmp_path: Path) -> None:
+async def test_two_readers_at_once_exchange_what_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a seeder with a slow disk: a fast one has given all to both before they know of each other."""
     path = tmp_path / "set"
     path.write_bytes(noise(12_000_000))
     async with nodes_up(tmp_path, 3) as (seeder, left, right):
         await seeder.data.seed(path)
+        store = seeder.data._sessions.of("set").store
+        at_once = store.read_many
+
+        def slowly(ranges: Iterable[tuple[int, int, int]]) -> list[bytes | UserError]:
+            time.sleep(0.05)
+            return at_once(ranges)
+
+        monkeypatch.setattr(store, "read_many", slowly)
         results: dict[str, dict[str, int]] = {}
 
         async def fetch(node: Node) -> None:

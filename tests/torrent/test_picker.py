@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torrent.budget import Budget
 from torrent.config import SwarmConfig
 from torrent.geometry import BLOCK, Block, Geometry
 from torrent.picker import Picker
@@ -134,9 +136,9 @@ def test_endgame_asks_again_but_not_too_often() -> None:
     assert sorted(chosen.pick_again("b", 9)) == sorted(blocks[:3])
     assert chosen.pick_again("c", 9) == blocks[3:]
     accepted = chosen.accept("b", blocks[0], bytes(BLOCK))
-    assert accepted is not None
-    assert accepted.others == {"a"}
-    assert chosen.accept("a", blocks[0], bytes(BLOCK)) is None
+    assert accepted.needed == BLOCK
+    assert accepted.others == [("a", blocks[0])]
+    assert not chosen.accept("a", blocks[0], bytes(BLOCK)).needed
 
 
 def test_pieces_that_nobody_has_do_not_hold_up_the_endgame() -> None:
@@ -198,7 +200,7 @@ def test_dropping_a_wanted_piece_and_wanting_it_again() -> None:
     join(chosen, "a", 0b11)
     block = chosen.pick("a", 1)[0]
     assert chosen.set_priorities(levels(2, 0b11 ^ (1 << block.piece))) == {block.piece}
-    assert chosen.accept("a", block, bytes(BLOCK)) is None
+    assert not chosen.accept("a", block, bytes(BLOCK)).needed
     assert {b.piece for b in chosen.pick("a", 9)} == {1 - block.piece}
     chosen.set_priorities(levels(2))
     assert {b.piece for b in chosen.pick("a", 9)} == {block.piece}
@@ -300,6 +302,51 @@ def test_what_is_kept_by_steps_agrees_with_counting(seed: int) -> None:
             return
 
 
+def test_swarms_share_a_budget() -> None:
+    """Whoever holds nothing may begin a piece all the same, and what ends gives back what it held."""
+    budget = Budget(3 * PIECE)
+    pickers = [
+        Picker(Geometry(9 * PIECE, PIECE), 0, levels(9), SwarmConfig(), random.Random(n), budget)
+        for n in range(3)
+    ]
+    for chosen in pickers:
+        join(chosen, "a", 0b111111111)
+    first, second, third = pickers
+    assert len(first.pick("a", 2)) == 2
+    assert len(second.pick("a", 100)) == 4
+    assert budget.used == budget.total
+    assert len(third.pick("a", 100)) == 2
+    assert not first.pick("a", 100)
+    second.close()
+    assert budget.used == 2 * PIECE
+    assert len(first.pick("a", 100)) == 2
+    fetch(third, "a", [Block(index, begin, BLOCK) for index in third._asked for begin in (0, BLOCK)])
+    third.verified(next(iter(third._verifying)))
+    assert budget.used == first.held_bytes == 2 * PIECE
+
+
+def test_of_neighbours_that_come_together_only_what_is_missing_is_taken() -> None:
+    chosen = picker(1)
+    join(chosen, "a", 1)
+    first, *_ = blocks = chosen.pick("a", PIECE // BLOCK)
+    chosen.accept("a", first, b"\x01" * BLOCK)
+    together = Block(0, 0, PIECE)
+    accepted = chosen.accept("b", together, bytes([2]) * PIECE)
+    assert accepted.needed == PIECE - BLOCK
+    assert accepted.others == [("a", block) for block in blocks[1:]]
+    assert accepted.complete is not None
+    assert [sender for sender, _ in accepted.complete.received()] == ["a"] + ["b"] * (len(blocks) - 1)
+    assert accepted.complete.data == b"\x01" * BLOCK + b"\x02" * (PIECE - BLOCK)
+
+
+@pytest.mark.parametrize(("begin", "length"), [(1, BLOCK), (0, BLOCK - 1), (BLOCK, BLOCK + 1)])
+def test_what_is_not_cut_as_blocks_are_is_not_taken(begin: int, length: int) -> None:
+    chosen = picker(1)
+    join(chosen, "a", 1)
+    chosen.pick("a", PIECE // BLOCK)
+    assert not chosen.accept("a", Block(0, begin, length), bytes(length)).needed
+
+
 @given(st.integers(0, 2**32), st.integers(1, 12))
 def test_any_interleaving_ends_complete(seed: int, count: int) -> None:
     """Random picks, deliveries, releases, failures and departures; no block is lost and no memory is kept."""
@@ -324,9 +371,9 @@ def test_any_interleaving_ends_complete(seed: int, count: int) -> None:
                 chosen.release(peer, asked[peer].pop())
             case 3 | 4 if asked[peer]:
                 accepted = chosen.accept(peer, block := asked[peer].pop(0), bytes(BLOCK))
-                for other in accepted.others if accepted else ():
-                    asked[other].remove(block)
-                if accepted and accepted.complete:
+                for other, unneeded in accepted.others:
+                    asked[other].remove(unneeded)
+                if accepted.complete:
                     fails = step < 200 and rng.random() < 0.2
                     (chosen.failed if fails else chosen.verified)(block.piece)
             case _:

@@ -57,8 +57,8 @@ def test_on_parole_a_block_for_a_shared_piece_is_not_taken() -> None:
     chosen = spoiled(40, "a", "b", "c", "d")
     chosen.pick("d", 2)
     late = chosen.pick("c", 1)[0]
-    assert chosen.accept("a", late, bytes(BLOCK)) is None
-    assert chosen.accept("c", late, bytes(BLOCK)) is not None
+    assert not chosen.accept("a", late, bytes(BLOCK)).needed
+    assert chosen.accept("c", late, bytes(BLOCK)).needed
 
 
 def test_parole_ends_when_the_piece_has_come_right() -> None:

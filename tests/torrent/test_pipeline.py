@@ -24,7 +24,7 @@ def steady(pipeline: Pipeline, seconds: int, blocks: int, start: float = 0.0) ->
             while pipeline.room > 0:
                 number += 1
                 pipeline.ask(Block(number, part, BLOCK), now)
-            pipeline.arrived(next(iter(pipeline.outstanding)), now)
+            pipeline.arrived([next(iter(pipeline.outstanding))], now)
         pipeline.tick(now)
     return now
 
@@ -43,7 +43,7 @@ def test_depth_covers_the_delay_too() -> None:
     for step in range(60 * 20):
         now = step / 20
         while coming and coming[0][0] <= now:
-            pipeline.arrived(coming.popleft()[1], now)
+            pipeline.arrived([coming.popleft()[1]], now)
         while pipeline.room > 0:
             block = Block(step, pipeline.room, BLOCK)
             pipeline.ask(block, now)
@@ -62,7 +62,7 @@ def test_on_a_slow_line_the_time_of_the_block_itself_does_not_count() -> None:
         while pipeline.room > 0:
             pipeline.ask(Block(number, pipeline.room, BLOCK), now)
         now += 2.0
-        pipeline.arrived(next(iter(pipeline.outstanding)), now)
+        pipeline.arrived([next(iter(pipeline.outstanding))], now)
         pipeline.tick(now)
     assert pipeline.depth == 1
 
@@ -74,13 +74,13 @@ def test_a_new_delay_is_learnt_when_nothing_waits() -> None:
         for block in blocks:
             pipeline.ask(block, start)
         for part, block in enumerate(blocks[:-1]):
-            pipeline.arrived(block, start + delay + part / 40)
+            pipeline.arrived([block], start + delay + part / 40)
         for wait in range(1, 4):  # the last one is late: long enough to end the slow start
             now = start + (delay + 1) * wait
             pipeline.tick(now)
         expected = max(CONFIG.min_depth, pipeline.rate.value(now) * (delay + 1) / BLOCK - 1)
         assert pipeline.depth == pytest.approx(expected, abs=1)
-        pipeline.arrived(blocks[-1], now)
+        pipeline.arrived([blocks[-1]], now)
 
 
 def test_depth_is_bounded_at_both_ends() -> None:
@@ -101,7 +101,7 @@ def test_the_peers_queue_bounds_the_depth(reqq: int, most: int) -> None:
     pipeline.snub()
     pipeline.drain()
     pipeline.ask(Block(0, 0, BLOCK), 30.0)
-    assert pipeline.arrived(Block(0, 0, BLOCK), 31.0)
+    assert not pipeline.arrived([Block(0, 0, BLOCK)], 31.0)
     assert pipeline.depth == min(most, CONFIG.min_depth)
     pipeline.limit(2)
     assert pipeline.depth <= 2
@@ -113,7 +113,7 @@ def test_slow_start_doubles_each_round_trip() -> None:
         for n in range(pipeline.room):
             pipeline.ask(Block(trip, n, BLOCK), trip * 0.1)
         for block in list(pipeline.outstanding):
-            pipeline.arrived(block, trip * 0.1 + 0.1)
+            pipeline.arrived([block], trip * 0.1 + 0.1)
     assert pipeline.depth == CONFIG.min_depth * 2**4
 
 
@@ -127,7 +127,7 @@ def test_stalled_after_the_time_out_and_one_request_at_a_time_then() -> None:
     pipeline.drain()
     pipeline.ask(Block(0, 0, BLOCK), 120.0)
     assert pipeline.room == 0
-    assert pipeline.arrived(Block(0, 0, BLOCK), 121.0)
+    assert not pipeline.arrived([Block(0, 0, BLOCK)], 121.0)
     assert not pipeline.snubbed
     assert pipeline.depth == CONFIG.min_depth
 
@@ -138,7 +138,7 @@ def test_a_slow_peer_that_keeps_answering_is_not_stalled() -> None:
         pipeline.ask(Block(0, n, BLOCK), 0.0)
     for n in range(8):
         assert not pipeline.stalled(15.0 * n + 14.0)
-        pipeline.arrived(Block(0, n, BLOCK), 15.0 * n + 15.0)
+        pipeline.arrived([Block(0, n, BLOCK)], 15.0 * n + 15.0)
 
 
 def test_a_request_that_was_passed_over_is_given_up() -> None:
@@ -146,9 +146,20 @@ def test_a_request_that_was_passed_over_is_given_up() -> None:
     pipeline.ask(Block(0, 0, BLOCK), 0.0)
     pipeline.ask(Block(1, 0, BLOCK), 1.0)
     assert pipeline.skipped(100.0) == []
-    pipeline.arrived(Block(1, 0, BLOCK), 2.0)
+    pipeline.arrived([Block(1, 0, BLOCK)], 2.0)
     assert pipeline.skipped(19.0) == []
     assert pipeline.skipped(20.0) == [Block(0, 0, BLOCK)]
+    assert not pipeline.outstanding
+
+
+def test_blocks_that_come_together_count_each() -> None:
+    pipeline = Pipeline(CONFIG, 0.0)
+    blocks = [Block(0, n * BLOCK, BLOCK) for n in range(3)]
+    for block in blocks[:2]:
+        pipeline.ask(block, 0.0)
+    assert pipeline.arrived(blocks, 1.0) == blocks[2:]
+    assert pipeline.depth == CONFIG.min_depth + 2
+    assert pipeline.rate.total == 3 * BLOCK
     assert not pipeline.outstanding
 
 

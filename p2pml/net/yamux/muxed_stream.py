@@ -55,7 +55,10 @@ class MuxedStream(IMuxedStream):  # type: ignore[misc]
             MuxedStreamReset: the stream or the connection ended before its time.
         """
         most = READ_BYTES if n is None or n < 0 else n
-        await trio.lowlevel.checkpoint()
+        if self.state.readable or not most:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._wait()
         while True:
             try:
                 data = self.state.take(most)

@@ -46,6 +46,12 @@ class StreamState:
         self._consumed = 0  # since the last grant
 
     @property
+    def readable(self) -> bool:
+        """Whether a reader need not wait: there are bytes, or none will come."""
+        over = self.ended is not None or self.fin_received or self.abandoned
+        return over or self.inbox.size > 0
+
+    @property
     def at_end(self) -> bool:
         """Whether everything that the peer will ever send has been read."""
         return self.fin_received and not self.inbox.size
