@@ -4,7 +4,7 @@ message, decode a byte stream cut anywhere."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct
 
 from torrent.errors import LocalError, ProtocolError
@@ -133,7 +133,7 @@ class Piece:
 
     index: int
     begin: int
-    data: bytes | memoryview
+    data: bytes | memoryview = field(hash=False)  # views of what can change have no hash
 
     def encode(self) -> bytes:
         return self.head(Block(self.index, self.begin, len(self.data))) + self.data
