@@ -173,7 +173,7 @@ class ChainService(ChainReads):
         accepted = [outcome.block for outcome in outcomes if isinstance(outcome, Accepted)]
         change = next((outcome for outcome in outcomes if isinstance(outcome, HeadChanged)), None)
         reverted, applied = (change.reverted, change.applied) if change else ((), ())
-        floor = self.chain.head.height - KEEP_BLOCKS
+        floor = min(self.chain.head.height - KEEP_BLOCKS, self.chain.final_height)
         await trio.to_thread.run_sync(self.db.commit, accepted, reverted, applied, floor)
         self._blocks.accepted(accepted)
         if change is None:
