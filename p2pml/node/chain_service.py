@@ -66,6 +66,7 @@ class ChainService(ChainReads):
         events: gets `chain.head`, `chain.proposed` and `chain.sync`.
         clock_ms: Unix time in milliseconds.
         rng: breaks ties among peers to sync from.
+        clock_wrong: whether this machine's clock is too far from the peers' to act by it.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class ChainService(ChainReads):
         events: Events,
         clock_ms: Callable[[], int],
         rng: random.Random | None = None,
+        clock_wrong: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(genesis, Chain(genesis, KEEP_BLOCKS), Mempool(), db, clock_ms)
         self._presence, self._events = presence, events
@@ -91,6 +93,7 @@ class ChainService(ChainReads):
         self._send, self._inbox = trio.open_memory_channel[_Offer | Vote](_INBOX)
         self._pools = PoolGossip(self, host, gossip, rng)
         self._outbox = Outbox(self, self._pools)
+        self._clock_wrong = clock_wrong
         self._patience = Patience(genesis.params.slot_ms / 1000)
 
     # -- running ---------------------------------------------------------------------------------------
@@ -264,6 +267,11 @@ class ChainService(ChainReads):
         alone = self._presence is None or not self._presence.peers()
         held_back = self._patience.holds_back(self.behind, trio.current_time())
         return not held_back and (alone or self._sync.asked_somebody)
+
+    @property
+    def may_act(self) -> bool:
+        """Whether a validator proposes and votes now: it has caught up, and its clock is right."""
+        return self.caught_up and not self._clock_wrong()
 
     def announce_proposed(self, block: Block) -> None:
         """Tell that a block of our own is on its way."""

@@ -71,7 +71,7 @@ class Voting:
             over = self._service.clock_ms() >= genesis.slot_start_ms(running) + half
             slot = max(running + over, slot + 1)
             await self._service.sleep_until(genesis.slot_start_ms(slot) + half)
-            if self._service.caught_up:
+            if self._service.may_act:
                 await self._vote(keypair, slot)
 
     async def _vote(self, keypair: Keypair, slot: int) -> None:
