@@ -21,6 +21,7 @@ from chain.errors import (
     InvalidVote,
     StaleBlock,
     UnknownParent,
+    UnknownVoter,
 )
 from chain.evidence import Evidence, TwoVotes
 from chain.finality import epoch_of
@@ -107,6 +108,11 @@ class Chain:
     def final_height(self) -> int:
         """The height of the last final block, which will never be reverted."""
         return self._tree.final_height
+
+    @property
+    def justified(self) -> Checkpoint:
+        """The highest justified checkpoint of any branch; the head descends from it."""
+        return self._justified
 
     @property
     def votes(self) -> LatestVotes:
@@ -240,7 +246,7 @@ class Chain:
         return (*accepted, *self._settle(old))
 
     def check_vote(self, vote: Vote, now_ms: int) -> None:
-        """Whether a vote may be taken and passed on. Raises InvalidVote.
+        """Whether a vote may be taken and passed on. Raises InvalidVote; UnknownVoter if that is no lie.
 
         Its head need not be known here. It is early before its slot, but for the skew of clocks.
         """
@@ -249,8 +255,11 @@ class Chain:
             raise InvalidVote("the vote is from the future")
         if vote.link.target.number != vote.slot // params.checkpoint_slots:
             raise InvalidVote("the vote's target is not the checkpoint of its slot")
-        if not self._best.state.table(epoch_of(vote.link.target, params)).voice(vote.voter):
-            raise InvalidVote("this account has no vote")
+        if vote.link.source.number >= vote.link.target.number:
+            raise InvalidVote("a link leads upwards")
+        table = self._best.state.table(epoch_of(vote.link.target, params))
+        if not table.voice(vote.voter) and not self._voice.voice(vote.voter):
+            raise UnknownVoter("this account has no vote here")
         if not vote.signed_for(self.genesis.chain_id):
             raise InvalidVote("the signature does not hold")
 
