@@ -85,7 +85,9 @@ class ChainService(ChainReads):
         super().__init__(genesis, Chain(genesis, KEEP_BLOCKS), Mempool(), db, clock_ms)
         self._presence, self._events = presence, events
         rng = rng or random.Random()
-        self._sync = SyncPump(host, Sync(genesis.chain_id, rng), self._import_batch, self._answer)
+        self._sync = SyncPump(
+            host, Sync(genesis.chain_id, rng, self.chain.has), self._import_batch, self._answer
+        )
         self._early = Early(self)
         self._blocks = BlockGossip(self, host, gossip, self._early, self._enqueue, self._missing, rng)
         self._proposer = Proposer(self, db, keys) if keys is not None else None
@@ -298,12 +300,12 @@ class ChainService(ChainReads):
         self._sync.tell(Missing(peer, block_id))
 
     async def _import_batch(self, batch: Import) -> str | None:
-        before = self.head().weight
+        before = self.chain.justified, self.head().weight
         for block in batch.blocks:
             error = await self.offer(block, batch.peer)
             if error is not None:
                 return error
-        if self.head().weight > before:
+        if (self.chain.justified, self.head().weight) > before:
             self._patience.progressed(trio.current_time())
         return None
 
@@ -315,7 +317,8 @@ class ChainService(ChainReads):
 
     def _tell_head(self) -> None:
         head = self.chain.head
-        self._sync.tell(HeadIs(head.height, head.weight, self.chain.locator()))
+        justified = self.chain.justified.number
+        self._sync.tell(HeadIs(head.height, head.weight, self.chain.locator(), justified))
 
     async def _watching_sync(self) -> None:
         told = 0

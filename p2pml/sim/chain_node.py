@@ -96,7 +96,7 @@ class ChainNode:
         self._forget_memory()
 
     def _forget_memory(self) -> None:
-        self._sync = Sync(self.genesis.chain_id, self._rng)
+        self._sync = Sync(self.genesis.chain_id, self._rng, self.chain.has)
         self._early: list[_Early] = []
         self._seen: Recent[bytes, bool] = Recent(_SEEN)
         self._due = None
@@ -304,7 +304,7 @@ class ChainNode:
 
     def _head_event(self) -> HeadIs:
         head = self.chain.head
-        return HeadIs(head.height, head.weight, self.chain.locator())
+        return HeadIs(head.height, head.weight, self.chain.locator(), self.chain.justified.number)
 
     def _ms(self, now: float) -> int:
         return self.genesis.time_ms + int(now * 1000 + 0.5)
