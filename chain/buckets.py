@@ -1,4 +1,4 @@
-"""The hash tree under the state root: 4,096 buckets of entries below three levels of sixteen children.
+"""The entries of a state, under the state root: 4,096 buckets below three levels of sixteen children.
 
 The tree is persistent: an update makes new nodes on the touched paths only and shares all others with
 the trees before it, so every kept block can have its own tree.
@@ -7,29 +7,37 @@ the trees before it, so every kept block can have its own tree.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from chain.codec import pack
 from chain.crypto import H
+from chain.entries import Entry
 
 BUCKETS = 4096
 _FAN = 16
 _LEVELS = 3
 
+_Rows = dict[bytes, tuple[bytes, Entry]]
+
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Sorted (key, SHA-256 of the encoded entry) pairs."""
+    """Sorted keys, and for each the SHA-256 of the encoded entry and the entry."""
 
-    pairs: tuple[tuple[bytes, bytes], ...]
+    keys: tuple[bytes, ...]
+    digests: tuple[bytes, ...]
+    entries: tuple[Entry, ...]
     hash: bytes
 
     @classmethod
-    def of(cls, pairs: tuple[tuple[bytes, bytes], ...]) -> Bucket:
+    def of(cls, rows: Mapping[bytes, tuple[bytes, Entry]]) -> Bucket:
+        keys = tuple(sorted(rows))
+        digests = tuple(rows[key][0] for key in keys)
         # Hashed pair by pair: a list would meet the codec's cap on items some day.
-        flat = b"".join(pack(pair) for pair in pairs)
-        return cls(pairs, H("bucket", flat))
+        flat = b"".join(map(pack, zip(keys, digests, strict=True)))
+        return cls(keys, digests, tuple(rows[key][1] for key in keys), H("bucket", flat))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +57,45 @@ def bucket_of(key: bytes) -> int:
     return int.from_bytes(hashlib.sha256(key).digest()[:2], "big") >> 4
 
 
-def updated(tree: Node, changes: Mapping[bytes, bytes]) -> Node:
-    """The tree after entries changed: key -> encoded entry. Entries are never removed."""
-    by_bucket: dict[int, dict[bytes, bytes]] = {}
-    for key, encoded in changes.items():
-        by_bucket.setdefault(bucket_of(key), {})[key] = hashlib.sha256(encoded).digest()
+def get(tree: Node, key: bytes) -> Entry | None:
+    """The entry under a key."""
+    index = bucket_of(key)
+    node: Node | Bucket = tree
+    for shift in (8, 4, 0):
+        assert isinstance(node, Node)
+        node = node.children[index >> shift & 15]
+    assert isinstance(node, Bucket)
+    place = bisect_left(node.keys, key)
+    return node.entries[place] if place < len(node.keys) and node.keys[place] == key else None
+
+
+def walk(tree: Node | Bucket) -> Iterator[tuple[bytes, Entry]]:
+    """All keys and entries, bucket by bucket."""
+    if isinstance(tree, Bucket):
+        yield from zip(tree.keys, tree.entries, strict=True)
+        return
+    for child in tree.children:
+        yield from walk(child)
+
+
+def updated(tree: Node, changes: Mapping[bytes, Entry]) -> Node:
+    """The tree after entries changed. Entries are never removed."""
+    by_bucket: dict[int, _Rows] = {}
+    for key, entry in changes.items():
+        digest = hashlib.sha256(entry.encoded).digest()
+        by_bucket.setdefault(bucket_of(key), {})[key] = (digest, entry)
     node = _update(tree, by_bucket, _LEVELS)
     assert isinstance(node, Node)
     return node
 
 
-def _update(node: Node | Bucket, changes: dict[int, dict[bytes, bytes]], level: int) -> Node | Bucket:
+def _update(node: Node | Bucket, changes: dict[int, _Rows], level: int) -> Node | Bucket:
     if isinstance(node, Bucket):
         (change,) = changes.values()
-        return Bucket.of(tuple(sorted({**dict(node.pairs), **change}.items())))
+        rows = zip(node.keys, zip(node.digests, node.entries, strict=True), strict=True)
+        return Bucket.of({**dict(rows), **change})
     shift = 4 * (level - 1)
-    below: dict[int, dict[int, dict[bytes, bytes]]] = {}
+    below: dict[int, dict[int, _Rows]] = {}
     for index, change in changes.items():
         below.setdefault(index >> shift & 15, {})[index] = change
     children = list(node.children)
@@ -74,7 +105,7 @@ def _update(node: Node | Bucket, changes: dict[int, dict[bytes, bytes]], level: 
 
 
 def _empty() -> Node:
-    node: Node | Bucket = Bucket.of(())
+    node: Node | Bucket = Bucket.of({})
     for _ in range(_LEVELS):
         node = Node.of((node,) * _FAN)
     assert isinstance(node, Node)

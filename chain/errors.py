@@ -47,6 +47,10 @@ class InvalidVote(InvalidError):
     """A vote that a block on this branch cannot hold, or that nobody may cast."""
 
 
+class UnknownVoter(InvalidVote):
+    """Nobody with that account votes here; on another branch, with other ratings, it may."""
+
+
 class InvalidEvidence(InvalidError):
     """Evidence that does not hold, or that convicts nobody who can still be punished."""
 

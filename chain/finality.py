@@ -91,9 +91,9 @@ class Finality:
             target: Checkpoint | None = Checkpoint(number, block_id)
         else:
             target = self.checkpoint(number)
-        if target is None or self.highest.number >= number:
-            return None
-        return Link(self.highest, target)
+        # The target may be justified already, by votes that came sooner than this one.
+        source = next((point for point in reversed(self.justified) if point.number < number), None)
+        return None if target is None or source is None else Link(source, target)
 
     def after(self, slot: int, block_id: bytes, next_slot: int) -> Finality:
         """With the block of `slot` as an ancestor, for a block in `next_slot`."""

@@ -2,14 +2,14 @@
 
 From the highest justified checkpoint the votes decide (`chain.ghost`). Where they are equal, as without any,
 the heaviest chain wins: a block weighs W >> rank, so a slot filled by its first choice counts twice as much
-as one filled by the next; then lower rank, the hash of the VRF output, the id. What does not descend from
-the last final block, or lies deeper than `keep` below the head, can no longer be built on.
+as one filled by the next; then lower rank, the hash of the VRF output, the id. Only what does not descend
+from the last final block can no longer be built on: while nothing becomes final everything is kept, so two
+halves of a network that were parted for however long find one head again.
 `Chain` has one owner; it does no IO and is told the time.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,11 +21,12 @@ from chain.errors import (
     InvalidVote,
     StaleBlock,
     UnknownParent,
+    UnknownVoter,
 )
 from chain.evidence import Evidence, TwoVotes
 from chain.finality import epoch_of
 from chain.genesis import Genesis
-from chain.ghost import LatestVotes, heaviest
+from chain.ghost import LatestVotes, Subtree
 from chain.header import SealedHeader
 from chain.orphans import Orphans
 from chain.recent import Recent
@@ -36,6 +37,8 @@ from chain.types import Block
 from chain.votes import Checkpoint, Vote
 
 KEEP = 256
+_BOOST = b"boost"
+"""Stands for a voter beside the accounts, which are of 32 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,11 @@ Outcome = Accepted | HeadChanged
 
 
 class Chain:
-    """All blocks of the last `keep` heights and the choice among them.
+    """All blocks from the last final one on, those of the last `keep` heights, and the choice among them.
 
     Args:
         genesis: the founding document.
-        keep: how many blocks below the head stay available for forks, at least 1.
+        keep: how many blocks below the head stay in memory even if they are final, at least 1.
         outputs: VRF outputs of sealed headers that were checked, by a hash of all their bytes. A header names
             its parent and with it the parent's whole state, so the result is the same for everybody: many
             chains of one process (the simulator) may share one memory. None: a memory of its own.
@@ -86,6 +89,8 @@ class Chain:
         self._best = Node(None, state, head, (0, 0, b"", genesis.chain_id))
         self._tree = BlockTree(self._best)
         self._votes = LatestVotes()
+        self._subtree = Subtree(head.id, self._best.preference)
+        self._voice = state.table(0)
         self._justified = self._final = Checkpoint(0, head.id)
         self._boosted: tuple[int, bytes] = (0, b"")
         self._orphans = Orphans()
@@ -103,6 +108,11 @@ class Chain:
     def final_height(self) -> int:
         """The height of the last final block, which will never be reverted."""
         return self._tree.final_height
+
+    @property
+    def justified(self) -> Checkpoint:
+        """The highest justified checkpoint of any branch; the head descends from it."""
+        return self._justified
 
     @property
     def votes(self) -> LatestVotes:
@@ -236,7 +246,7 @@ class Chain:
         return (*accepted, *self._settle(old))
 
     def check_vote(self, vote: Vote, now_ms: int) -> None:
-        """Whether a vote may be taken and passed on. Raises InvalidVote.
+        """Whether a vote may be taken and passed on. Raises InvalidVote; UnknownVoter if that is no lie.
 
         Its head need not be known here. It is early before its slot, but for the skew of clocks.
         """
@@ -245,8 +255,11 @@ class Chain:
             raise InvalidVote("the vote is from the future")
         if vote.link.target.number != vote.slot // params.checkpoint_slots:
             raise InvalidVote("the vote's target is not the checkpoint of its slot")
-        if not self._best.state.table(epoch_of(vote.link.target, params)).voice(vote.voter):
-            raise InvalidVote("this account has no vote")
+        if vote.link.source.number >= vote.link.target.number:
+            raise InvalidVote("a link leads upwards")
+        table = self._best.state.table(epoch_of(vote.link.target, params))
+        if not table.voice(vote.voter) and not self._voice.voice(vote.voter):
+            raise UnknownVoter("this account has no vote here")
         if not vote.signed_for(self.genesis.chain_id):
             raise InvalidVote("the signature does not hold")
 
@@ -262,6 +275,7 @@ class Chain:
         self.check_vote(vote, now_ms)
         if not self._votes.add(vote):
             return ()
+        self._hear(vote.voter)
         old = self._best
         self._choose(now_ms)
         return self._settle(old)
@@ -275,9 +289,7 @@ class Chain:
     def _check_depth(self, sealed: SealedHeader) -> None:
         if sealed.height <= self._tree.final_height:
             raise StaleBlock(f"the block forks off below the final height {self._tree.final_height}")
-        if sealed.prev not in self._tree.nodes and (
-            sealed.prev in self._tree.height_of or sealed.height <= self._tree.lowest
-        ):
+        if sealed.prev not in self._tree.nodes and sealed.prev in self._tree.height_of:
             raise StaleBlock(f"the block forks off below height {self._tree.lowest}")
 
     def _adopt(self, block: Block) -> None:
@@ -307,10 +319,15 @@ class Chain:
         head = Head(block.block_id, state.height, state.slot, weight, block.sealed)
         node = Node(block, state, head, (-weight, block.sealed.rank, H("tie", beta), head.id))
         self._tree.add(block, node)
+        self._subtree.grow(head.id, block.prev, node.preference)
         for vote in block.body.votes:
-            self._votes.add(vote)
+            if self._votes.add(vote):
+                self._hear(vote.voter)
+        for evidence in block.body.evidence:
+            self._votes.silence(evidence.offender)
+            self._hear(evidence.offender)
         if state.finality.highest.number > self._justified.number:
-            self._justified = state.finality.highest
+            self._justify(state.finality.highest)
         if state.finality.final.number > self._final.number:
             self._final = state.finality.final
         return Accepted(block, state)
@@ -325,26 +342,36 @@ class Chain:
         if block.sealed.rank == 0 and now_ms < half and self._boosted[0] < slot:
             self._boosted = (slot, block.block_id)
 
-    def _root(self) -> Node:
-        """Where the choice begins: the justified checkpoint, or the lowest block kept of its branch."""
-        found = self._tree.nodes.get(self._justified.id)
-        return found if found is not None else self._tree.nodes[self._tree.canonical[self._tree.lowest]]
+    def _justify(self, point: Checkpoint) -> None:
+        """Begin the choice at another checkpoint, and weigh the votes by its table."""
+        self._justified = point
+        root = self._tree.node(point.id)
+        self._subtree = Subtree(point.id, root.preference)
+        below = [point.id]
+        while below:
+            parent = below.pop()
+            for kid in self._tree.children.get(parent, ()):
+                self._subtree.grow(kid, parent, self._tree.nodes[kid].preference)
+                below.append(kid)
+        self._voice = root.state.table(epoch_of(point, self.genesis.params))
+        for voter, _ in self._votes.heads():
+            self._hear(voter)
+
+    def _hear(self, voter: bytes) -> None:
+        """A voter has said something new, or is not listened to any more."""
+        support = self._voice.voice(voter) if self._votes.counts(voter) else 0
+        self._subtree.back(voter, self._votes.head_of(voter), support)
 
     def _choose(self, now_ms: int) -> None:
         """Find the best tip."""
-        root = self._root()
-        table = root.state.table(epoch_of(self._justified, self.genesis.params))
-        support: Counter[bytes] = Counter()
-        for voter, head in self._votes.heads():
-            support[head] += table.voice(voter)
-        if self._boosted[0] == self.genesis.slot_at(now_ms):
-            support[self._boosted[1]] += table.voices * self.genesis.params.boost_percent // 100
-        nodes = self._tree.nodes
-        tip = heaviest(root.head.id, self._tree.children, support, lambda block: nodes[block].preference)
-        self._best = nodes[tip]
+        slot, block_id = self._boosted
+        lasts = slot == self.genesis.slot_at(now_ms)
+        boost = self._voice.voices * self.genesis.params.boost_percent // 100 if lasts else 0
+        self._subtree.back(_BOOST, block_id, boost)
+        self._best = self._tree.nodes[self._subtree.tip()]
 
     def _settle(self, old: Node) -> tuple[HeadChanged, ...]:
-        """After the choice: switch branches, and forget what is final or too deep to be forked from."""
+        """After the choice: switch branches, and forget what cannot be built on any more."""
         changed: tuple[HeadChanged, ...] = ()
         if self._best is not old:
             changed = (HeadChanged(old.head, self._best.head, *self._tree.switch(old, self._best)),)

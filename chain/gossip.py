@@ -22,6 +22,7 @@ from chain.errors import (
     PoolFull,
     StaleBlock,
     UnknownParent,
+    UnknownVoter,
 )
 from chain.finality import WINDOW_EPOCHS
 from chain.forkchoice import Chain
@@ -194,7 +195,10 @@ def validate_vote(data: bytes, chain: Chain, now_ms: int) -> Checked[Vote]:
         return Checked(Verdict.IGNORE, vote, "known, early or old")
     try:
         chain.check_vote(vote, now_ms)
-    # REJECT: the link, the voter or the signature is wrong in every state.
+    # IGNORE: no voter here, but perhaps on the sender's branch; the signature is not even looked at.
+    except UnknownVoter as error:
+        return Checked(Verdict.IGNORE, None, str(error))
+    # REJECT: the link or the signature is wrong in every state.
     except InvalidVote as error:
         return Checked(Verdict.REJECT, None, str(error))
     return Checked(Verdict.ACCEPT, vote)

@@ -1,8 +1,8 @@
 """The ledger after a block: accounts, datasets, jobs, randomness and the books.
 
-A `State` is immutable and knows only what its block changed; everything else it asks its parent.
-After 64 layers it copies all entries into one dictionary of its own, so look-ups stay short and old
-states can be freed. A `Draft` is the one mutable overlay, used while a block or a transaction is tried;
+A `State` is immutable. Its entries lie in a tree (`chain.buckets`) that shares all its block did not change
+with the trees of the states before, so thousands of states cost what their blocks changed. A `Draft` is the
+one mutable overlay, used while a block or a transaction is tried;
 throwing it away leaves no trace.
 """
 
@@ -41,8 +41,6 @@ from chain.finality import Finality
 from chain.genesis import Genesis
 from chain.tables import LOOKAHEAD, Tables
 from chain.weights import Weight, WeightTable
-
-MAX_LAYERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +168,7 @@ class State(Ledger):
         self.tables = tables
         self.finality = finality
         self._randomness = randomness
-        tree = buckets.EMPTY if parent is None else parent._tree
-        self._tree: buckets.Node = buckets.updated(tree, {key: entry.encoded for key, entry in own.items()})
-        self._layers: int = 1 if parent is None else parent._layers + 1
-        if parent is not None and self._layers > MAX_LAYERS:
-            own, parent, self._layers = {**parent._merged(), **own}, None, 1
-        self._own = own
-        self._parent = parent
+        self._tree: buckets.Node = buckets.updated(buckets.EMPTY if parent is None else parent._tree, own)
         self._root: bytes | None = None
 
     @property
@@ -196,13 +188,7 @@ class State(Ledger):
 
     def entry(self, key: bytes) -> Entry | None:
         """The entry under a raw key."""
-        layer: State | None = self
-        while layer is not None:
-            found = layer._own.get(key)
-            if found is not None:
-                return found
-            layer = layer._parent
-        return None
+        return buckets.get(self._tree, key)
 
     def seed(self, epoch: int) -> bytes:
         """The 32-byte draw seed of an epoch, for blocks that follow this state.
@@ -255,27 +241,19 @@ class State(Ledger):
 
     def accounts(self) -> dict[bytes, Account]:
         """All accounts that were ever used; takes time in proportion to the whole state."""
-        return {key[1:]: entry for key, entry in sorted(self._merged().items()) if isinstance(entry, Account)}
+        return {key[1:]: entry for key, entry in self._sorted() if isinstance(entry, Account)}
 
     def jobs(self) -> tuple[Job, ...]:
         """All jobs, by id; takes time in proportion to the whole state."""
-        return tuple(entry for _, entry in sorted(self._merged().items()) if isinstance(entry, Job))
+        return tuple(entry for _, entry in self._sorted() if isinstance(entry, Job))
 
     def datasets(self) -> tuple[DatasetEntry, ...]:
         """All datasets, by name; takes time in proportion to the whole state."""
-        found = [entry for entry in self._merged().values() if isinstance(entry, DatasetEntry)]
+        found = [entry for _, entry in buckets.walk(self._tree) if isinstance(entry, DatasetEntry)]
         return tuple(sorted(found, key=lambda entry: entry.name))
 
-    def _merged(self) -> dict[bytes, Entry]:
-        layers: list[dict[bytes, Entry]] = []
-        layer: State | None = self
-        while layer is not None:
-            layers.append(layer._own)
-            layer = layer._parent
-        merged: dict[bytes, Entry] = {}
-        for own in reversed(layers):
-            merged.update(own)
-        return merged
+    def _sorted(self) -> list[tuple[bytes, Entry]]:
+        return sorted(buckets.walk(self._tree), key=lambda row: row[0])
 
 
 @dataclass(slots=True)

@@ -1,7 +1,9 @@
 """Catching up with the network, as a state machine: who to ask, for what, and whom to stop asking.
 
-The machine asks every peer for its head now and then. When one claims a heavier chain than ours, it
-downloads that chain in batches from the claimed heaviest peer, one batch at a time. Blocks that gossip
+The machine asks every peer for its head now and then. When one claims a head that is not here, it downloads
+that chain in batches, one batch at a time, first from the peer with the highest justified checkpoint, then
+from the heaviest. A lighter head is worth having too, for the votes in its blocks may outweigh ours; one that
+is justified less far than ours cannot win and is left alone, however heavy. Blocks that gossip
 lacked are fetched one by one beside that. Peers that time out rest for a while; peers that lie (broken
 links, invalid blocks, a claim that they cannot back up, undecodable bytes) are distrusted after three
 strikes or at once.
@@ -14,7 +16,7 @@ Times are seconds of any monotonic clock.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from chain.errors import InvalidError
@@ -116,11 +118,18 @@ class _Turn:
 
 
 class Sync:
-    """The machine. One owner; `rng` breaks ties among equally heavy peers."""
+    """The machine, of one owner.
 
-    def __init__(self, chain_id: bytes, rng: random.Random) -> None:
+    Args:
+        chain_id: of the genesis.
+        rng: breaks ties among peers with equal claims.
+        known: whether a block is in our tree.
+    """
+
+    def __init__(self, chain_id: bytes, rng: random.Random, known: Callable[[bytes], bool]) -> None:
         self._chain_id = chain_id
         self._rng = rng
+        self._known = known
         self._peers: dict[str, _Peer] = {}
         self._distrusted: Recent[str, float] = Recent(1024)
         self._pending: dict[int, _Pending] = {}
@@ -270,20 +279,22 @@ class Sync:
         if self._download is not None:
             return
         able = [
-            (peer.status.weight, name, peer.status)
+            ((peer.status.justified, peer.status.weight), name, peer.status)
             for name, peer in self._peers.items()
             if peer.status is not None and self._promising(peer) and peer.rests_until <= turn.now
         ]
         if not able:
             return
-        heaviest = max(weight for weight, _, _ in able)
-        best = [(name, status) for weight, name, status in able if weight == heaviest]
+        highest = max(claim for claim, _, _ in able)
+        best = [(name, status) for claim, name, status in able if claim == highest]
         name, status = self._rng.choice(best)
         self._download = _Download(name, status)
         self._ask_blocks(turn)
 
     def _promising(self, peer: _Peer) -> bool:
-        return peer.status is not None and self._head is not None and peer.status.weight > self._head.weight
+        if peer.status is None or self._head is None:
+            return False
+        return peer.status.justified >= self._head.justified and not self._known(peer.status.head)
 
     def _ask_blocks(self, turn: _Turn) -> None:
         download = self._download
@@ -294,12 +305,12 @@ class Sync:
         self._ask(download.peer, GetBlocks(locator[:MAX_LOCATOR], MAX_BLOCKS), turn)
 
     def _finish(self, turn: _Turn) -> None:
-        """The peer has no more to give. If we are still lighter than it claimed, that is a strike."""
+        """The peer has no more to give. If what it claimed for its head is not here, that is a strike."""
         download, self._download = self._download, None
         if download is None:
             return
         peer = self._peers[download.peer]
-        if self._head is not None and self._head.weight >= download.claim.weight:
+        if self._known(download.claim.head):
             peer.strikes = 0
             self._ask_status(download.peer, turn, HINT_EVERY)
             return
@@ -307,7 +318,7 @@ class Sync:
         peer.status = None  # ask again: its head may honestly have moved to another branch meanwhile
         peer.rests_until = turn.now + REST
         if peer.strikes >= MAX_STRIKES:
-            self._distrust(download.peer, "it cannot back up the weight that it claims", turn)
+            self._distrust(download.peer, "it cannot show the head that it claims", turn)
 
     def _import(self, name: str, blocks: tuple[Block, ...], download: bool, turn: _Turn) -> None:
         self._counter += 1

@@ -26,11 +26,12 @@ class PeerLeft:
 
 @dataclass(frozen=True, slots=True)
 class HeadIs:
-    """Our own head, at the start and after every change."""
+    """Our own head, at the start and after every change, and the highest justified checkpoint we know."""
 
     height: int
     weight: int
     locator: tuple[bytes, ...]
+    justified: int = 0
 
 
 @dataclass(frozen=True, slots=True)

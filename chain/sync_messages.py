@@ -1,9 +1,9 @@
-"""The messages of `/p2pml/sync/1.0.0`, one request and one response per exchange.
+"""The messages of `/p2pml/sync/1.1.0`, one request and one response per exchange.
 
 A request is `[kind, ...]`, canonical msgpack:
 GET_STATUS `[0]`, GET_BLOCKS `[1, locator, max_blocks]`, GET_BLOCK `[2, block_id]`.
-A response is STATUS `[0, chain_id, head_id, height, weight]` or BLOCKS `[1, blocks]`, where a block is
-a byte string and a weight is 32 bytes, big-endian.
+A response is STATUS `[0, chain_id, head_id, height, weight, justified]` or BLOCKS `[1, blocks]`, where a
+block is a byte string, a weight is 32 bytes, big-endian, and `justified` the number of a checkpoint.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from chain.errors import DecodeError
 from chain.forkchoice import Chain
 from chain.types import MAX_BLOCK_BYTES
 
-PROTOCOL = "/p2pml/sync/1.0.0"
+PROTOCOL = "/p2pml/sync/1.1.0"
 MAX_LOCATOR = 128
 MAX_BLOCKS = 64
 MAX_REQUEST_BYTES = 8192
@@ -47,12 +47,13 @@ class GetBlock:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A peer's head as it claims it."""
+    """A peer's head as it claims it, and the highest checkpoint that the blocks up to it justify."""
 
     chain_id: bytes
     head: bytes
     height: int
     weight: int
+    justified: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def encode_response(response: Response) -> bytes:
     match response:
         case Status():
             weight = response.weight.to_bytes(32, "big")
-            return pack((0, response.chain_id, response.head, response.height, weight))
+            return pack((0, response.chain_id, response.head, response.height, weight, response.justified))
         case Blocks():
             return pack((1, response.blocks))
 
@@ -107,12 +108,13 @@ def decode_response(data: bytes) -> Response:
     """Raises DecodeError."""
     kind, fields = _kind(unpack(data, MAX_RESPONSE_BYTES), "response")
     if kind == 0:
-        chain_id, head, height, weight = array(fields, 4, "status")
+        chain_id, head, height, weight, justified = array(fields, 5, "status")
         return Status(
             octets(chain_id, 32, "chain_id"),
             octets(head, 32, "head"),
             uint(height, "height"),
             int.from_bytes(octets(weight, 32, "weight"), "big"),
+            uint(justified, "justified", high=2**53),
         )
     if kind == 1:
         (blocks,) = array(fields, 1, "blocks")
@@ -150,7 +152,8 @@ def locate(request: Request, chain: Chain) -> Status | Located:
     match request:
         case GetStatus():
             head = chain.head
-            return Status(chain.genesis.chain_id, head.id, head.height, head.weight)
+            justified = chain.state().finality.highest.number
+            return Status(chain.genesis.chain_id, head.id, head.height, head.weight, justified)
         case GetBlock():
             return Located((_kept(request.id, chain),))
         case GetBlocks():

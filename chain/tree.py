@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chain.errors import UnknownBlock
 from chain.evidence import TwoSeals
+from chain.ghost import Preference
 from chain.header import SealedHeader
 from chain.state import State
 from chain.types import Block
@@ -35,7 +35,7 @@ class Node:
     block: Block | None
     state: State
     head: Head
-    preference: tuple[int, int, bytes, bytes]
+    preference: Preference
 
 
 class BlockTree:
@@ -55,7 +55,7 @@ class BlockTree:
         self.final_height = 0
         """Height below and at which only the best branch is kept."""
         self._by_height: dict[int, set[bytes]] = {0: {root.head.id}}
-        self._sealed_by: Counter[tuple[bytes, int]] = Counter()
+        self._sealed_by: dict[tuple[bytes, int], list[SealedHeader]] = {}
         self.equivocations: dict[bytes, TwoSeals] = {}
         """For each proposer that sealed two blocks for a slot, the two."""
 
@@ -75,25 +75,18 @@ class BlockTree:
 
     def sealed_by(self, proposer: bytes, timestamp_ms: int) -> int:
         """How many kept blocks a proposer sealed for one slot."""
-        return self._sealed_by[proposer, timestamp_ms]
+        return len(self._sealed_by.get((proposer, timestamp_ms), ()))
 
     def add(self, block: Block, node: Node) -> None:
         """Take a block whose parent is kept."""
         self.nodes[node.head.id] = node
         self.children.setdefault(block.prev, set()).add(node.head.id)
         self._by_height.setdefault(node.head.height, set()).add(node.head.id)
-        key = (block.sealed.proposer, block.sealed.timestamp_ms)
-        if self._sealed_by[key]:
-            self._convict(block.sealed)
-        self._sealed_by[key] += 1
-
-    def _convict(self, sealed: SealedHeader) -> None:
-        for node in self.nodes.values():
-            other = node.head.sealed
-            if other is None or other.block_id == sealed.block_id:
-                continue
-            if (other.proposer, other.timestamp_ms) == (sealed.proposer, sealed.timestamp_ms):
-                self.equivocations.setdefault(sealed.proposer, TwoSeals(other, sealed))
+        sealed = block.sealed
+        seals = self._sealed_by.setdefault((sealed.proposer, sealed.timestamp_ms), [])
+        if seals:
+            self.equivocations.setdefault(sealed.proposer, TwoSeals(seals[0], sealed))
+        seals.append(sealed)
 
     def switch(self, old: Node, new: Node) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
         """Make the branch of `new` the best one.
@@ -124,16 +117,14 @@ class BlockTree:
         """Forget every branch that leaves the best one below `height`."""
         while self.final_height < height:
             self.final_height += 1
-            if self.final_height > self.lowest:
-                self._drop_siblings(self.final_height)
+            self._drop_siblings(self.final_height)
 
     def prune(self, lowest: int) -> None:
-        """Forget everything below the height `lowest`, and every branch that lost its root by that."""
-        while self.lowest < lowest:
+        """Forget everything below the height `lowest`, but for what may still be forked from."""
+        while self.lowest < min(lowest, self.final_height):
             for block_id in self._by_height.pop(self.lowest):
                 self._forget(block_id)
             self.lowest += 1
-            self._drop_siblings(self.lowest)
 
     def _drop_siblings(self, height: int) -> None:
         """Forget all blocks of that height but the best branch's, and what is built on them."""
@@ -155,6 +146,6 @@ class BlockTree:
         if block is not None:
             self.children.get(block.prev, set()).discard(block_id)
             key = (block.sealed.proposer, block.sealed.timestamp_ms)
-            self._sealed_by[key] -= 1
+            self._sealed_by[key].remove(block.sealed)
             if not self._sealed_by[key]:
                 del self._sealed_by[key]

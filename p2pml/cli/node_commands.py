@@ -239,7 +239,7 @@ def _clock(answer: dict[str, Any]) -> str:
     if offset is None:
         return "not compared yet"
     who = f"{peers} peer{'s' if peers != 1 else ''}"
-    if 2 * abs(offset) <= answer["slot_ms"]:
+    if abs(offset) <= answer["clock_limit_ms"]:
         return f"within {abs(offset)} ms of {who}"
     side = "behind" if offset > 0 else "ahead of"
-    return f"WRONG: {abs(offset) / 1000:.1f} s {side} {who}, over half a slot; correct it (NTP)"
+    return f"WRONG: {abs(offset) / 1000:.1f} s {side} {who}: neither proposing nor voting; correct it (NTP)"

@@ -1,4 +1,4 @@
-"""The pump of `chain.sync` over `/p2pml/sync/1.0.0`: does what the machine says, tells it what happened.
+"""The pump of `chain.sync` over `/p2pml/sync/1.1.0`: does what the machine says, tells it what happened.
 
 The machine decides whom to ask for what; here are the streams, the clock and the connected peers.
 """

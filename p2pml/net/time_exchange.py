@@ -32,11 +32,11 @@ class PeerTime:
     Args:
         host: running while this runs.
         unix_ms: this machine's clock.
-        tell: called with each new estimate.
+        tell: called with each new estimate, and with None while nobody has been heard lately.
     """
 
     def __init__(
-        self, host: Host, unix_ms: Callable[[], int], tell: Callable[[Estimate], None] = lambda _: None
+        self, host: Host, unix_ms: Callable[[], int], tell: Callable[[Estimate | None], None] = lambda _: None
     ) -> None:
         self._host, self._unix_ms, self._tell = host, unix_ms, tell
         self._offsets = Offsets()
@@ -58,6 +58,8 @@ class PeerTime:
             connected = self._host.connected()
             self._offsets.keep(connected)
             self._asked = {peer: at for peer, at in self._asked.items() if peer in connected}
+            if self.estimate() is None:
+                self._tell(None)
             for peer in connected:
                 if self._asked.get(peer, float("-inf")) <= trio.current_time() - ASK_S:
                     self._asked[peer] = trio.current_time()

@@ -68,6 +68,7 @@ class ChainService(ChainReads):
         events: gets `chain.head`, `chain.proposed` and `chain.sync`.
         clock_ms: Unix time in milliseconds.
         rng: breaks ties among peers to sync from.
+        clock_wrong: whether this machine's clock is too far from the peers' to act by it.
     """
 
     def __init__(
@@ -81,11 +82,14 @@ class ChainService(ChainReads):
         events: Events,
         clock_ms: Callable[[], int],
         rng: random.Random | None = None,
+        clock_wrong: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(genesis, Chain(genesis, KEEP_BLOCKS), Mempool(), db, clock_ms)
         self._presence, self._events = presence, events
         rng = rng or random.Random()
-        self._sync = SyncPump(host, Sync(genesis.chain_id, rng), self._import_batch, self._answer)
+        self._sync = SyncPump(
+            host, Sync(genesis.chain_id, rng, self.chain.has), self._import_batch, self._answer
+        )
         self._early = Early(self)
         self._blocks = BlockGossip(self, host, gossip, self._early, self._enqueue, self._missing, rng)
         self._journal = SigningJournal(db.path.with_suffix(".signed"), genesis.chain_id)
@@ -95,6 +99,7 @@ class ChainService(ChainReads):
         self._send, self._inbox = trio.open_memory_channel[_Offer | Vote](_INBOX)
         self._pools = PoolGossip(self, host, gossip, rng)
         self._outbox = Outbox(self, self._pools)
+        self._clock_wrong = clock_wrong
         self._patience = Patience(genesis.params.slot_ms / 1000)
 
     # -- running ---------------------------------------------------------------------------------------
@@ -201,7 +206,7 @@ class ChainService(ChainReads):
         accepted = [outcome.block for outcome in outcomes if isinstance(outcome, Accepted)]
         change = next((outcome for outcome in outcomes if isinstance(outcome, HeadChanged)), None)
         reverted, applied = (change.reverted, change.applied) if change else ((), ())
-        floor = self.chain.head.height - KEEP_BLOCKS
+        floor = min(self.chain.head.height - KEEP_BLOCKS, self.chain.final_height)
         await trio.to_thread.run_sync(self.db.commit, accepted, reverted, applied, floor)
         self._blocks.accepted(accepted)
         if change is None:
@@ -293,6 +298,11 @@ class ChainService(ChainReads):
         held_back = self._patience.holds_back(self.behind, trio.current_time())
         return not held_back and (alone or self._sync.asked_somebody)
 
+    @property
+    def may_act(self) -> bool:
+        """Whether a validator proposes and votes now: it has caught up, and its clock is right."""
+        return self.caught_up and not self._clock_wrong()
+
     def announce_proposed(self, block: Block) -> None:
         """Tell that a block of our own is on its way."""
         self._events.emit(
@@ -318,12 +328,12 @@ class ChainService(ChainReads):
         self._sync.tell(Missing(peer, block_id))
 
     async def _import_batch(self, batch: Import) -> str | None:
-        before = self.head().weight
+        before = self.chain.justified, self.head().weight
         for block in batch.blocks:
             error = await self.offer(block, batch.peer)
             if error is not None:
                 return error
-        if self.head().weight > before:
+        if (self.chain.justified, self.head().weight) > before:
             self._patience.progressed(trio.current_time())
         return None
 
@@ -335,7 +345,8 @@ class ChainService(ChainReads):
 
     def _tell_head(self) -> None:
         head = self.chain.head
-        self._sync.tell(HeadIs(head.height, head.weight, self.chain.locator()))
+        justified = self.chain.justified.number
+        self._sync.tell(HeadIs(head.height, head.weight, self.chain.locator(), justified))
 
     async def _watching_sync(self) -> None:
         told = 0

@@ -62,15 +62,16 @@ def check_clock(status: dict[str, Any]) -> list[Finding]:
     offset, peers = status["clock_ms"], status["clock_peers"]
     if offset is None:
         return []
-    if 2 * abs(offset) <= status["slot_ms"]:
+    if abs(offset) <= status["clock_limit_ms"]:
         return [Finding("clock", "ok", f"within {abs(offset)} ms of that of {peers} peers")]
     side = "behind" if offset > 0 else "ahead of"
     return [
         Finding(
             "clock",
             "problem",
-            f"{abs(offset) / 1000:.1f} s {side} that of {peers} peers, over half a slot",
-            "set it, best by NTP: blocks and votes of this node come at the wrong time",
+            f"{abs(offset) / 1000:.1f} s {side} that of {peers} peers, over an eighth of a slot: this node "
+            "neither proposes nor votes",
+            "set it, best by NTP",
         )
     ]
 

@@ -91,7 +91,7 @@ class Node:
         offer_genesis(self.host, self.genesis.chain_id, self.genesis.to_json().encode())
         self.presence = Presence(self.host, self.gossip, self.facts)
         self.lan = Lan(self.host, self.genesis.chain_id, self.presence.hint)
-        self.clock_watch = ClockWatch(self.events, self.genesis.params.slot_ms)
+        self.clock_watch = ClockWatch(self.events, self.genesis.params.skew_ms)
         self.time = PeerTime(self.host, unix_ms, self.clock_watch.heard)
         self.db = ChainDb.repaired(home.chain_db, self.genesis.chain_id)
         self.chain = ChainService(
@@ -103,6 +103,7 @@ class Node:
             self.presence,
             self.events,
             unix_ms,
+            clock_wrong=lambda: self.clock_watch.wrong,
         )
         quota = config.data_quota_mib * 2**20 or None
         plain = PlainPort(config.listen, config.bittorrent_port) if config.bittorrent_port else None

@@ -61,6 +61,7 @@ class NodeApi:
             jobs_running=node.jobs.running,
             clock_ms=None if clock is None else round(clock.offset * 1000),
             clock_peers=0 if clock is None else clock.peers,
+            clock_limit_ms=node.genesis.params.skew_ms,
         )
 
     def not_ready_reason(self) -> str:

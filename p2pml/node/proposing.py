@@ -74,7 +74,7 @@ class Proposer:
         for rank in self._ranks(slot):
             await self._service.sleep_until(genesis.slot_start_ms(slot) + rank * genesis.params.rank_step_ms)
             # While we waited a better-ranked block, or another branch with another draw, may have come.
-            if rank in self._ranks(slot) and self._service.caught_up:
+            if rank in self._ranks(slot) and self._service.may_act:
                 await self._propose(slot, rank)
 
     def _ranks(self, slot: int) -> tuple[int, ...]:

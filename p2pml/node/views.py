@@ -38,6 +38,7 @@ class StatusView:
 
     `slot` is the slot of this moment; `behind` counts the blocks that the best peer is ahead. `clock_ms` is
     the clock of `clock_peers` peers, their median, less this machine's; null before any has told the time.
+    Beyond `clock_limit_ms` this node neither proposes nor votes.
     """
 
     version: str
@@ -64,6 +65,7 @@ class StatusView:
     jobs_running: int
     clock_ms: int | None = None
     clock_peers: int = 0
+    clock_limit_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from chain.crypto import Keypair
-from chain.finality import epoch_of
 from chain.gossip import Verdict, validate_vote
-from chain.votes import Vote, sign_vote
+from chain.votes import Link, Vote
+from chain.voting import owed_vote
 from p2pml.net.gossip import Gossip
 from p2pml.storage.signing_journal import SigningJournal
 
@@ -47,6 +47,7 @@ class Voting:
     ) -> None:
         self._service, self._gossip, self._journal = service, gossip, journal
         self._keypair, self._count = keypair, count
+        self._last: Link | None = None
 
     def start(self, nursery: trio.Nursery) -> None:
         """Listen, and vote if there is a key, until the nursery is cancelled."""
@@ -70,24 +71,16 @@ class Voting:
             over = self._service.clock_ms() >= genesis.slot_start_ms(running) + half
             slot = max(running + over, slot + 1)
             await self._service.sleep_until(genesis.slot_start_ms(slot) + half)
-            if self._service.caught_up:
+            if self._service.may_act:
                 await self._vote(keypair, slot)
 
     async def _vote(self, keypair: Keypair, slot: int) -> None:
-        vote = self._choose(keypair, slot)
+        vote = owed_vote(keypair, self._service.state(), slot, self._last)
         if vote is None:
             return
         if not await trio.to_thread.run_sync(self._journal.reserve_vote, vote):
             log.warning("the vote of slot %d could contradict an earlier one: casting none", slot)
             return
+        self._last = vote.link
         self._count(vote)
         await self._gossip.publish(VOTES, vote.encoded)
-
-    def _choose(self, keypair: Keypair, slot: int) -> Vote | None:
-        genesis, state, head = self._service.genesis, self._service.state(), self._service.head()
-        if head.slot > slot:
-            return None
-        link = state.finality.next_link(slot, head.slot, head.id)
-        if link is None or not state.table(epoch_of(link.target, genesis.params)).voice(keypair.public):
-            return None
-        return sign_vote(keypair, genesis.chain_id, slot, link, head.id)

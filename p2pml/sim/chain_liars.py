@@ -104,7 +104,7 @@ class DoubleVoter(ChainNode):
 
     def vote(self, slot: int, now: float) -> list[Send]:
         """Two votes for one slot, of which only one could be honest."""
-        made = self._choose_vote(slot)
+        made = self._owed_vote(slot)
         head = self.chain.head.sealed
         if made is None or head is None or self.keys is None:
             return []

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from chain import gossip
 from chain.crypto import H
 from chain.errors import FutureBlock, InvalidError, UnknownParent
-from chain.finality import epoch_of
 from chain.forkchoice import Accepted, Chain, Outcome
 from chain.genesis import Genesis
 from chain.gossip import Verdict
@@ -38,7 +37,8 @@ from chain.sync import (
 from chain.sync_events import Import
 from chain.transactions import Tx
 from chain.types import Block
-from chain.votes import Vote, sign_vote
+from chain.votes import Vote
+from chain.voting import owed_vote
 from p2pml.sim.world import Send
 
 BLOCK, TX, VOTE, ASK, ANSWER = b"B", b"T", b"V", b"Q", b"A"
@@ -96,7 +96,7 @@ class ChainNode:
         self._forget_memory()
 
     def _forget_memory(self) -> None:
-        self._sync = Sync(self.genesis.chain_id, self._rng)
+        self._sync = Sync(self.genesis.chain_id, self._rng, self.chain.has)
         self._early: list[_Early] = []
         self._seen: Recent[bytes, bool] = Recent(_SEEN)
         self._due = None
@@ -249,22 +249,16 @@ class ChainNode:
 
     def vote(self, slot: int, now: float) -> list[Send]:
         """Cast its vote of a slot, if it has one and nothing that it signed speaks against it."""
-        made = self._choose_vote(slot)
+        made = self._owed_vote(slot)
         if made is None or not self.signed.may_vote(made):
             return []
         self.signed = self.signed.voted(made)
         return self._flood(VOTE + made.encoded, "") + self._count(made, now)
 
-    def _choose_vote(self, slot: int) -> Vote | None:
-        state, head = self.chain.state(), self.chain.head
-        if self.keys is None or head.slot > slot:
+    def _owed_vote(self, slot: int) -> Vote | None:
+        if self.keys is None:
             return None
-        link = state.finality.next_link(slot, head.slot, head.id)
-        if link is None or not state.table(epoch_of(link.target, self.genesis.params)).voice(
-            self.keys.public
-        ):
-            return None
-        return sign_vote(self.keys.keypair, self.genesis.chain_id, slot, link, head.id)
+        return owed_vote(self.keys.keypair, self.chain.state(), slot, self.signed.link)
 
     def _half(self, slot: int) -> float:
         return self._slot_time(slot) + self.genesis.params.slot_ms / 2000
@@ -310,7 +304,7 @@ class ChainNode:
 
     def _head_event(self) -> HeadIs:
         head = self.chain.head
-        return HeadIs(head.height, head.weight, self.chain.locator())
+        return HeadIs(head.height, head.weight, self.chain.locator(), self.chain.justified.number)
 
     def _ms(self, now: float) -> int:
         return self.genesis.time_ms + int(now * 1000 + 0.5)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chain.crypto import Keypair
-from chain.errors import InvalidBlock, InvalidVote, StaleBlock
+from chain.errors import InvalidBlock, InvalidVote, StaleBlock, UnknownVoter
 from chain.finality import Finality, quorum
 from chain.forkchoice import Chain
 from chain.gossip import Verdict, validate_vote
@@ -400,6 +400,8 @@ def test_verdicts_on_gossiped_votes(world: Any) -> None:
     assert validate_vote(vote.encoded[:-1], world.chain, now).verdict is Verdict.REJECT
     forged = replace(vote, signature=bytes(64))
     assert validate_vote(forged.encoded, world.chain, now).verdict is Verdict.REJECT
+    upside_down = by(world, 0, vote, link=Link(vote.link.target, vote.link.target))
+    assert validate_vote(upside_down.encoded, world.chain, now).verdict is Verdict.REJECT
     far = by(
         world, 0, vote, slot=vote.slot + 9, link=Link(vote.link.source, Checkpoint(vote.slot + 9, bytes(32)))
     )
@@ -409,3 +411,37 @@ def test_verdicts_on_gossiped_votes(world: Any) -> None:
     old = replace(vote, slot=vote.slot)
     much_later = now + 3 * DEMO.slots_per_epoch * DEMO.slot_ms
     assert validate_vote(old.encoded, Chain(world.genesis), much_later).verdict is Verdict.IGNORE
+
+
+def test_who_votes_on_another_branch_only_is_ignored_and_nobody_is_blamed(world: Any) -> None:
+    """Ratings differ between branches, so an honest peer may pass on a vote that has no weight here."""
+    world.mine()
+    vote = world.vote(0)
+    now = world.genesis.slot_start_ms(vote.slot) + DEMO.slot_ms
+    stranger = Keypair.from_seed(b"\x77" * 32)
+    other = sign_vote(stranger, world.genesis.chain_id, vote.slot, vote.link, vote.head)
+    assert validate_vote(other.encoded, world.chain, now).verdict is Verdict.IGNORE
+    with pytest.raises(UnknownVoter):
+        world.chain.on_vote(other, now)
+    assert not world.chain.votes.has(other)
+    wrong = sign_vote(stranger, world.genesis.chain_id, vote.slot + 1, vote.link, vote.head)
+    late = now + DEMO.slot_ms
+    assert validate_vote(wrong.encoded, world.chain, late).verdict is Verdict.REJECT, "wrong on every branch"
+
+
+def test_who_is_convicted_in_a_block_has_no_voice_where_its_votes_were_not_seen(world: Any) -> None:
+    heavy, light = fork(world)
+    other = Chain(world.genesis)
+    for block in (world.chain.block(heavy.prev), light, heavy):
+        world.give(block, other)
+    one, two = backing(world, 0, light), backing(world, 0, heavy)
+    world.cast(one, chain=other)
+    assert other.head.id == light.block_id
+    world.cast(one, two)
+    built = world.build()
+    convicting = world.reseal(built, Body(evidence=built.body.evidence))
+    assert [item.offender for item in convicting.body.evidence] == [world.validators[0].public]
+    world.give(convicting, other)
+    assert not other.votes.convicted, "it has seen one of the two votes only"
+    assert other.head.id == convicting.block_id
+    assert world.validators[0].public not in dict(other.votes.heads())

@@ -231,14 +231,18 @@ def test_far_future_and_off_grid_blocks(world: Any) -> None:
         world.give(off)
 
 
-def test_old_blocks_are_forgotten_and_cannot_be_forked_from(make_world: Any) -> None:
+def test_old_final_blocks_are_forgotten_and_cannot_be_forked_from(make_world: Any) -> None:
     world = make_world(keep=4)
     first = world.mine()
+    side = world.build(slot=world.slot_with(1, world.state.slot, world.state), rank=1)
     blocks = [world.mine()]
-    side = world.build(slot=world.slot_with(1, 40, world.state), rank=1, parent=first.block_id)
     world.give(side)
-    blocks += [world.mine() for _ in range(7)]
+    assert world.chain.head.id == blocks[0].block_id
+    for _ in range(12):
+        blocks.append(world.mine())
+        world.all_vote()
     chain = world.chain
+    assert chain.final_height > chain.head.height - 4
     assert chain.has(first.block_id)
     assert chain.block(first.block_id) is None
     assert not chain.has(side.block_id)
@@ -251,6 +255,26 @@ def test_old_blocks_are_forgotten_and_cannot_be_forked_from(make_world: Any) -> 
         chain.check_header(side.sealed, world.time_of(side))
     assert chain.block(blocks[-5].block_id) == blocks[-5]
     assert chain.block(blocks[-6].block_id) is None
+
+
+def test_what_is_not_final_can_be_forked_from_however_deep_it_lies(make_world: Any) -> None:
+    """The lighter half of a network that was parted for longer than `keep` takes the other half's blocks."""
+    world = make_world(keep=4)
+    root = world.mine()
+    rivals = Chain(world.genesis, 4)
+    world.give(root, rivals)
+    others: list[Block] = []
+    for _ in range(12):
+        world.mine()
+    for _ in range(20):
+        others.append(world.build(chain=rivals))
+        world.give(others[-1], rivals)
+    assert world.chain.block(root.block_id) == root
+    for block in others:
+        world.chain.check_header(block.sealed, world.time_of(block))
+        world.give(block)
+    assert world.chain.head == rivals.head
+    assert world.state.root() == rivals.state().root()
 
 
 def test_locator_and_common_height(make_world: Any) -> None:

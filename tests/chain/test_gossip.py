@@ -87,6 +87,8 @@ def test_late_fork_is_ignored(make_world: Any) -> None:
     side = world.build(slot=world.slot_with(1, 1), rank=1)
     for _ in range(5):
         world.mine()
+        world.all_vote()
+    assert world.chain.final_height > 0
     assert judged(world, side).verdict is Verdict.IGNORE
 
 

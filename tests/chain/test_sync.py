@@ -45,7 +45,7 @@ class Pump:
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
-        self.machine = Sync(chain.genesis.chain_id, random.Random(1))
+        self.machine = Sync(chain.genesis.chain_id, random.Random(1), chain.has)
         self.peers: dict[str, Server] = {}
         self.now = 0.0
         self.asked: list[tuple[str, sync.Request]] = []
@@ -55,7 +55,7 @@ class Pump:
 
     def head(self) -> HeadIs:
         head = self.chain.head
-        return HeadIs(head.height, head.weight, self.chain.locator())
+        return HeadIs(head.height, head.weight, self.chain.locator(), self.chain.justified.number)
 
     def join(self, name: str, server: Server) -> None:
         self.peers[name] = server

@@ -396,3 +396,18 @@ def test_drafts_nest_only_as_meant(world: Any) -> None:
         draft.commit()
     with pytest.raises(ChainError):
         Draft(draft).seal(bytes(32), 1, 1, world.state.randomness, world.state.finality, world.state.tables)
+
+
+def test_states_share_what_their_blocks_did_not_change(world: Any) -> None:
+    """Thousands of states are kept while nothing becomes final: each must hold only what it changed."""
+    before = world.state
+    world.mine(world.transfer(0, 1, 5))
+
+    def parts(node: Any) -> list[Any]:
+        below = getattr(node, "children", ())
+        return [node, *(part for child in below for part in parts(child))]
+
+    old = {id(part) for part in parts(before._tree)}
+    fresh = [part for part in parts(world.state._tree) if id(part) not in old]
+    # The root, and a path of three for each entry: sender, receiver, proposer, or fewer where they share.
+    assert 0 < len(fresh) <= 1 + 3 * 3

@@ -133,13 +133,18 @@ def test_an_event_tells_when_the_clock_goes_wrong_and_when_it_is_right_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     events = Events()
-    watch = ClockWatch(events, 2000)
-    for offset in (0.9, 1.0, 1.5, 1.6, -0.2, -1.2):
+    watch = ClockWatch(events, 250)
+    for offset in (0.2, 0.25, 0.3, 0.9, -0.2, -1.2):
         watch.heard(Estimate(offset, 3))
+    assert watch.wrong
+    watch.heard(None)
+    assert not watch.wrong
     assert [(event.kind, event.data) for event in events.since(0)] == [
-        ("node.clock", {"offset_ms": 1500, "peers": 3, "wrong": True}),
+        ("node.clock", {"offset_ms": 300, "peers": 3, "wrong": True}),
         ("node.clock", {"offset_ms": -200, "peers": 3, "wrong": False}),
         ("node.clock", {"offset_ms": -1200, "peers": 3, "wrong": True}),
+        ("node.clock", {"offset_ms": 0, "peers": 0, "wrong": False}),
     ]
-    assert "is behind that of 3 peers by 1.5 s" in caplog.text
+    assert "is behind that of 3 peers by 0.3 s" in caplog.text
     assert "is ahead of that of 3 peers by 1.2 s" in caplog.text
+    assert "neither proposes nor votes" in caplog.text

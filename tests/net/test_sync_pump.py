@@ -43,7 +43,7 @@ async def no_answer(request: Any) -> bytes:
 
 async def test_who_lied_is_reported_and_gets_a_fresh_chance_even_if_it_stays(autojump_clock: object) -> None:
     desk: Any = Desk()
-    pump = SyncPump(desk, Sync(bytes(32), random.Random(1)), no_import, no_answer)
+    pump = SyncPump(desk, Sync(bytes(32), random.Random(1), lambda block: False), no_import, no_answer)
     async with trio.open_nursery() as nursery:
         await nursery.start(pump.run)
         await trio.sleep(DISTRUST - 2)

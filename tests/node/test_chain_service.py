@@ -68,6 +68,7 @@ async def start(
     bootstrap: list[str],
     validator: bool = True,
     now: Callable[[], int] = clock,
+    clock_wrong: Callable[[], bool] = lambda: False,
 ) -> Node:
     host = Host(bytes([i + 11]) * 32, bootstrap=bootstrap)
     gossip = Gossip(host, genesis.chain_id, heartbeat=0.3)
@@ -78,7 +79,7 @@ async def start(
     db = ChainDb.repaired(folder / f"n{i}.sqlite", genesis.chain_id)
     events = Events()
     keys = keys_of(i) if validator else None
-    service = ChainService(genesis, db, keys, host, gossip, presence, events, now)
+    service = ChainService(genesis, db, keys, host, gossip, presence, events, now, clock_wrong=clock_wrong)
     node = Node(host, gossip, service, events, trio.CancelScope(), trio.Event())
 
     async def life(task_status: object = trio.TASK_STATUS_IGNORED) -> None:
@@ -360,4 +361,16 @@ async def test_answers_read_the_disk_in_a_thread_of_their_own(
         assert await node.service._answer(GetBlock(bytes(32))) == encode_response(Blocks((b"a block",)))
         assert len(threads) == 1
         assert threads[0] != threading.get_ident()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_a_validator_whose_clock_is_wrong_neither_proposes_nor_votes(tmp_path: Path) -> None:
+    genesis, wrong = genesis_of(1), [True]
+    async with trio.open_nursery() as nursery:
+        node = await start(nursery, 0, genesis, tmp_path, [], clock_wrong=lambda: wrong[0])
+        await until(lambda: node.service.slot_now() >= 4, 30)
+        assert (node.service.head().height, list(node.service.chain.votes)) == (0, [])
+        wrong[0] = False
+        await until(lambda: node.service.head().height > 0 and bool(list(node.service.chain.votes)), 30)
         nursery.cancel_scope.cancel()

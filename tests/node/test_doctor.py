@@ -183,7 +183,7 @@ def test_the_real_tensorflow_loads() -> None:
 STATUS: dict[str, Any] = {
     "chain_id": "ab" * 32, "network": "net", "pid": 1, "uptime_s": 2.0, "peers": 3, "behind": 0,
     "slot": 100, "head": {"height": 90, "slot": 99}, "worker": "ready", "worker_reason": "",
-    "slot_ms": 2000, "clock_ms": None, "clock_peers": 0,
+    "slot_ms": 2000, "clock_ms": None, "clock_peers": 0, "clock_limit_ms": 250,
 }  # fmt: skip
 
 
@@ -211,7 +211,12 @@ def test_a_chain_that_is_behind_or_stands_still(changes: dict[str, Any], level: 
 
 @pytest.mark.parametrize(
     ("offset", "level", "words"),
-    [(1000, "ok", "within 1000 ms"), (1001, "problem", "1.0 s behind"), (-60_000, "problem", "60.0 s ahead")],
+    [
+        (250, "ok", "within 250 ms"),
+        (251, "problem", "0.3 s behind"),
+        (-60_000, "problem", "60.0 s ahead"),
+        (900, "problem", "neither proposes nor votes"),
+    ],
 )
 def test_a_clock_against_those_of_the_peers(offset: int, level: str, words: str) -> None:
     [found] = doctor_online.check_clock({**STATUS, "clock_ms": offset, "clock_peers": 3})
