@@ -121,9 +121,10 @@ def supply(home: HomeOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         emit_json(answer)
         return
-    names = ("genesis", "issued", "burned", "balances", "escrow", "bonds")
+    names = ("genesis", "issued", "burned", "balances", "escrow", "bonds", "vesting")
     emit(fields([(name, tokens(answer[name])) for name in names]))
-    emit(f"balances + escrow + bonds = genesis + issued − burned: {'yes' if answer['adds_up'] else 'NO'}")
+    equal = "yes" if answer["adds_up"] else "NO"
+    emit(f"balances + escrow + bonds + vesting = genesis + issued − burned: {equal}")
 
 
 def describe_block(block: dict[str, Any]) -> str:

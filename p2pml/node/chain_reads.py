@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import trio
 
+from chain import rewards
 from chain.entries import Account, Job
 from chain.forkchoice import Chain
 from chain.genesis import Genesis
@@ -80,8 +81,16 @@ class ChainReads:
         return self.state().account(public)
 
     def balance(self, public: bytes) -> int:
-        """Base units."""
-        return self.account(public).balance
+        """Base units that the account can spend, rewards that have vested counted."""
+        state = self.state()
+        return state.account(public).balance + rewards.vested(state, state.finality.epochs, public)
+
+    def vesting(self, public: bytes) -> tuple[int, int]:
+        """Base units of rewards that the account cannot spend yet, and finalized epochs until it can."""
+        state = self.state()
+        epochs = state.finality.epochs
+        held = state.vesting(public).held - rewards.vested(state, epochs, public)
+        return held, rewards.epochs_left(state, epochs, public)
 
     def rating(self, public: bytes) -> int:
         """An account's rating; 0 for who is no validator."""

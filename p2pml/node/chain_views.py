@@ -111,6 +111,7 @@ def block_view(block: Block, genesis: Genesis, price_of: PriceOf, final: bool) -
         transactions=[transaction_view(tx, price_of, block.height, block.block_id) for tx in block.body.txs],
         rounds=[_round(record) for record in block.body.records],
         votes=len(block.body.votes),
+        voters=sorted({address.encode(vote.voter) for vote in block.body.votes}),
         final=final,
     )
 
@@ -141,6 +142,7 @@ def supply_view(state: State) -> views.SupplyView:
         balances=supply.balances,
         escrow=supply.escrow,
         bonds=supply.bonds,
+        vesting=supply.vesting,
         adds_up=supply.ok,
     )
 

@@ -107,6 +107,7 @@ class NodeApi:
         chain = self._node.chain
         included = await chain.account_history(public, HISTORY)
         entry = chain.account(public)
+        vesting, epochs = chain.vesting(public)
         found = [
             chain_views.transaction_view(
                 item.tx, self._price_of, item.height, chain.chain.canonical_id(item.height)
@@ -115,7 +116,9 @@ class NodeApi:
         ]
         return views.AccountView(
             address=text,
-            balance=entry.balance,
+            balance=chain.balance(public),
+            vesting=vesting,
+            vesting_epochs=epochs,
             nonce=entry.nonce,
             next_nonce=chain.next_nonce(public),
             rating=chain.rating(public),

@@ -108,7 +108,9 @@ class TransactionView:
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """`next_nonce` counts this node's waiting transactions too; `proposed` counts blocks by this account."""
+    """`balance` can be spent now, `vesting` (rewards) is wholly free in `vesting_epochs` finalized epochs;
+    `next_nonce` counts this node's waiting transactions too, `proposed` blocks by this account.
+    """
 
     address: str
     balance: int
@@ -116,6 +118,8 @@ class AccountView:
     next_nonce: int
     rating: int
     proposed: int
+    vesting: int = 0
+    vesting_epochs: int = 0
     transactions: list[TransactionView] = field(default_factory=list)
 
 
@@ -135,7 +139,9 @@ class RoundView:
 
 @dataclass(frozen=True, slots=True)
 class BlockView:
-    """`votes` counts the votes in the block; `final` is whether the block can never be reverted."""
+    """`votes` counts the votes in the block, `voters` are the addresses that cast them; `final` is whether
+    the block can never be reverted.
+    """
 
     id: str
     height: int
@@ -150,6 +156,7 @@ class BlockView:
     transactions: list[TransactionView]
     rounds: list[RoundView]
     votes: int = 0
+    voters: list[str] = field(default_factory=list)
     final: bool = False
 
 
@@ -165,7 +172,9 @@ class ValidatorView:
 
 @dataclass(frozen=True, slots=True)
 class SupplyView:
-    """The chain's books: `balances + escrow + bonds == genesis + issued - burned` when `adds_up`."""
+    """The chain's books; when they add up, `balances + escrow + bonds + vesting` is
+    `genesis + issued - burned`.
+    """
 
     genesis: int
     issued: int
@@ -173,6 +182,7 @@ class SupplyView:
     balances: int
     escrow: int
     bonds: int
+    vesting: int
     adds_up: bool
 
 

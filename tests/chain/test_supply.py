@@ -43,6 +43,8 @@ class Scenario:
 
     def run(self, kind: str, who: int, whom: int, amount: int) -> None:
         world = self.world
+        if amount % 2 and world.state.height:
+            world.all_vote()
         user: Keypair = world.users[who]
         if kind == "wait":
             world.give(world.build(slot=world.state.slot + 1 + amount % 40))
@@ -116,6 +118,8 @@ def test_books_add_up(make_world: Any, steps: list[tuple[str, int, int, int]]) -
         supply = state.supply()
         # From the entries themselves, not from the running totals.
         assert supply.balances == sum(account.balance for account in state.accounts().values())
+        rewards = (state.vesting(keys.public).held for keys in world.validators)
+        assert supply.vesting == sum(rewards)
         assert supply.escrow == sum(job.escrow for job in state.jobs())
         assert supply.ok
         for job in state.jobs():
