@@ -270,6 +270,10 @@ class State(Ledger):
         """All jobs, by id; takes time in proportion to the whole state."""
         return tuple(entry for _, entry in sorted(self._merged().items()) if isinstance(entry, Job))
 
+    def validators(self) -> tuple[Validator, ...]:
+        """All validators, by account; takes time in proportion to the whole state."""
+        return tuple(entry for _, entry in sorted(self._merged().items()) if isinstance(entry, Validator))
+
     def datasets(self) -> tuple[DatasetEntry, ...]:
         """All datasets, by name; takes time in proportion to the whole state."""
         found = [entry for entry in self._merged().values() if isinstance(entry, DatasetEntry)]

@@ -35,7 +35,6 @@ class ChainReads:
         self, genesis: Genesis, chain: Chain, pool: Mempool, db: ChainDb, clock_ms: Callable[[], int]
     ) -> None:
         self.genesis, self.chain, self.pool, self.db, self.clock_ms = genesis, chain, pool, db, clock_ms
-        self._names = {founder.public: founder.name for founder in genesis.validators}
         self._changed = trio.Event()
 
     # -- time ------------------------------------------------------------------------------------------
@@ -98,8 +97,9 @@ class ChainReads:
         return 0 if validator is None else validator.rating
 
     def validator_name(self, public: bytes) -> str:
-        """The name that the genesis gives a validator; empty for others."""
-        return self._names.get(public, "")
+        """The name that a validator registered, or has from the genesis; empty for others."""
+        known = self.state().validator(public)
+        return "" if known is None else known.name
 
     def next_nonce(self, public: bytes) -> int:
         """The nonce for the account's next transaction, waiting ones counted."""

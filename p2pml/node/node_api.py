@@ -155,7 +155,7 @@ class NodeApi:
     def _block_view(self, block: Block) -> views.BlockView:
         chain = self._node.chain.chain
         final = chain.is_canonical(block.block_id) and block.height <= chain.final_height
-        return chain_views.block_view(block, self._node.genesis, self._price_of, final)
+        return chain_views.block_view(block, self._node.chain.state(), self._price_of, final)
 
     def validators(self) -> list[views.ValidatorView]:
         return chain_views.validator_views(self._node.chain.state())

@@ -162,12 +162,18 @@ class BlockView:
 
 @dataclass(frozen=True, slots=True)
 class ValidatorView:
-    """`share` is the probability of being drawn at rank 0 of a slot."""
+    """`rating` is that of the epoch's weight table, `share` the probability of being drawn at rank 0 of a
+    slot; `bond` and `vesting` are base units that evidence would take, `barred_epochs` finalized epochs
+    without a rating.
+    """
 
     address: str
     name: str
     rating: int
     share: float
+    bond: int = 0
+    vesting: int = 0
+    barred_epochs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,20 @@ def test_what_has_vested_is_kept_and_the_rest_is_lost(world: Any) -> None:
 LONG = replace(DEMO, evidence_epochs=1000, bar_epochs=3000)
 
 
+def test_rewards_of_a_twelfth_of_the_period_vest_together_from_its_end(make_world: Any) -> None:
+    world = make_world(params=LONG)
+    draft, public = Draft(world.state), world.validators[0].public
+    width = LONG.evidence_epochs // 12
+    for epochs in (5, 40, width):
+        draft.epochs = epochs
+        rewards.issue(draft, public, [], world.state.table)
+        assert draft.vesting(public).held == draft.books.issued
+    assert [(grant.start, grant.amount) for grant in draft.vesting(public).grants] == [(width, 3 * POOL)]
+    draft.epochs = width + LONG.evidence_epochs // 2
+    rewards.release(draft, public)
+    assert draft.account(public).balance == 3 * POOL // 2
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     params=st.sampled_from([DEMO, LONG]),
