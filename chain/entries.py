@@ -30,6 +30,10 @@ def validator_key(public: bytes) -> bytes:
     return b"v" + public
 
 
+def vesting_key(public: bytes) -> bytes:
+    return b"w" + public
+
+
 def vrf_key(vrf_public: bytes) -> bytes:
     return b"k" + vrf_public
 
@@ -114,6 +118,37 @@ class Validator:
                 self.bond, self.founder, self.sequence, self.barred_until,
             )
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Rewards that vest together.
+
+    Args:
+        start: finalized epochs at which they begin to vest.
+        amount: base units at the start.
+        left: base units that have not moved to the balance.
+    """
+
+    start: int
+    amount: int
+    left: int
+
+
+@dataclass(frozen=True)
+class Vesting:
+    """An account's rewards that have not moved to its balance, the oldest grant first."""
+
+    grants: tuple[Grant, ...] = ()
+
+    @property
+    def held(self) -> int:
+        """Base units."""
+        return sum(grant.left for grant in self.grants)
+
+    @cached_property
+    def encoded(self) -> bytes:
+        return pack(tuple((grant.start, grant.amount, grant.left) for grant in self.grants))
 
 
 @dataclass(frozen=True)
@@ -230,7 +265,7 @@ class RoundEntry:
         return pack((record, self.clients, self.settled_samples))
 
 
-Entry = Account | DatasetEntry | NameEntry | Job | RoundEntry | Validator | VrfOwner | EpochEntry
+Entry = Account | DatasetEntry | NameEntry | Job | RoundEntry | Validator | Vesting | VrfOwner | EpochEntry
 
 
 def held_balance(entry: Entry | None) -> int:
@@ -246,3 +281,8 @@ def held_escrow(entry: Entry | None) -> int:
 def held_bond(entry: Entry | None) -> int:
     """Base units that a validator stands to lose."""
     return entry.bond if isinstance(entry, Validator) else 0
+
+
+def held_vesting(entry: Entry | None) -> int:
+    """Base units of rewards that an account cannot spend yet."""
+    return entry.held if isinstance(entry, Vesting) else 0

@@ -11,12 +11,12 @@ import heapq
 from collections.abc import Iterable
 from contextlib import suppress
 
-from chain.entries import Account
 from chain.errors import InvalidRecord, InvalidTransaction, PoolFull
 from chain.record_pool import RecordPool
+from chain.rewards import vested
 from chain.state import Draft, State
 from chain.training_records import RoundRecord
-from chain.transactions import JobClaim, JobOpen, JobSettle, Transfer, Tx
+from chain.transactions import JobClaim, JobOpen, JobSettle, Register, Transfer, Tx
 from chain.transition import apply_record, apply_tx, check_tx_alone, open_slot
 from chain.types import Block
 
@@ -92,7 +92,7 @@ class Mempool:
                 f"a transaction with nonce {tx.nonce} waits already: replacing it takes a fee of"
                 f" {-(-old.fee * 11 // 10)}"
             )
-        self._check_means(tx, account, queue)
+        self._check_means(tx, state, queue)
         if tx.nonce == account.nonce:
             self._try(tx, state, slot)
         if old is None:
@@ -183,13 +183,13 @@ class Mempool:
         draft = self._draft(state, slot) if needs_records else open_slot(state, slot)
         apply_tx(draft, tx, slot, state.height + 1, NOBODY)
 
-    def _check_means(self, tx: Tx, account: Account, queue: dict[int, Tx]) -> None:
+    def _check_means(self, tx: Tx, state: State, queue: dict[int, Tx]) -> None:
+        account = state.account(tx.sender)
+        means = account.balance + vested(state, state.finality.epochs, tx.sender)
         others = [other for nonce, other in queue.items() if nonce != tx.nonce]
         cost = sum(_outlay(other, account.nonce) for other in (*others, tx))
-        if cost > account.balance:
-            raise InvalidTransaction(
-                f"the sender's waiting transactions cost {cost}, the balance is {account.balance}"
-            )
+        if cost > means:
+            raise InvalidTransaction(f"the sender's waiting transactions cost {cost}, the balance is {means}")
 
     def _make_room(self, tx: Tx) -> None:
         while len(self._by_id) >= self._max_txs or self._bytes + len(tx.encoded) > self._max_bytes:
@@ -222,4 +222,6 @@ def _outlay(tx: Tx, next_nonce: int) -> int:
         return 0
     if isinstance(payload, Transfer):
         return tx.fee + payload.amount
+    if isinstance(payload, Register):
+        return tx.fee + payload.bond
     return tx.fee + payload.budget if isinstance(payload, JobOpen) else tx.fee

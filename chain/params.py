@@ -38,11 +38,15 @@ class ChainParams:
     issuance_per_block: int = TOKEN
     """New base units of one block when every role takes its share."""
     proposer_share_percent: int = 40
-    """The proposer's share of the issuance; shares of roles that nobody fills are not issued."""
+    """The proposer's share of the issuance."""
+    voters_share_percent: int = 40
+    """The voters' share, divided by weight; what nobody earns is not issued."""
+    auditors_share_percent: int = 20
+    """The auditors' share: not issued as long as there are no audits."""
     bond: int = 10 * TOKEN
     """What a validator that registers stands to lose, at least; base units."""
     evidence_epochs: int = 3_375
-    """Finalized epochs for which an offence can be punished."""
+    """Finalized epochs for which an offence can be punished, and in which a reward vests."""
     bar_epochs: int = 11_813
     """Finalized epochs for which a convicted account may not register again."""
     max_evidence: int = 16
@@ -72,8 +76,10 @@ class ChainParams:
             raise ParamsError("the last rank must begin before the slot ends: lower ranks or rank_step_ms")
         if self.ranks > 16:
             raise ParamsError("ranks must be at most 16")
-        if self.proposer_share_percent > 100 or self.boost_percent > 100:
-            raise ParamsError("proposer_share_percent and boost_percent must be at most 100")
+        if self.boost_percent > 100:
+            raise ParamsError("boost_percent must be at most 100")
+        if self.proposer_share_percent + self.voters_share_percent + self.auditors_share_percent > 100:
+            raise ParamsError("the shares of proposer, voters and auditors must be at most 100 together")
         if max(self.max_user_txs, self.max_round_records, self.max_votes, self.max_evidence) > 4096:
             raise ParamsError(
                 "max_user_txs, max_round_records, max_votes and max_evidence must be at most 4096"
@@ -99,6 +105,11 @@ class ChainParams:
         """Base units issued to the proposer of a block, fees not included."""
         return self.issuance_per_block * self.proposer_share_percent // 100
 
+    @property
+    def voters_reward(self) -> int:
+        """Base units that the voters of a block share when the votes of all of them are in it."""
+        return self.issuance_per_block * self.voters_share_percent // 100
+
     def to_item(self) -> tuple[Item, ...]:
         """All fields in the order of their definition, for the chain id."""
         return tuple(getattr(self, field.name) for field in fields(self))
@@ -108,6 +119,8 @@ _LOWEST = {
     "min_fee": 0,
     "issuance_per_block": 0,
     "proposer_share_percent": 0,
+    "voters_share_percent": 0,
+    "auditors_share_percent": 0,
     "bond": 0,
     "boost_percent": 0,
     "slot_ms": 100,

@@ -9,7 +9,7 @@ throwing it away leaves no trace.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
 from chain import buckets, lottery
 from chain.codec import pack
@@ -23,6 +23,7 @@ from chain.entries import (
     NameEntry,
     RoundEntry,
     Validator,
+    Vesting,
     VrfOwner,
     account_key,
     dataset_key,
@@ -30,10 +31,12 @@ from chain.entries import (
     held_balance,
     held_bond,
     held_escrow,
+    held_vesting,
     job_key,
     name_key,
     round_key,
     validator_key,
+    vesting_key,
     vrf_key,
 )
 from chain.errors import ChainError, InvalidTransaction
@@ -45,7 +48,7 @@ from chain.weights import Weight, WeightTable
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """The books, base units: balances + escrow + bonds = genesis + issued - burned."""
+    """The books, base units: balances + escrow + bonds + vesting = genesis + issued - burned."""
 
     genesis: int
     issued: int
@@ -53,11 +56,13 @@ class Supply:
     balances: int
     escrow: int
     bonds: int
+    vesting: int
 
     @property
     def ok(self) -> bool:
         """Whether the books add up."""
-        return self.balances + self.escrow + self.bonds == self.genesis + self.issued - self.burned
+        held = self.balances + self.escrow + self.bonds + self.vesting
+        return held == self.genesis + self.issued - self.burned
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,11 @@ class Ledger(ABC):
         entry = self.entry(validator_key(public))
         return entry if isinstance(entry, Validator) else None
 
+    def vesting(self, public: bytes) -> Vesting:
+        """The rewards that an account cannot spend yet."""
+        entry = self.entry(vesting_key(public))
+        return entry if isinstance(entry, Vesting) else Vesting()
+
     def vrf_owner(self, vrf_public: bytes) -> bytes | None:
         """The account that registered a VRF key."""
         entry = self.entry(vrf_key(vrf_public))
@@ -137,7 +147,7 @@ class State(Ledger):
         block_id: 32-byte id of the block; the chain id at genesis.
         height: blocks since genesis.
         slot: the block's slot.
-        issued, burned, balances, escrow, bonds: base units.
+        books: running totals.
         due: (slot, job id), ascending: jobs that change by themselves after that slot.
         tables: the weight tables that this branch has decided on, and the ratings that may follow.
         finality: what this branch has made final, by the votes in it.
@@ -162,8 +172,7 @@ class State(Ledger):
         self.block_id = block_id
         self.height = height
         self.slot = slot
-        self.issued, self.burned = books.issued, books.burned
-        self.balances, self.escrow, self.bonds = books.balances, books.escrow, books.bonds
+        self.books = books
         self.due = due
         self.tables = tables
         self.finality = finality
@@ -225,7 +234,7 @@ class State(Ledger):
             meta = pack(
                 (
                     self.height, self.slot, random.mix, random.end_1, random.end_2,
-                    self.issued, self.burned, self.balances, self.escrow, self.bonds,
+                    *astuple(self.books),
                 )
             )  # fmt: skip
             self._root = H("state", self._tree.hash, self.tables.hash, self.finality.hash, meta)
@@ -233,7 +242,7 @@ class State(Ledger):
 
     def supply(self) -> Supply:
         """The books."""
-        return Supply(self.genesis.supply, self.issued, self.burned, self.balances, self.escrow, self.bonds)
+        return Supply(self.genesis.supply, *astuple(self.books))
 
     def supply_ok(self) -> bool:
         """Whether the books add up; checked at every block."""
@@ -247,6 +256,10 @@ class State(Ledger):
         """All jobs, by id; takes time in proportion to the whole state."""
         return tuple(entry for _, entry in self._sorted() if isinstance(entry, Job))
 
+    def validators(self) -> tuple[Validator, ...]:
+        """All validators, by account; takes time in proportion to the whole state."""
+        return tuple(entry for _, entry in self._sorted() if isinstance(entry, Validator))
+
     def datasets(self) -> tuple[DatasetEntry, ...]:
         """All datasets, by name; takes time in proportion to the whole state."""
         found = [entry for _, entry in buckets.walk(self._tree) if isinstance(entry, DatasetEntry)]
@@ -258,13 +271,14 @@ class State(Ledger):
 
 @dataclass(slots=True)
 class Books:
-    """Running totals in base units. Balances and escrow follow the entries, issued and burned the rules."""
+    """Running totals in base units: issued and burned follow the rules, the others the entries."""
 
     issued: int = 0
     burned: int = 0
     balances: int = 0
     escrow: int = 0
     bonds: int = 0
+    vesting: int = 0
 
 
 class Draft(Ledger):
@@ -273,9 +287,8 @@ class Draft(Ledger):
     def __init__(self, below: State | Draft) -> None:
         self.genesis = below.genesis
         self.epochs: int = below.epochs if isinstance(below, Draft) else below.finality.epochs
-        """Finalized epochs before this block: the clock of evidence and bars."""
-        books: Books | State = below.books if isinstance(below, Draft) else below
-        self.books: Books = Books(books.issued, books.burned, books.balances, books.escrow, books.bonds)
+        """Finalized epochs before this block: the clock of evidence, bars and vesting."""
+        self.books: Books = replace(below.books)
         self._below = below
         self._own: dict[bytes, Entry] = {}
         self._moved: dict[bytes, int | None] = {}
@@ -301,6 +314,7 @@ class Draft(Ledger):
         self.books.balances += held_balance(entry) - held_balance(old)
         self.books.escrow += held_escrow(entry) - held_escrow(old)
         self.books.bonds += held_bond(entry) - held_bond(old)
+        self.books.vesting += held_vesting(entry) - held_vesting(old)
         if isinstance(entry, Job) and entry.due_slot != (old.due_slot if isinstance(old, Job) else None):
             self._moved[entry.id] = entry.due_slot
         self._own[key] = entry

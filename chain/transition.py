@@ -7,7 +7,7 @@ InvalidError and changes nothing, because states are immutable.
 
 from __future__ import annotations
 
-from chain import jobs, lottery, validators, vrf
+from chain import jobs, lottery, rewards, validators, vrf
 from chain.entries import Account, DatasetEntry, EpochEntry, account_key, epoch_key
 from chain.errors import ChainError, InvalidBlock, InvalidEvidence, InvalidRecord, InvalidTransaction
 from chain.evidence import Evidence
@@ -100,6 +100,7 @@ def apply_body(parent: State, block: Block, beta: bytes, *, verify_votes: bool =
     finality = apply_votes(
         following(parent, slot), body.votes, slot, parent.table, parent.genesis.chain_id, verify_votes
     )
+    rewards.issue(draft, sealed.proposer, body.votes, parent.table)
     state = finish(draft, parent, finality, sealed, slot, beta)
     if not state.supply_ok():
         raise ChainError(f"the books do not add up after {sealed.block_id.hex()[:16]}: {state.supply()}")
@@ -121,14 +122,7 @@ def following(parent: State, slot: int) -> Finality:
 def finish(
     draft: Draft, parent: State, finality: Finality, sealed: SealedHeader, slot: int, beta: bytes
 ) -> State:
-    """Issue the proposer's reward and seal the draft.
-
-    Only the proposer's share of the issuance is issued so far: votes and audits are not paid yet.
-    """
-    reward = parent.genesis.params.proposer_reward
-    if reward:
-        draft.credit(sealed.proposer, reward)
-        draft.books.issued += reward
+    """Fold in the block's randomness and what it made final, and seal the draft."""
     per_epoch = parent.genesis.params.slots_per_epoch
     entered = slot // per_epoch - parent.epoch
     randomness = parent.randomness.entering(entered)
@@ -182,6 +176,7 @@ def apply_tx(draft: Draft, tx: Tx, slot: int, height: int, proposer: bytes) -> N
         raise InvalidTransaction(f"the nonce is {tx.nonce}, the account's next is {account.nonce}")
     trial = Draft(draft)
     trial.put(account_key(tx.sender), Account(account.balance, account.nonce + 1))
+    rewards.release(trial, tx.sender)
     # A trainer who owns nothing yet pays the fee of a claim out of what the claim brings.
     fee_last = isinstance(tx.payload, JobClaim)
     if not fee_last:

@@ -2,7 +2,8 @@
 
 A validator is an account with a VRF key, a rating and a bond. Founders stand in the genesis; others register
 and begin with rating 0, which draws nothing: a rating has to be earned. A sponsor may pay fee and bond for a
-newcomer who owns nothing yet. Who is convicted loses rating and bond and is barred for a while.
+newcomer who owns nothing yet. Who is convicted loses rating, bond and vesting rewards and is barred for a
+while.
 
 Time is counted in finalized epochs: it stands still while nothing becomes final, so a partition cannot let
 evidence grow old, or a bar end.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chain import vrf
+from chain import rewards, vrf
 from chain.entries import EpochEntry, Validator
 from chain.errors import InvalidEvidence, InvalidTransaction
 from chain.evidence import Evidence, TwoSeals
@@ -20,7 +21,7 @@ from chain.state import Draft
 from chain.transactions import Register, Tx
 
 REPORTER_SHARE = 16
-"""Who includes evidence gets one part in so many of the bond, the rest is burned."""
+"""Who includes evidence gets one part in so many of what the offender loses, the rest is burned."""
 
 
 def register(draft: Draft, tx: Tx, payload: Register) -> None:
@@ -52,7 +53,7 @@ def register(draft: Draft, tx: Tx, payload: Register) -> None:
 
 
 def convict(draft: Draft, evidence: Evidence, slot: int, reporter: bytes) -> None:
-    """Carry out what evidence costs: the rating, the bond, and a bar.
+    """Carry out what evidence costs: the rating, the bond, the rewards that have not vested, and a bar.
 
     Args:
         slot: of the block that holds it.
@@ -73,9 +74,10 @@ def convict(draft: Draft, evidence: Evidence, slot: int, reporter: bytes) -> Non
     if validator.barred_until > draft.epochs:
         raise InvalidEvidence("the offender has been punished")
     evidence.check(genesis.chain_id)
-    reward = validator.bond // REPORTER_SHARE
+    lost = validator.bond + rewards.forfeit(draft, evidence.offender)
+    reward = lost // REPORTER_SHARE
     draft.put_validator(replace(validator, rating=0, bond=0, barred_until=draft.epochs + params.bar_epochs))
-    draft.books.burned += validator.bond - reward
+    draft.books.burned += lost - reward
     if reward:
         draft.credit(reporter, reward)
 

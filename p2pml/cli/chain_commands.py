@@ -109,8 +109,20 @@ def validators(home: HomeOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         emit_json(answer)
         return
-    rows = [(item["name"], item["rating"], f"{item['share']:.1%}", item["address"]) for item in answer]
-    emit(columns(("NAME", "RATING", "CHANCE", "ACCOUNT"), rows, right=(1, 2)))
+    rows = [
+        (
+            item["name"],
+            item["rating"],
+            f"{item['share']:.1%}",
+            tokens(item["bond"]),
+            tokens(item["vesting"]),
+            item["barred_epochs"] or "",
+            item["address"],
+        )
+        for item in answer
+    ]
+    headers = ("NAME", "RATING", "CHANCE", "BOND", "VESTING", "BARRED", "ACCOUNT")
+    emit(columns(headers, rows, right=range(1, 6)))
 
 
 @group.command("supply")
@@ -121,9 +133,10 @@ def supply(home: HomeOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         emit_json(answer)
         return
-    names = ("genesis", "issued", "burned", "balances", "escrow", "bonds")
+    names = ("genesis", "issued", "burned", "balances", "escrow", "bonds", "vesting")
     emit(fields([(name, tokens(answer[name])) for name in names]))
-    emit(f"balances + escrow + bonds = genesis + issued − burned: {'yes' if answer['adds_up'] else 'NO'}")
+    equal = "yes" if answer["adds_up"] else "NO"
+    emit(f"balances + escrow + bonds + vesting = genesis + issued − burned: {equal}")
 
 
 def describe_block(block: dict[str, Any]) -> str:

@@ -221,7 +221,8 @@ def _wait_for_agreement(network: LocalNetwork) -> Report:
     from chain.params import preset
 
     names = {node.address: node.name for node in network.nodes}
-    reward = preset("demo").proposer_reward
+    params = preset("demo")
+    rewards = params.proposer_reward, params.voters_reward
 
     def same() -> str | None:
         heads = {node.get("/status")["head"]["id"] for node in network.nodes}
@@ -231,7 +232,7 @@ def _wait_for_agreement(network: LocalNetwork) -> Report:
         head = network.wait("the nodes do not agree on one head", same, AGREE_TIMEOUT_S)
     say(f"all {len(network.nodes)} nodes agree on the head {head[:16]}")
     with NodeClient(network.nodes[0].home) as client:
-        return make_report(client, names, 1000 * TOKEN, reward)
+        return make_report(client, names, 1000 * TOKEN, rewards)
 
 
 def describe_report(report: Report, network: LocalNetwork) -> str:
@@ -241,14 +242,19 @@ def describe_report(report: Report, network: LocalNetwork) -> str:
             item.name,
             item.blocks,
             tokens(item.from_blocks),
+            tokens(item.from_votes),
             item.samples,
             tokens(item.training),
             tokens(item.spent),
             tokens(item.balance),
+            tokens(item.vesting),
         )
         for item in sorted(report.accounts, key=lambda item: item.name)
     ]
-    headers = ("NODE", "BLOCKS", "EARNED BY BLOCKS", "SAMPLES", "EARNED BY TRAINING", "SPENT", "BALANCE")
+    headers = (
+        *("NODE", "BLOCKS", "FROM BLOCKS", "FROM VOTES", "SAMPLES", "FROM TRAINING"),
+        *("SPENT", "BALANCE", "VESTING"),
+    )
     accuracy = "unknown" if report.last_accuracy is None else f"{report.last_accuracy:.1%}"
     escrow = (
         f"; {tokens(report.escrow)} in escrow go back to node1 after the challenge window"
@@ -259,10 +265,11 @@ def describe_report(report: Report, network: LocalNetwork) -> str:
         "",
         f"accuracy {accuracy} on held-out digits after {report.rounds} rounds, as recorded on the chain",
         "",
-        columns(headers, rows, right=range(1, 7)),
+        columns(headers, rows, right=range(1, 9)),
         "",
         f"every balance follows from the blocks: {'yes' if report.explained else 'NO'}",
-        f"balances + escrow + bonds = genesis + issued - burned: {'yes' if report.adds_up else 'NO'} "
+        "balances + escrow + bonds + vesting = genesis + issued - burned: "
+        f"{'yes' if report.adds_up else 'NO'} "
         f"({tokens(report.issued)} tokens issued in {report.height} blocks{escrow})",
     ]
     return "\n".join(lines)

@@ -19,17 +19,20 @@ class Account:
     name: str
     blocks: int = 0
     from_blocks: int = 0
+    from_votes: int = 0
     training: int = 0
     samples: int = 0
     spent: int = 0
     balance: int = 0
+    vesting: int = 0
 
 
 @dataclass(slots=True)
 class Report:
     """The books of a network up to one block.
 
-    `explained` tells whether every balance is exactly what the blocks say; `adds_up` is the chain's own sum.
+    `explained` tells whether every balance, with what is vesting, is exactly what the blocks say;
+    `adds_up` is the chain's own sum.
     """
 
     accounts: list[Account]
@@ -42,27 +45,28 @@ class Report:
     last_accuracy: float | None
 
 
-def make_report(node: NodeClient, names: dict[str, str], allocation: int, reward: int) -> Report:
+def make_report(node: NodeClient, names: dict[str, str], allocation: int, rewards: tuple[int, int]) -> Report:
     """Read the whole chain of a node and add it up.
 
     Args:
         node: a connected client.
         names: by address, of the accounts to report on.
         allocation: base units that each of them had at the start.
-        reward: base units issued to the proposer of each block.
+        rewards: base units issued in each block to its proposer, and to all voters together.
     """
     while True:
         height = node.get("/status")["head"]["height"]
         accounts = {address: node.get(f"/accounts/{address}") for address in names}
-        supply = node.get("/supply")
+        supply, validators = node.get("/supply"), node.get("/validators")
         blocks = list(_all_blocks(node, height))
         if node.get("/status")["head"]["height"] == height:
             break  # no block came in between: balances and blocks are of the same moment
-    ledger = Ledger(names, reward)
+    ratings = {item["address"]: item["rating"] for item in validators}
+    ledger = Ledger(names, *rewards, ratings)
     for block in blocks:
         ledger.add(block)
     for address, record in ledger.accounts.items():
-        record.balance = accounts[address]["balance"]
+        record.balance, record.vesting = accounts[address]["balance"], accounts[address]["vesting"]
     ledger.settle_refunds(supply["escrow"])
     rounds = [item for block in blocks for item in block["rounds"]]
     return Report(
@@ -72,7 +76,8 @@ def make_report(node: NodeClient, names: dict[str, str], allocation: int, reward
         issued=supply["issued"],
         adds_up=supply["adds_up"],
         explained=all(
-            item.balance == allocation + item.from_blocks + item.training - item.spent
+            item.balance + item.vesting
+            == allocation + item.from_blocks + item.from_votes + item.training - item.spent
             for item in ledger.accounts.values()
         ),
         rounds=len(rounds),
@@ -92,10 +97,19 @@ class Job:
 
 @dataclass(slots=True)
 class Ledger:
-    """Adds blocks up by account, from what they contain alone."""
+    """Adds blocks up by account, from what they contain alone.
+
+    Args:
+        names: by address.
+        reward: base units that a block issues to its proposer.
+        voters_reward: base units that it issues when all voters' votes are in it, by rating.
+        ratings: by address, of all voters.
+    """
 
     names: dict[str, str]
     reward: int
+    voters_reward: int
+    ratings: dict[str, int]
     accounts: dict[str, Account] = field(init=False)
     jobs: dict[str, Job] = field(init=False, default_factory=dict)
 
@@ -108,6 +122,9 @@ class Ledger:
         proposer = self._account(block["proposer"])
         proposer.blocks += 1
         proposer.from_blocks += self.reward + fees
+        total = sum(self.ratings.values())
+        for voter in block["voters"]:
+            self._account(voter).from_votes += self.voters_reward * self.ratings[voter] // total
         for transaction in block["transactions"]:
             self._add_transaction(transaction)
 

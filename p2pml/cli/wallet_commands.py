@@ -65,14 +65,22 @@ def ls(home: HomeOption = None, as_json: JsonOption = False) -> None:
 def balance(
     wallet: WalletArgument = NODE_WALLET, home: HomeOption = None, as_json: JsonOption = False
 ) -> None:
-    """How many tokens an account has."""
+    """How many tokens an account has, and how many of its rewards are not free yet."""
     place = Home.locate(home)
     with NodeClient(place) as node:
         account = node.get(f"/accounts/{_resolve(place, wallet)}")
     if as_json:
-        emit_json({key: account[key] for key in ("address", "balance", "nonce", "rating")})
+        emit_json(
+            {
+                key: account[key]
+                for key in ("address", "balance", "vesting", "vesting_epochs", "nonce", "rating")
+            }
+        )
     else:
         emit(tokens(account["balance"]))
+        if account["vesting"]:
+            epochs = account["vesting_epochs"]
+            emit(f"{tokens(account['vesting'])} vesting: free bit by bit within {epochs} finalized epochs")
 
 
 @group.command("history")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import trio
 
+from chain import rewards
 from chain.entries import Account, Job
 from chain.forkchoice import Chain
 from chain.genesis import Genesis
@@ -34,7 +35,6 @@ class ChainReads:
         self, genesis: Genesis, chain: Chain, pool: Mempool, db: ChainDb, clock_ms: Callable[[], int]
     ) -> None:
         self.genesis, self.chain, self.pool, self.db, self.clock_ms = genesis, chain, pool, db, clock_ms
-        self._names = {founder.public: founder.name for founder in genesis.validators}
         self._changed = trio.Event()
 
     # -- time ------------------------------------------------------------------------------------------
@@ -80,8 +80,16 @@ class ChainReads:
         return self.state().account(public)
 
     def balance(self, public: bytes) -> int:
-        """Base units."""
-        return self.account(public).balance
+        """Base units that the account can spend, rewards that have vested counted."""
+        state = self.state()
+        return state.account(public).balance + rewards.vested(state, state.finality.epochs, public)
+
+    def vesting(self, public: bytes) -> tuple[int, int]:
+        """Base units of rewards that the account cannot spend yet, and finalized epochs until it can."""
+        state = self.state()
+        epochs = state.finality.epochs
+        held = state.vesting(public).held - rewards.vested(state, epochs, public)
+        return held, rewards.epochs_left(state, epochs, public)
 
     def rating(self, public: bytes) -> int:
         """An account's rating; 0 for who is no validator."""
@@ -89,8 +97,9 @@ class ChainReads:
         return 0 if validator is None else validator.rating
 
     def validator_name(self, public: bytes) -> str:
-        """The name that the genesis gives a validator; empty for others."""
-        return self._names.get(public, "")
+        """The name that a validator registered, or has from the genesis; empty for others."""
+        known = self.state().validator(public)
+        return "" if known is None else known.name
 
     def next_nonce(self, public: bytes) -> int:
         """The nonce for the account's next transaction, waiting ones counted."""

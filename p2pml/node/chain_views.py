@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from chain import address
-from chain.genesis import Genesis
 from chain.state import State
 from chain.training_records import RoundRecord, SettledReceipt
 from chain.transactions import (
@@ -89,45 +88,52 @@ def payload_view(payload: Payload, price_of: PriceOf) -> dict[str, Any]:
             return {"job": payload.job.hex()}
 
 
-def block_view(block: Block, genesis: Genesis, price_of: PriceOf, final: bool) -> views.BlockView:
+def block_view(block: Block, state: State, price_of: PriceOf, final: bool) -> views.BlockView:
     """A block with everything in it.
 
     Args:
+        state: after the head: validators have the names that they have now.
         final: whether the block can never be reverted.
     """
     sealed = block.sealed
-    names = {founder.public: founder.name for founder in genesis.validators}
+    proposer = state.validator(sealed.proposer)
     return views.BlockView(
         id=block.block_id.hex(),
         height=block.height,
-        slot=genesis.slot_at(sealed.timestamp_ms),
+        slot=state.genesis.slot_at(sealed.timestamp_ms),
         timestamp_ms=sealed.timestamp_ms,
         previous=block.prev.hex(),
         proposer=address.encode(sealed.proposer),
-        proposer_name=names.get(sealed.proposer, ""),
+        proposer_name="" if proposer is None else proposer.name,
         rank=sealed.rank,
         target=f"{sealed.header.target:064x}",
         state_root=sealed.leaf0.parent_state_root.hex(),
         transactions=[transaction_view(tx, price_of, block.height, block.block_id) for tx in block.body.txs],
         rounds=[_round(record) for record in block.body.records],
         votes=len(block.body.votes),
+        voters=sorted({address.encode(vote.voter) for vote in block.body.votes}),
         final=final,
     )
 
 
 def validator_views(state: State) -> list[views.ValidatorView]:
-    """The weight table of the head's epoch with names, the heaviest first."""
-    names = {founder.public: founder.name for founder in state.genesis.validators}
+    """All validators, the heaviest in the weight table of the head's epoch first; takes time in proportion to
+    the whole state.
+    """
     table = state.table_at(state.slot)
-    ordered = sorted(table.entries, key=lambda entry: (-entry.rating, entry.public))
+    weights = {entry.public: entry.rating for entry in table.entries}
+    known = sorted(state.validators(), key=lambda entry: (-weights.get(entry.public, 0), entry.public))
     return [
         views.ValidatorView(
             address=address.encode(entry.public),
-            name=names.get(entry.public, ""),
-            rating=entry.rating,
-            share=entry.rating / table.total,
+            name=entry.name,
+            rating=(rating := weights.get(entry.public, 0)),
+            share=rating / table.total,
+            bond=entry.bond,
+            vesting=state.vesting(entry.public).held,
+            barred_epochs=max(entry.barred_until - state.finality.epochs, 0),
         )
-        for entry in ordered
+        for entry in known
     ]
 
 
@@ -141,6 +147,7 @@ def supply_view(state: State) -> views.SupplyView:
         balances=supply.balances,
         escrow=supply.escrow,
         bonds=supply.bonds,
+        vesting=supply.vesting,
         adds_up=supply.ok,
     )
 

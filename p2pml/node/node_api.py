@@ -109,6 +109,7 @@ class NodeApi:
         chain = self._node.chain
         included = await chain.account_history(public, HISTORY)
         entry = chain.account(public)
+        vesting, epochs = chain.vesting(public)
         found = [
             chain_views.transaction_view(
                 item.tx, self._price_of, item.height, chain.chain.canonical_id(item.height)
@@ -117,7 +118,9 @@ class NodeApi:
         ]
         return views.AccountView(
             address=text,
-            balance=entry.balance,
+            balance=chain.balance(public),
+            vesting=vesting,
+            vesting_epochs=epochs,
             nonce=entry.nonce,
             next_nonce=chain.next_nonce(public),
             rating=chain.rating(public),
@@ -154,7 +157,7 @@ class NodeApi:
     def _block_view(self, block: Block) -> views.BlockView:
         chain = self._node.chain.chain
         final = chain.is_canonical(block.block_id) and block.height <= chain.final_height
-        return chain_views.block_view(block, self._node.genesis, self._price_of, final)
+        return chain_views.block_view(block, self._node.chain.state(), self._price_of, final)
 
     def validators(self) -> list[views.ValidatorView]:
         return chain_views.validator_views(self._node.chain.state())

@@ -111,7 +111,9 @@ class TransactionView:
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """`next_nonce` counts this node's waiting transactions too; `proposed` counts blocks by this account."""
+    """`balance` can be spent now, `vesting` (rewards) is wholly free in `vesting_epochs` finalized epochs;
+    `next_nonce` counts this node's waiting transactions too, `proposed` blocks by this account.
+    """
 
     address: str
     balance: int
@@ -119,6 +121,8 @@ class AccountView:
     next_nonce: int
     rating: int
     proposed: int
+    vesting: int = 0
+    vesting_epochs: int = 0
     transactions: list[TransactionView] = field(default_factory=list)
 
 
@@ -138,7 +142,9 @@ class RoundView:
 
 @dataclass(frozen=True, slots=True)
 class BlockView:
-    """`votes` counts the votes in the block; `final` is whether the block can never be reverted."""
+    """`votes` counts the votes in the block, `voters` are the addresses that cast them; `final` is whether
+    the block can never be reverted.
+    """
 
     id: str
     height: int
@@ -153,22 +159,31 @@ class BlockView:
     transactions: list[TransactionView]
     rounds: list[RoundView]
     votes: int = 0
+    voters: list[str] = field(default_factory=list)
     final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ValidatorView:
-    """`share` is the probability of being drawn at rank 0 of a slot."""
+    """`rating` is that of the epoch's weight table, `share` the probability of being drawn at rank 0 of a
+    slot; `bond` and `vesting` are base units that evidence would take, `barred_epochs` finalized epochs
+    without a rating.
+    """
 
     address: str
     name: str
     rating: int
     share: float
+    bond: int = 0
+    vesting: int = 0
+    barred_epochs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SupplyView:
-    """The chain's books: `balances + escrow + bonds == genesis + issued - burned` when `adds_up`."""
+    """The chain's books; when they add up, `balances + escrow + bonds + vesting` is
+    `genesis + issued - burned`.
+    """
 
     genesis: int
     issued: int
@@ -176,6 +191,7 @@ class SupplyView:
     balances: int
     escrow: int
     bonds: int
+    vesting: int
     adds_up: bool
 
 

@@ -11,6 +11,7 @@ from chain.finality import epoch_of
 from chain.forkchoice import Accepted, Chain, HeadChanged
 from chain.genesis import Genesis
 from chain.state import State
+from chain.types import Block
 from chain.votes import Checkpoint
 from chain.weights import Weight, WeightTable
 from p2pml.sim.chain_node import ChainNode
@@ -32,12 +33,15 @@ class _View:
 
 @dataclass(frozen=True, slots=True)
 class _Fact:
-    """A block's parent and slot, who was convicted up to it, and the final block that its votes show."""
+    """A block's parent and slot, who was convicted up to it, the final block that its votes show, and what it
+    and those before it issued.
+    """
 
     prev: bytes
     slot: int
     gone: frozenset[bytes]
     final: bytes
+    issued: int
 
 
 class ChainRules:
@@ -63,7 +67,7 @@ class ChainRules:
         self._views: dict[str, _View] = {}
         self._final: dict[int, bytes] = {}
         self._facts: dict[bytes, _Fact] = {
-            genesis.chain_id: _Fact(genesis.chain_id, 0, frozenset(), genesis.chain_id)
+            genesis.chain_id: _Fact(genesis.chain_id, 0, frozenset(), genesis.chain_id, 0)
         }
         self.reorgs: dict[str, list[int]] = {name: [] for name in honest}
         """Depths of the reverts of each node, in blocks."""
@@ -116,16 +120,25 @@ class ChainRules:
         """Source: design of the fork choice: the sum of W >> rank, then rank, H(beta), id."""
         sealed = outcome.block.sealed
         block, state = outcome.block, outcome.state
-        gone = frozenset(evidence.offender for evidence in block.body.evidence)
-        self._facts[block.block_id] = _Fact(
-            block.prev, state.slot, self._facts[block.prev].gone | gone, state.finality.final.id
-        )
+        before = self._facts[block.prev]
+        gone = before.gone | {evidence.offender for evidence in block.body.evidence}
+        issued = before.issued + self._issued(block, gone)
+        self._facts[block.block_id] = _Fact(block.prev, state.slot, gone, state.finality.final.id, issued)
         total = self._table(block.prev, state.slot // self._genesis.params.slots_per_epoch).total
         weight = (total >> sealed.rank) - self._preference[block.prev][0]
         beta = vrf.output(sealed.leaf0.vrf_proof) or b""
         preference = (-weight, sealed.rank, H("tie", beta), outcome.block.block_id)
         self._preference[outcome.block.block_id] = preference
         return preference
+
+    def _issued(self, block: Block, gone: frozenset[bytes]) -> int:
+        """Source: docs/spec/rewards.md: proposer and voters, but nobody who was convicted."""
+        params = self._genesis.params
+        issued = 0 if block.sealed.proposer in gone else params.proposer_reward
+        for vote in {vote.voter: vote for vote in block.body.votes if vote.voter not in gone}.values():
+            table = self._table(block.prev, epoch_of(vote.link.target, params))
+            issued += params.voters_reward * table.voice(vote.voter) // table.voices
+        return issued
 
     def _table(self, tip: bytes, epoch: int) -> WeightTable:
         """Source: docs/spec/validators.md: the founders, without those that were convicted up to the block
@@ -145,7 +158,7 @@ class ChainRules:
         return WeightTable(tuple(left))
 
     def _books_are_exact(self, state: State) -> None:
-        supply, issued = state.supply(), state.height * self._genesis.params.proposer_reward
+        supply, issued = state.supply(), self._facts[state.block_id].issued
         balances = sum(account.balance for account in state.accounts().values())
         assert supply.ok, f"the books at height {state.height} do not add up: {supply}"
         assert balances == supply.balances, f"the accounts at height {state.height} hold {balances}: {supply}"

@@ -68,7 +68,7 @@ class FakeNode:
     async def account(self, address: str) -> views.AccountView:
         if address != ADDRESS:
             raise UserError(f"{address!r} is not an address", "copy it again", ExitCode.USAGE)
-        return views.AccountView(ADDRESS, 5, 0, 1, 10, 7, [self._transaction()])
+        return views.AccountView(ADDRESS, 5, 0, 1, 10, 7, 3, 12, [self._transaction()])
 
     async def transaction(self, tx_id: str) -> views.TransactionView:
         if tx_id != "11" * 32:
@@ -86,7 +86,7 @@ class FakeNode:
         return [views.ValidatorView(ADDRESS, "fake", 10, 1.0)]
 
     def supply(self) -> views.SupplyView:
-        return views.SupplyView(100, 5, 0, 90, 10, 5, True)
+        return views.SupplyView(100, 5, 0, 85, 10, 5, 5, True)
 
     def jobs(self) -> list[dict[str, Any]]:
         return []

@@ -45,12 +45,43 @@ def test_address_has_one_spelling() -> None:
         address.decode("pml1" + text[4:].upper())
 
 
-def test_presets() -> None:
-    assert set(PRESETS) == {"main", "lab", "demo", "report"}
-    assert (DEMO.slot_ms, DEMO.rank_step_ms, DEMO.ranks, DEMO.slots_per_epoch) == (2000, 500, 3, 16)
-    assert (DEMO.max_user_txs, DEMO.min_fee, DEMO.job_challenge_slots) == (5, params.TOKEN // 10, 16)
-    assert DEMO.proposer_reward == params.TOKEN * 40 // 100
-    assert preset("report").max_user_txs == 5
+DAY_MS = 86_400_000
+TABLE: dict[str, tuple[int, ...]] = {
+    "slot_ms": (12_000, 4_000, 2_000, 4_000),
+    "rank_step_ms": (2_000, 800, 500, 800),
+    "ranks": (4, 4, 3, 3),
+    "slots_per_epoch": (64, 32, 16, 32),
+    "checkpoint_slots": (2, 1, 1, 1),
+    "boost_percent": (40,) * 4,
+    "max_user_txs": (2_000, 200, 5, 5),
+    "min_fee": (params.TOKEN // 10,) * 4,
+    "issuance_per_block": (params.TOKEN,) * 4,
+    "proposer_share_percent": (40,) * 4,
+    "voters_share_percent": (40,) * 4,
+    "auditors_share_percent": (20,) * 4,
+    "bond": (10 * params.TOKEN, params.TOKEN, params.TOKEN, params.TOKEN),
+    "job_challenge_slots": (600, 64, 16, 16),
+    "max_tx_bytes": (16 * 1024,) * 4,
+    "max_body_bytes": (2 * 1024 * 1024, 512 * 1024, 512 * 1024, 512 * 1024),
+}
+EVIDENCE_AND_BAR_DAYS = {"main": (30, 3 * 35), "lab": (3, 3 * 3)}
+
+
+def test_presets_are_those_of_the_table() -> None:
+    """Source: the parameter table of the consensus design; numbers here are not computed from the code."""
+    assert tuple(PRESETS) == ("main", "lab", "demo", "report")
+    for name, values in TABLE.items():
+        assert tuple(getattr(preset, name) for preset in PRESETS.values()) == values, name
+    for name, days in EVIDENCE_AND_BAR_DAYS.items():
+        rules = PRESETS[name]
+        epoch_ms = rules.slot_ms * rules.slots_per_epoch
+        for epochs, wanted in zip((rules.evidence_epochs, rules.bar_epochs), days, strict=True):
+            assert epochs == -(-wanted * DAY_MS // epoch_ms), name
+    for rules in (PRESETS["demo"], PRESETS["report"]):
+        assert (rules.evidence_epochs, rules.bar_epochs) == (12, 36)
+
+
+def test_a_preset_that_does_not_exist() -> None:
     with pytest.raises(ParamsError, match="choose from main, lab, demo, report"):
         preset("dem")
 
@@ -64,7 +95,10 @@ def test_presets() -> None:
         {"ranks": 5, "rank_step_ms": 500},
         {"ranks": 17, "rank_step_ms": 1},
         {"min_fee": -1},
-        {"proposer_share_percent": 101},
+        {"proposer_share_percent": 41},
+        {"voters_share_percent": 41},
+        {"auditors_share_percent": 21},
+        {"boost_percent": 101},
         {"issuance_per_block": 10**12},
         {"max_body_bytes": 10**9},
         {"max_user_txs": 5000},

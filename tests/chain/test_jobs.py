@@ -53,7 +53,7 @@ def test_paid_life_cycle(job_world: Any) -> None:
     job, world = job_world, job_world.world
     opened = the_job(job)
     assert opened.status is JobStatus.OPEN
-    assert (opened.escrow, opened.budget, world.state.escrow) == (50 * TOKEN,) * 3
+    assert (opened.escrow, opened.budget, world.state.books.escrow) == (50 * TOKEN,) * 3
     assert world.balance(job.requester.public) == 950 * TOKEN - FEE
 
     rounds = run_rounds(job, 3)
@@ -75,7 +75,7 @@ def test_paid_life_cycle(job_world: Any) -> None:
     assert the_job(job).status is JobStatus.CHALLENGE
     world.mine_to(settled.challenge_end + 1)
     closed = the_job(job)
-    assert (closed.status, closed.escrow, world.state.escrow) == (JobStatus.CLOSED, 0, 0)
+    assert (closed.status, closed.escrow, world.state.books.escrow) == (JobStatus.CLOSED, 0, 0)
     assert world.balance(job.requester.public) == 1000 * TOKEN - 4 * FEE - 9 * 1000 * PRICE
     assert world.state.supply_ok()
     assert world.state.jobs() == (closed,)

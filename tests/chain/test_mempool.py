@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from chain import vrf
 from chain.crypto import Keypair
 from chain.errors import InvalidError, InvalidRecord, InvalidTransaction, PoolFull
 from chain.mempool import Mempool
 from chain.params import TOKEN
 from chain.record_pool import RecordPool
 from chain.training_records import SettledReceipt
-from chain.transactions import JobClaim, Tx
+from chain.transactions import JobClaim, Register, Tx
 from chain.transition import open_slot
 
 FEE = TOKEN // 10
@@ -88,6 +90,14 @@ def test_a_sender_cannot_promise_more_than_it_has(world: Any) -> None:
     fill(pool, world, world.transfer(0, 1, 600 * TOKEN))
     with pytest.raises(InvalidTransaction, match="waiting transactions cost"):
         pool.add(world.transfer(0, 2, 600 * TOKEN, nonce=1), world.state, 1)
+
+
+def test_a_sender_cannot_promise_the_same_bond_twice(world: Any) -> None:
+    pool, user = Mempool(), world.users[0]
+    wish = Register(user.public, vrf.public_key(b"\x78" * 32), "late", 600 * TOKEN, 1)
+    fill(pool, world, world.tx(user, wish))
+    with pytest.raises(InvalidTransaction, match="waiting transactions cost"):
+        pool.add(world.tx(user, replace(wish, sequence=2), nonce=1), world.state, 1)
 
 
 def test_replacement_costs_a_tenth_more(world: Any) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chain import vrf
 from chain.crypto import Keypair
 from chain.errors import InvalidError
 from chain.forkchoice import Chain
@@ -21,12 +23,26 @@ from chain.training_records import (
     receipts_root,
     settle_receipts,
 )
-from chain.transactions import JobCancel, JobClaim, JobOpen, JobSettle, Payload, Transfer
+from chain.transactions import (
+    DatasetRecord,
+    JobCancel,
+    JobClaim,
+    JobOpen,
+    JobSettle,
+    Payload,
+    Register,
+    Transfer,
+)
 from chain.transition import apply_block, check_tx
+from chain.votes import sign_vote
 
 FEE = TOKEN // 10
+KINDS = [
+    *("transfer", "register", "dataset", "open", "record", "settle", "claim", "cancel", "wait"),
+    *("vote", "offend"),
+]
 step = st.tuples(
-    st.sampled_from(["transfer", "open", "record", "settle", "claim", "cancel", "wait"]),
+    st.sampled_from(KINDS),
     st.integers(0, 2),
     st.integers(0, 2),
     st.integers(1, 700 * TOKEN),
@@ -46,6 +62,9 @@ class Scenario:
         user: Keypair = world.users[who]
         if kind == "wait":
             world.give(world.build(slot=world.state.slot + 1 + amount % 40))
+            return
+        if kind in ("vote", "offend") and world.state.height:
+            self.vote(whom, twice=kind == "offend")
             return
         if kind == "record":
             self.record(whom, amount)
@@ -70,6 +89,12 @@ class Scenario:
         if kind == "open":
             deadline = world.state.slot + 2 + amount % 50
             return JobOpen(b"d" * 20, bytes(32), 3, amount % 10**6, amount, deadline)
+        if kind == "register":
+            key = vrf.public_key(bytes([whom + 1]) * 32)
+            return Register(user.public, key, "late", amount % (2 * TOKEN), world.state.height + 1)
+        if kind == "dataset":
+            name = f"set{amount % 5}"
+            return DatasetRecord(name, (amount % 5).to_bytes(20, "big"), amount, "", True)
         if not self.jobs:
             return None
         job = self.jobs[amount % len(self.jobs)]
@@ -79,6 +104,19 @@ class Scenario:
         if kind == "settle":
             return JobSettle(job, settle_receipts(receipts), amount % 3 == 0)
         return JobClaim(job, tuple(SettledReceipt(receipt) for receipt in receipts)) if receipts else None
+
+    def vote(self, voter: int, twice: bool) -> None:
+        """Everybody votes and a block takes the votes; one of them may contradict itself."""
+        world = self.world
+        vote = world.vote(voter)
+        if twice:
+            link = replace(vote.link, target=replace(vote.link.target, id=b"\x01" * 32))
+            keys = world.validators[voter].keypair
+            world.cast(sign_vote(keys, world.genesis.chain_id, vote.slot, link, vote.head))
+        world.all_vote()
+        world.give(world.build())
+        if twice:
+            assert world.state.validator(vote.voter).barred_until
 
     def record(self, clients: int, amount: int) -> None:
         world = self.world
@@ -116,6 +154,9 @@ def test_books_add_up(make_world: Any, steps: list[tuple[str, int, int, int]]) -
         supply = state.supply()
         # From the entries themselves, not from the running totals.
         assert supply.balances == sum(account.balance for account in state.accounts().values())
+        rewards = (state.vesting(keys.public).held for keys in world.validators)
+        assert supply.vesting == sum(rewards)
+        assert supply.bonds == sum(entry.bond for entry in state.validators())
         assert supply.escrow == sum(job.escrow for job in state.jobs())
         assert supply.ok
         for job in state.jobs():

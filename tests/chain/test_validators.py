@@ -173,11 +173,14 @@ def test_evidence_takes_rating_and_bond_and_bars(grown: Any, make: Callable[[Any
     bonded.debit(grown.users[0].public, 33, "the bond")
     bonded.put_validator(replace(known, bond=33))
     slot = grown.genesis.slot_at(evidence.timestamp_ms) if isinstance(evidence, TwoSeals) else evidence.slot
+    lost = 33 + bonded.vesting(evidence.offender).held
+    assert lost > 33
     apply_evidence(bonded, evidence, slot + 1, grown.users[2].public)
     entry = bonded.validator(evidence.offender)
     assert (entry.rating, entry.bond, entry.barred_until) == (0, 0, DEMO.bar_epochs + bonded.epochs)
-    assert bonded.books.burned == grown.state.burned + 31
-    assert bonded.account(grown.users[2].public).balance == 1000 * TOKEN + 2
+    assert bonded.books.burned == grown.state.books.burned + lost - lost // 16
+    assert bonded.account(grown.users[2].public).balance == 1000 * TOKEN + lost // 16
+    assert bonded.vesting(evidence.offender).held == 0
     keys = next(keys for keys in grown.validators if keys.public == evidence.offender)
     sponsor = grown.users[0]
     wish = Register(keys.public, world_vrf(9), "again", DEMO.bond, 9)

@@ -21,7 +21,9 @@ from typing import Any
 
 import pytest
 
+from chain import address
 from chain.genesis import Genesis
+from chain.params import ChainParams
 from chain.types import Block
 from chain.votes import Vote, conflict
 from p2pml.cli.local_network import TOKEN, LocalNetwork, LocalNode, free_ports
@@ -73,17 +75,23 @@ class Ledger:
     Attributes:
         balances: what each account gained or lost.
         paid: for each job, by round and client, the trainer that was paid.
+        issued: base units that the blocks issued.
     """
 
     requester: str
-    reward: int
+    params: ChainParams
+    ratings: dict[str, int]
+    issued: int = 0
     balances: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     paid: dict[str, dict[tuple[int, int], str]] = field(default_factory=lambda: defaultdict(dict))
     _price: dict[str, int] = field(default_factory=dict)
     _left: dict[str, int] = field(default_factory=dict)
 
     def add(self, block: dict[str, Any]) -> None:
-        self.balances[block["proposer"]] += self.reward
+        self._issue(block["proposer"], self.params.proposer_reward)
+        for voter in block["voters"]:
+            pool, total = self.params.voters_reward, sum(self.ratings.values())
+            self._issue(voter, pool * self.ratings[voter] // total)
         for tx in block["transactions"]:
             payload = tx["payload"]
             self._move(tx["sender"], block["proposer"], tx["fee"])
@@ -103,6 +111,10 @@ class Ledger:
             pay = min(receipt["samples"] * self._price[job], self._left[job])
             self._left[job] -= pay
             self._move(self.requester, receipt["trainer"], pay)
+
+    def _issue(self, to: str, amount: int) -> None:
+        self.balances[to] += amount
+        self.issued += amount
 
     def _move(self, source: str, to: str, amount: int) -> None:
         self.balances[source] -= amount
@@ -250,21 +262,23 @@ class Cluster:
         def snapshot() -> tuple[Any, ...] | None:
             head = self.head(node)
             with NodeClient(node.home) as client:
-                balances = {one: client.get(f"/accounts/{one}")["balance"] for one in addresses}
+                accounts = [client.get(f"/accounts/{one}") for one in addresses]
                 supply = client.get("/supply")
             chain = self.blocks(node, head["height"])
-            return (balances, supply, chain) if self.head(node) == head == same_as(chain[-1]) else None
+            return (accounts, supply, chain) if self.head(node) == head == same_as(chain[-1]) else None
 
-        balances, supply, chain = self.wait(f"the chain of {node.name} does not rest", snapshot)
+        accounts, supply, chain = self.wait(f"the chain of {node.name} does not rest", snapshot)
         founders = len(self.genesis.validators)
-        issued = len(chain) * self.genesis.params.proposer_reward
         assert supply["genesis"] == founders * ALLOCATION
-        assert (supply["issued"], supply["burned"]) == (issued, 0)
-        assert sum(balances.values()) == supply["balances"], "somebody else has tokens"
-        assert supply["balances"] + supply["escrow"] == supply["genesis"] + issued
-        ledger = Ledger(self.nodes[0].address, self.genesis.params.proposer_reward)
+        ratings = {address.encode(one.public): one.rating for one in self.genesis.validators}
+        ledger = Ledger(self.nodes[0].address, self.genesis.params, ratings)
         for block in chain:
             ledger.add(block)
+        balances = {item["address"]: item["balance"] + item["vesting"] for item in accounts}
+        held = supply["balances"] + supply["vesting"]
+        assert (supply["issued"], supply["burned"]) == (ledger.issued, 0)
+        assert sum(balances.values()) == held, "somebody else has tokens"
+        assert held + supply["escrow"] == supply["genesis"] + ledger.issued
         expected = {one: ledger.balances[one] for one in addresses}
         for founder in self.nodes[:founders]:
             expected[founder.address] += ALLOCATION

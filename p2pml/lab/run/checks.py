@@ -93,7 +93,9 @@ def books(nodes: Mapping[str, Getter]) -> Result:
         left, right = _sides(supply)
         if left != right or not supply["adds_up"]:
             return Result(
-                "books", False, f"{name}: balances + escrow + bonds = {left}, but issued and kept {right}"
+                "books",
+                False,
+                f"{name}: balances + escrow + bonds + vesting = {left}, but issued and kept {right}",
             )
     if len({head for head, _ in seen.values()}) != 1:
         told = ", ".join(f"{name} {head[:8]}" for name, (head, _) in seen.items())
@@ -104,7 +106,8 @@ def books(nodes: Mapping[str, Getter]) -> Result:
     left, right = _sides(supplies[0])
     return Result(
         "books", True,
-        f"{len(nodes)} nodes: balances + escrow + bonds = {left} = genesis + issued - burned, all equal",
+        f"{len(nodes)} nodes: balances + escrow + bonds + vesting = {left} = genesis + issued - burned,"
+        " all equal",
     )  # fmt: skip
 
 
@@ -214,7 +217,7 @@ def _books_at_head(api: Getter) -> tuple[str, dict[str, Any]]:
 
 
 def _sides(supply: Mapping[str, Any]) -> tuple[int, int]:
-    held = supply["balances"] + supply["escrow"] + supply["bonds"]
+    held = sum(supply[name] for name in ("balances", "escrow", "bonds", "vesting"))
     return held, supply["genesis"] + supply["issued"] - supply["burned"]
 
 
