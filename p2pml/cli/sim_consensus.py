@@ -68,7 +68,8 @@ def _write(document: Mapping[str, Any], folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"consensus-{'-'.join(document['studies'])}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    short = json.loads(json.dumps(document), parse_float=lambda figure: round(float(figure), 5))
+    path.write_text(json.dumps(short, indent=1) + "\n")
     written = [path]
     try:
         written += draw(document, folder)

@@ -197,7 +197,8 @@ class ConsensusWorld:
         self.world.at(comes, lambda: self._come(name))
 
     def _come(self, name: str) -> None:
-        self.watch.up_since[name] = self.world.heap.now
+        if name in self.watch.up_since:
+            self.watch.up_since[name] = self.world.heap.now
         self.world.restart(name)
         self._go(name)
 
