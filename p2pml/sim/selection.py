@@ -65,7 +65,8 @@ class Cost:
         check: by each node: the block and the votes in it.
         vote: by each voter.
         network: all together; for `work` the hashing that finds a block here, and checking nothing.
-        joules: of the processor package while `network` was measured; None where it does not tell.
+        joules: of the processor package while one proposed, one checked and all voted, or while they hashed;
+            None where it does not tell.
         full_scale: for `work`, if each validator hashed on one core for the whole slot, as miners do.
     """
 
@@ -155,41 +156,33 @@ def costs(seed: int, trial: Trial) -> list[Cost]:
 
 def _cost_of_draw(genesis: Genesis, keys: Sequence[ProposerKeys], blocks: Sequence[Block]) -> Cost:
     """Everything again, with nothing remembered of signatures."""
-    by_public = {key.public: key for key in keys}
-    state, chain_id = genesis_state(genesis), genesis.chain_id
-    propose, check, vote = Meter(), Meter(), Meter()
-    spent = dict.fromkeys(("propose", "check", "vote"), 0.0)
-    votes = 0
-    whole = Meter()
-    with whole:
-        for block in blocks:
-            fresh = Block.decode(block.encoded)
-            slot = genesis.slot_at(fresh.sealed.timestamp_ms)
-            with propose:
-                seal(state, slot, fresh.sealed.rank, by_public[fresh.sealed.proposer], fresh.body)
-            with check:
-                state = apply_block(state, fresh)
-                assert all(
-                    verify(each.voter, each.signing_bytes(chain_id), each.signature)
-                    for each in fresh.body.votes
-                )
-            with vote:
-                for each in fresh.body.votes:
-                    sign_vote(by_public[each.voter].keypair, chain_id, each.slot, each.link, each.head)
-            votes += len(fresh.body.votes)
-            for name, meter in (("propose", propose), ("check", check), ("vote", vote)):
-                spent[name] += meter.cpu_seconds
+    by_public, chain_id = {key.public: key for key in keys}, genesis.chain_id
+    fresh = [Block.decode(block.encoded) for block in blocks]
+    votes = [vote for block in fresh for vote in block.body.votes]
+    states = [genesis_state(genesis)]
+    with Meter() as checking:
+        for block in fresh:
+            states.append(apply_block(states[-1], block))
+        assert all(verify(vote.voter, vote.signing_bytes(chain_id), vote.signature) for vote in votes)
+    with Meter() as proposing:
+        for state, block in zip(states, fresh, strict=False):
+            slot, proposer = genesis.slot_at(block.sealed.timestamp_ms), by_public[block.sealed.proposer]
+            seal(state, slot, block.sealed.rank, proposer, block.body)
+    with Meter() as voting:
+        for vote in votes:
+            sign_vote(by_public[vote.voter].keypair, chain_id, vote.slot, vote.link, vote.head)
     count = max(1, len(blocks))
-    once = {"propose": spent["propose"] / count, "check": spent["check"] / count}
-    each_vote = spent["vote"] / max(1, votes)
+    propose, check = proposing.cpu_seconds / count, checking.cpu_seconds / count
+    vote_once = voting.cpu_seconds / max(1, len(votes))
+    energy = [meter.joules for meter in (checking, proposing, voting) if meter.joules is not None]
     return Cost(
         rule="rating",
         validators=len(keys),
-        propose=once["propose"],
-        check=once["check"],
-        vote=each_vote,
-        network=once["propose"] + len(keys) * (once["check"] + each_vote),
-        joules=None if whole.joules is None else whole.joules / count,
+        propose=propose,
+        check=check,
+        vote=vote_once,
+        network=propose + len(keys) * (check + vote_once),
+        joules=sum(energy) / count if energy else None,
         full_scale=0.0,
     )
 
