@@ -319,7 +319,7 @@ class Chain:
         head = Head(block.block_id, state.height, state.slot, weight, block.sealed)
         node = Node(block, state, head, (-weight, block.sealed.rank, H("tie", beta), head.id))
         self._tree.add(block, node)
-        self._subtree.grow(head.id, block.prev, node.preference)
+        self._grow(node, block.prev)
         for vote in block.body.votes:
             if self._votes.add(vote):
                 self._hear(vote.voter)
@@ -351,11 +351,21 @@ class Chain:
         while below:
             parent = below.pop()
             for kid in self._tree.children.get(parent, ()):
-                self._subtree.grow(kid, parent, self._tree.nodes[kid].preference)
+                self._grow(self._tree.nodes[kid], parent)
                 below.append(kid)
         self._voice = root.state.table(epoch_of(point, self.genesis.params))
         for voter, _ in self._votes.heads():
             self._hear(voter)
+
+    def _grow(self, node: Node, parent: bytes) -> None:
+        """Let the choice reach a block, unless the justified checkpoint would be another one on its branch.
+
+        That is so for a block of a skipped slot that comes late: on top of the checkpoint's block, but not
+        after the checkpoint. Who signed a link from the checkpoint could never vote there.
+        """
+        after = node.head.slot > self._justified.number * self.genesis.params.checkpoint_slots
+        if after or parent != self._justified.id:
+            self._subtree.grow(node.head.id, parent, node.preference)
 
     def _hear(self, voter: bytes) -> None:
         """A voter has said something new, or is not listened to any more."""

@@ -12,6 +12,7 @@ import typer
 
 from p2pml.cli.options import JsonOption
 from p2pml.cli.output import emit, emit_json, fields, say
+from p2pml.cli.sim_consensus import consensus
 from p2pml.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ LiarOption = Annotated[
 
 
 def register(app: typer.Typer) -> None:
+    group.command("consensus")(consensus)
     app.add_typer(group, name="sim")
 
 

@@ -66,6 +66,7 @@ class ChainNode:
         rng: for the sync machine's choices.
         outputs: results of header checks that simulated nodes may share, see `Chain`; None keeps its own.
         votes: whether it votes; without votes nothing becomes final.
+        clock: how far its clock is ahead of virtual time, seconds.
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class ChainNode:
         rng: random.Random,
         outputs: Recent[bytes, bytes] | None = None,
         votes: bool = True,
+        clock: float = 0.0,
     ) -> None:
         self.genesis = genesis
+        self._clock = clock
         self.votes = votes and keys is not None
         self.signed = SigningRecord()
         """What it has signed; on disk."""
@@ -199,8 +202,7 @@ class ChainNode:
             outcomes = self.chain.on_block(block, self._ms(now))
         except FutureBlock as early:
             if len(self._early) < _MAX_EARLY:
-                due = (early.ready_at_ms - self.genesis.time_ms) / 1000
-                self._early.append(_Early(due, block, source))
+                self._early.append(_Early(self._time(early.ready_at_ms), block, source))
             return []
         except UnknownParent as unknown:
             return self._carry_out(self._sync.receive(Missing(source, unknown.parent), now), now)
@@ -307,7 +309,12 @@ class ChainNode:
         return HeadIs(head.height, head.weight, self.chain.locator(), self.chain.justified.number)
 
     def _ms(self, now: float) -> int:
-        return self.genesis.time_ms + int(now * 1000 + 0.5)
+        """What its clock shows."""
+        return self.genesis.time_ms + int((now + self._clock) * 1000 + 0.5)
+
+    def _time(self, ms: int) -> float:
+        """When its clock shows that."""
+        return (ms - self.genesis.time_ms) / 1000 - self._clock
 
     def _slot_time(self, slot: int) -> float:
-        return slot * self.genesis.params.slot_ms / 1000
+        return self._time(self.genesis.slot_start_ms(slot))

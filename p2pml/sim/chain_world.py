@@ -85,7 +85,7 @@ class ChainWorld:
         self.validators = [f"n{i + 1}" for i in range(nodes)]
         self.names = [*self.validators, *followers]
         self._liars = dict(liars or {})
-        self.keys = {name: _keys(seed, name) for name in self.validators}
+        self.keys = {name: keys_of(seed, name) for name in self.validators}
         self.genesis = _genesis([self.keys[name] for name in self.validators], params, self._rng)
         self._neighbours = _topology(self.names, self._rng)
         self._outputs: Recent[bytes, bytes] | None = Recent(_SHARED_OUTPUTS) if share_checks else None
@@ -143,13 +143,7 @@ class ChainWorld:
 
     def heal(self) -> None:
         """End a partition; connections that it broke are made again after a second or so."""
-        self.world.network.heal()
-        for name in self.names:
-            redialled = self.world.heap.now + self._rng.uniform(0.5, 2.0)
-            self.world.at(redialled, self._reconnect(name))
-
-    def _reconnect(self, name: str) -> Callable[[], None]:
-        return lambda: self.world.inject(name, self.node(name).reconnected)
+        heal(self.world, self.names, self.node, self._rng)
 
     def problems(self, report: ChainReport, *, load_is_over: bool = False) -> list[str]:
         """What went wrong although no invariant was violated: disagreement, a stall, lost transfers."""
@@ -199,6 +193,17 @@ class ChainWorld:
         self.world.inject(name, submit)
 
 
+def heal(world: World, names: Sequence[str], node: Callable[[str], ChainNode], rng: random.Random) -> None:
+    """End a partition; every node's connections are made again after a second or so."""
+
+    def reconnect(name: str) -> Callable[[], None]:
+        return lambda: world.inject(name, node(name).reconnected)
+
+    world.network.heal()
+    for name in names:
+        world.at(world.heap.now + rng.uniform(0.5, 2.0), reconnect(name))
+
+
 def common_prefix(nodes: Sequence[ChainNode]) -> int:
     """The height up to which all these nodes have the same blocks."""
     low, high = 0, min(node.chain.head.height for node in nodes)
@@ -211,7 +216,8 @@ def common_prefix(nodes: Sequence[ChainNode]) -> int:
     return low
 
 
-def _keys(seed: int, name: str) -> ProposerKeys:
+def keys_of(seed: int, name: str) -> ProposerKeys:
+    """Keys that follow from the seed and a name."""
     raw = name.encode() + seed.to_bytes(8, "big")
     return ProposerKeys.from_seeds(H("sim-key", raw), H("sim-vrf", raw))
 

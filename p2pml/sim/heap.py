@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
-@dataclass(order=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """Something due at `at` (seconds); `seq` breaks ties in the order of scheduling."""
+    """Something due at `at` (seconds)."""
 
     at: float
-    seq: int
-    action: Callable[[], None] = field(compare=False)
-    cancelled: bool = field(default=False, compare=False)
+    action: Callable[[], None]
+    cancelled: bool = False
 
 
 class EventHeap:
@@ -24,7 +23,7 @@ class EventHeap:
     """
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
+        self._entries: list[tuple[float, int, Entry]] = []
         self._seq = 0
         self.now = 0.0
 
@@ -34,8 +33,8 @@ class EventHeap:
     def at(self, when: float, action: Callable[[], None]) -> Entry:
         """Run `action` at `when`, or now if that has passed; the entry can be given to `cancel`."""
         self._seq += 1
-        entry = Entry(max(when, self.now), self._seq, action)
-        heapq.heappush(self._entries, entry)
+        entry = Entry(max(when, self.now), action)
+        heapq.heappush(self._entries, (entry.at, self._seq, entry))
         return entry
 
     @staticmethod
@@ -45,8 +44,8 @@ class EventHeap:
 
     def step(self, until: float) -> bool:
         """Run the next action that is due by `until`; False, with `now` at `until`, when there is none."""
-        while self._entries and self._entries[0].at <= until:
-            entry = heapq.heappop(self._entries)
+        while self._entries and self._entries[0][0] <= until:
+            _, _, entry = heapq.heappop(self._entries)
             if entry.cancelled:
                 continue
             self.now = entry.at

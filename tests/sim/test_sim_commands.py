@@ -10,6 +10,7 @@ import pytest
 from chain.forkchoice import Chain
 from p2pml.cli.app import run
 from p2pml.scenario.spec import load
+from p2pml.sim.chain_node import ChainNode
 from p2pml.sim.lab import CANNOT, DONE, FAILED, VirtualLab
 
 SCENARIO = """
@@ -114,6 +115,33 @@ def test_a_failing_seed_is_told_with_the_command_that_repeats_it(
     assert "--liar n1=future --votes --seed 6" in error
 
 
+@pytest.mark.slow
+def test_consensus_compares_the_rules_and_draws_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="the plots need the extra 'plots'")
+    command = ["sim", "consensus", "--validators", "5", "--slots", "20", "--seeds", "2", "--jobs", "2"]
+    assert run([*command, "--out", str(tmp_path)]) == 0
+    assert "richest (2 runs)" in capsys.readouterr().out
+    document = json.loads((tmp_path / "consensus-rules.json").read_text())
+    assert {row["rule"] for row in document["runs"]} == {"rating", "richest", "uniform", "work"}
+    assert document["parts"]["work"]["missed"]["mean"] > document["parts"]["rating"]["missed"]["mean"]
+    assert document["costs"][0]["network"] > document["costs"][0]["propose"] > 0
+    assert "<svg" in (tmp_path / "consensus-rules.svg").read_text()
+
+
+@pytest.mark.slow
+def test_a_broken_promise_is_told_with_its_seed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChainNode, "_owed_vote", lambda self, slot: None)
+    command = ["sim", "consensus", "--study", "faults", "--validators", "4", "--slots", "20", "--seed", "3"]
+    assert run(command) == 1
+    error = capsys.readouterr().err
+    assert "calm, seed 3: of the slots 0.0% have a final block" in error
+    assert "p2pml sim consensus --validators 4 --slots 20 --study faults" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -124,6 +152,7 @@ def test_a_failing_seed_is_told_with_the_command_that_repeats_it(
         (["chain", "--liar", "n99=future"], "n1 to n20"),
         (["chain", "--preset", "none"], "there is no preset 'none'"),
         (["swarm", "--liar", "s9=mute"], "s1 to p20"),
+        (["consensus", "--study", "weather"], "no study 'weather'"),
     ],
 )
 def test_mistakes_are_told(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
