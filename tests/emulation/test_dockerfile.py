@@ -70,9 +70,8 @@ def test_the_image_runs_the_demo_without_root(image: str) -> None:
     assert (
         run("docker", "run", "--rm", "--entrypoint", "id", "--label", LABEL, image, "-un").strip() == "p2pml"
     )
-    demo = ("demo", "--rounds", "2", "--nodes", "3", "--json")
     offline = ("docker", "run", "--rm", "--init", "--network", "none", "--label", LABEL)
-    books = json.loads(run(*offline, image, *demo))["books"]
-    assert books["last_accuracy"] >= 0.85
+    books = json.loads(run(*offline, image, "demo", "--json"))["books"]
+    assert books["last_accuracy"] >= 0.9
     assert books["adds_up"]
     assert books["explained"]
