@@ -23,6 +23,7 @@ from p2pml.net.presence import Facts, Presence
 from p2pml.node.data_service import DataService
 from p2pml.node.events import Events
 from p2pml.storage.disk_errors import DiskFull
+from tests.holes import tells_holes
 from tests.node.kill_leecher import CHAIN_ID, COMPLETE, FOUND, HERE, RECORD, STARTED
 
 pytestmark = pytest.mark.slow
@@ -124,7 +125,8 @@ async def test_a_fetch_killed_at_fifty_moments_loses_and_repeats_nothing(tmp_pat
                 check_on_disk(leecher.root, path, reported, piece_length)
                 kills += not leecher.said(COMPLETE)
             shutil.rmtree(leecher.root)
-        assert max(hashed) <= BATCH_BYTES // piece_length + 1, "more was hashed than what was in flight"
+        if tells_holes(tmp_path):
+            assert max(hashed) <= BATCH_BYTES // piece_length + 1, "more was hashed than was in flight"
         nursery.cancel_scope.cancel()
 
 
