@@ -9,7 +9,7 @@ import pytest
 
 
 def tells_holes(folder: Path) -> bool:
-    """Elsewhere every byte of a file that is still being fetched passes for data, and is hashed at a start."""
+    """Elsewhere each byte of a half fetched file passes for data, and is hashed at a start."""
     path = folder / "sparse"
     with path.open("wb") as file:
         file.truncate(1 << 20)

@@ -163,7 +163,7 @@ def test_a_file_that_was_deleted_is_fetched_again(tmp_path: Path) -> None:
 
 
 def half_fetched(tmp_path: Path) -> tuple[PieceStore, bytes]:
-    """A store with the first six of eleven pieces, and all the data; skips where holes are not told apart."""
+    """A store with the first six of eleven pieces, and all the data; skips where holes are not told."""
     need_holes(tmp_path)
     path, seeded = seeded_file(tmp_path)
     store = PieceStore.create(tmp_path / "store", seeded.metainfo, TorrentState())
