@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 
 from torrent.errors import LocalError, ProtocolError
 
+_SHORT = 32
+"""Bits of a mask that are stripped off one by one."""
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -19,12 +21,22 @@ def lowest(mask: int) -> int:
 
 
 def indexes(mask: int) -> Iterator[int]:
-    """The set bits of ``mask``, ascending."""
-    # byte by byte: stripping bits off one big integer would be quadratic in the number of pieces
-    for at, byte in enumerate(mask.to_bytes((mask.bit_length() + 7) // 8, "little")):
-        while byte:
-            yield at * 8 + lowest(byte)
-            byte &= byte - 1
+    """The set bits of ``mask``, ascending.
+
+    Halves it, so that what is empty costs nothing: stripping bits off one big integer would be quadratic in
+    the number of pieces, looking at all its bytes linear even for a few.
+    """
+    rest = [(0, mask)]
+    while rest:
+        first, part = rest.pop()
+        width = part.bit_length()
+        if width > _SHORT:
+            half = width // 2
+            rest += [(first + half, part >> half), (first, part & (1 << half) - 1)]
+            continue
+        while part:
+            yield first + lowest(part)
+            part &= part - 1
 
 
 def mask_of(pieces: Iterable[int], length: int) -> int:

@@ -145,7 +145,7 @@ class Stock:
         pieces = self.peers[peer]
         if within == -1:
             return pieces
-        left = PieceSet(len(self._priorities), pieces.mask)
+        left = pieces.copy()
         for index in indexes(~within):
             left.discard(index)
         return left

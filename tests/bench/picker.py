@@ -3,7 +3,8 @@
 The real picker with forty peers, half of them seeds, that all deliver what they are asked for: microseconds
 of processor time per request for the pick itself, and for all that a block costs (pick, accept, and of each
 piece its verification and a HAVE of ten peers). In the middle of a download, the same number of requests
-whatever the torrent's size; least of several rounds. The time that a peer's bitfield takes is told apart.
+whatever the torrent's size; least of several rounds. The time that a peer's bitfield takes is told apart, and
+so is a pick where every peer has refused a few pieces.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ BLOCKS = 4
 """In a piece."""
 ROOM = 8
 """Blocks asked for at a time."""
+REFUSED = 3
+"""Pieces that a peer will not give for the present, where it refuses some."""
 
 
 def picker(pieces: int, rng: random.Random) -> tuple[Picker, float]:
@@ -41,9 +44,12 @@ def picker(pieces: int, rng: random.Random) -> tuple[Picker, float]:
     return chosen, spent
 
 
-def round_of(pieces: int, requests: int, seed: int) -> tuple[float, float, float]:
-    """Microseconds per request of picking, of everything, and of a bitfield."""
+def round_of(pieces: int, requests: int, seed: int, refused: int = 0) -> tuple[float, float, float]:
+    """Microseconds per request of picking, of everything, and of a bitfield; each peer has ``refused`` so
+    many pieces.
+    """
     rng = random.Random(seed)
+    within = ~sum(1 << piece for piece in rng.sample(range(pieces), refused))
     chosen, bitfield = picker(pieces, rng)
     data = bytes(BLOCK)
     asked, picking = 0, 0.0
@@ -52,7 +58,7 @@ def round_of(pieces: int, requests: int, seed: int) -> tuple[float, float, float
     while asked < requests:
         peer = f"p{rng.randrange(PEERS)}"
         start = time.process_time()
-        blocks = chosen.pick(peer, ROOM)
+        blocks = chosen.pick(peer, ROOM, within)
         picking += time.process_time() - start
         asked += len(blocks)
         for block in blocks:
@@ -71,15 +77,17 @@ def round_of(pieces: int, requests: int, seed: int) -> tuple[float, float, float
 
 def measure(sizes: list[int], requests: int, rounds: int) -> dict[str, Any]:
     """The sizes take turns, so that a busy machine slows all of them alike."""
-    runs: dict[int, list[tuple[float, float, float]]] = {size: [] for size in sizes}
+    runs: dict[int, list[tuple[float, ...]]] = {size: [] for size in sizes}
     for seed in range(rounds):
         for size in sizes:
-            runs[size].append(round_of(size, requests, seed))
+            refusing = round_of(size, requests, seed, REFUSED)
+            runs[size].append((*round_of(size, requests, seed), refusing[0]))
     rows = {}
     for size, measured in runs.items():
-        pick, whole, bitfield = (min(column) for column in zip(*measured, strict=True))
+        pick, whole, bitfield, refusing_pick = (min(column) for column in zip(*measured, strict=True))
         rows[str(size)] = {
             "us_per_pick": round(pick, 2),
+            "us_per_pick_refused": round(refusing_pick, 2),
             "us_per_block": round(whole, 2),
             "us_per_bitfield": round(bitfield, 1),
         }
@@ -90,6 +98,7 @@ def measure(sizes: list[int], requests: int, rounds: int) -> dict[str, Any]:
         "peers": PEERS,
         "pieces": rows,
         "pick_ratio": round(last["us_per_pick"] / first["us_per_pick"], 2),
+        "refused_ratio": round(last["us_per_pick_refused"] / first["us_per_pick_refused"], 2),
         "block_ratio": round(last["us_per_block"] / first["us_per_block"], 2),
     }
 

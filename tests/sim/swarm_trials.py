@@ -123,8 +123,14 @@ def optimistic_shares(seed: int, turns: int = 6) -> list[float]:
         holds={"hub": range(half)} | dict.fromkeys(givers, range(half, 2 * half)),
         dials={"hub": []} | {name: ["hub"] for name in [*givers, *takers]},
         links=dict.fromkeys(givers, Link(rate=slot * 2, delay_ms=25)),
+        later=takers,
     )
     world.run(config.optimistic_round)  # until the givers have shown themselves
+    for taker in takers:
+        world.world.restart(taker)
+    # from the first turn on: had it begun before the observation, one taker would miss a turn and another
+    # one have one more
+    world.run(config.choke_round)
     before = _served(world, takers)
     world.run(seconds)
     got = [now - then for now, then in zip(_served(world, takers), before, strict=True)]

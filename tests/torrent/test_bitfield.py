@@ -47,6 +47,6 @@ def test_add_and_discard() -> None:
             field.add(index)
 
 
-@given(st.sets(st.integers(0, 300)))
+@given(st.sets(st.integers(0, 3000)))
 def test_indexes_of_a_mask(pieces: set[int]) -> None:
     assert list(indexes(sum(1 << piece for piece in pieces))) == sorted(pieces)

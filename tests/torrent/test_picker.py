@@ -380,3 +380,12 @@ def test_any_interleaving_ends_complete(seed: int, count: int) -> None:
                 asked[peer] += chosen.pick(peer, rng.randrange(1, 4)) or chosen.pick_again(peer, 2)
     assert not chosen.missing
     assert chosen.held_bytes == 0
+
+
+def test_what_a_peer_refused_is_left_alone_and_not_forgotten() -> None:
+    pieces = mask(3, 1030, 2500)
+    chosen = picker(2600, wanted=pieces)
+    join(chosen, "a", pieces)
+    assert {block.piece for block in chosen.pick("a", 6, ~mask(3, 2500))} == {1030}
+    assert chosen.pieces_of("a") == 3
+    assert {block.piece for block in chosen.pick("a", 6)} == {3, 2500}
