@@ -205,11 +205,10 @@ def test_a_port_in_use(new_home: Path, refused: Refused, option: str) -> None:
         (lambda home: (home / "genesis.json").unlink(), BAD_CONFIG, "belongs to no network yet"),
         (lambda home: (home / "genesis.json").write_text("{"), BAD_CONFIG, "genesis"),
         (lambda home: (home / "keys" / "node.key").write_bytes(b"short"), AUTH, "node.key"),
-        (lambda home: (home / "chain.sqlite").write_bytes(b"not a database" * 999), FAILURE, "damaged"),
         (lambda home: _of_another_chain(home / "chain.sqlite"), BAD_CONFIG, "belongs to another chain"),
         (lambda home: (home / "VERSION").write_text("99\n"), BAD_CONFIG, "layout version '99'"),
     ],
-    ids=["key", "toml", "no-genesis", "bad-genesis", "node-key", "database", "other-chain", "version"],
+    ids=["key", "toml", "no-genesis", "bad-genesis", "node-key", "other-chain", "version"],
 )  # fmt: skip
 def test_a_home_that_is_damaged(
     new_home: Path,
