@@ -76,6 +76,7 @@ class SwarmNode:
             size = metainfo.piece_length
             held = range(metainfo.piece_count) if holds is None else sorted(holds)
             self.disk = {i: content[i * size : (i + 1) * size] for i in held}
+        self._digested, self._digest = -1, b""
         self.dials = tuple(dials)
         self.refused: dict[str, str] = {}
         """Peers that it banned, and why; kept on disk."""
@@ -136,8 +137,11 @@ class SwarmNode:
         return min([*times, machine] if machine is not None else times, default=None)
 
     def digest(self) -> bytes:
-        """Which pieces are on its disk."""
-        return hashlib.sha256(repr(sorted(self.disk)).encode()).digest()
+        """Which pieces are on its disk; computed when there are more, for none ever leaves it."""
+        if len(self.disk) != self._digested:
+            self._digested = len(self.disk)
+            self._digest = hashlib.sha256(repr(sorted(self.disk)).encode()).digest()
+        return self._digest
 
     def farewell(self) -> list[Send]:
         """What the kernel sends when the process ends: the end of every connection."""
