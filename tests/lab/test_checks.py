@@ -104,7 +104,15 @@ def trainer(tmp_path: Path) -> Callable[..., tuple[_Says, Path]]:
 
 def test_shards_where_they_belong(trainer: Callable[..., tuple[_Says, Path]]) -> None:
     members = {"n2": trainer("n2", {0, 1}), "n3": trainer("n3", {1, 2}), "n4": trainer("n4", {2, 0})}
-    assert checks.shards_running(members, 3, 0).ok
+    asked = {"n2": {0, 1}, "n3": {1, 2}, "n4": {2, 0}}
+    assert checks.shards_running(members, asked, 3, 0).ok
+    moved = asked | {
+        "n2": {0},
+        "n5": {1},
+    }  # a later trainer took a shard over, and its old holder keeps a copy
+    members["n5"] = trainer("n5", {1})
+    assert checks.shards_running(members, moved, 3, 0).ok
+    assert "7 copies" in checks.shards_running(members, asked | {"n5": {1}}, 3, 0).text
 
 
 @pytest.mark.parametrize(
@@ -124,7 +132,7 @@ def test_shards_where_they_do_not_belong(
         name: trainer(name, mine, extra if name == "n4" else set())
         for name, mine in zip(names, held, strict=True)
     }
-    found = checks.shards_running(members, 3, 0)
+    found = checks.shards_running(members, {name: {0, 1, 2} for name in names}, 3, 0)
     assert not found.ok
     assert says in found.text
 

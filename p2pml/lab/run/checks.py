@@ -125,11 +125,18 @@ def finality(nodes: Mapping[str, Getter]) -> Result:
     return Result("finality", True, f"block {height} is final on {len(nodes)} nodes; not final yet: {told}")
 
 
-def shards_running(participants: Mapping[str, tuple[Getter, Path]], shard_count: int, lost: int) -> Result:
+def shards_running(
+    participants: Mapping[str, tuple[Getter, Path]],
+    asked: Mapping[str, set[int]],
+    shard_count: int,
+    lost: int,
+) -> Result:
     """While a job runs: each participant has the job's torrent with some shards of it and no others.
 
     Args:
         participants: their APIs and the folders of their piece stores.
+        asked: which shards the requester wants each of them to hold now. Who held one before a later trainer
+            relieved it may keep that copy.
         shard_count: into how many shards the job's data is divided.
         lost: participants that are gone, whose shards others took over.
     """
@@ -148,7 +155,8 @@ def shards_running(participants: Mapping[str, tuple[Getter, Path]], shard_count:
     told = "; ".join(f"{name} holds {sorted(shards)}" for name, shards in held.items())
     if missing := sorted(set(range(shard_count)) - set().union(*held.values())):
         return Result("shards", False, f"nobody holds shards {missing}: {told}")
-    if copies > COPIES * shard_count + lost * shard_count:
+    relieved = sum(len(shards - asked[name]) for name, shards in held.items())
+    if copies - relieved > (COPIES + lost) * shard_count or relieved > shard_count:
         return Result("shards", False, f"{copies} copies of {shard_count} shards: {told}")
     if len(held) > COPIES and not lost and all(len(shards) == shard_count for shards in held.values()):
         return Result("shards", False, f"everybody has everything: {told}")

@@ -332,6 +332,7 @@ class Steps:
             present = [node for node in there if peers[node.name]["state"] not in ("left", "dropped")]
             return checks.shards_running(
                 {node.name: (node.api, node.home.pieces) for node in present},
+                {node.name: set(peers[node.name]["clients"]) for node in present},
                 self._shard_count(job),
                 len(peers) - len(present),
             )
