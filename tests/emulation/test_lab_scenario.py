@@ -92,7 +92,7 @@ def test_the_standing_scenario(usable: str, lab: _Lab) -> None:
     assert newcomer.last_balance is not None
     assert newcomer.last_balance > 0, "the newcomer trained and was paid"
     (job,) = report.jobs
-    assert (job.state, len(job.rounds)) == ("done", 30)
+    assert (job.state, len(job.rounds)) == ("done", 20)
     _hit_in_mid_job(report, "started again", *(() if usable == "processes" else ("partition for",)))
     assert report.finality is not None
     assert report.finality.blocks > 20
