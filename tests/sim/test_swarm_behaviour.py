@@ -12,7 +12,7 @@ import pytest
 from tests.sim import swarm_trials as trials
 
 CHUNK = 25
-"""Seeds of one parametrised test: about half a minute."""
+"""Seeds of one parametrised test: about four seconds."""
 
 
 @pytest.mark.slow
