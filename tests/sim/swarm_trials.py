@@ -104,12 +104,11 @@ def free_riding(seed: int) -> Riding:
     return Riding(statistics.median(took) if took else rider, rider)
 
 
-def optimistic_shares(seed: int, turns: int = 6) -> list[float]:
+def optimistic_shares(seed: int, turns: int = 3) -> list[float]:
     """What each of twenty waiting peers got, as a part of their mean.
 
     One peer trades with four that give it much; twenty more have nothing that it wants and live on its
-    optimistic slot. Its rounds are half as long as usual, to save time. What is cut off a turn at either end
-    of the observation counts the less the more turns there are.
+    optimistic slot. Its rounds are half as long as usual, to save time.
     """
     config = replace(SHORT_ROUNDS, most_slots=4)
     givers, takers = [f"g{n}" for n in range(4)], [f"t{n}" for n in range(20)]

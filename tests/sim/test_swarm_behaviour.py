@@ -12,7 +12,7 @@ import pytest
 from tests.sim import swarm_trials as trials
 
 CHUNK = 25
-"""Seeds of one parametrised test: about half a minute."""
+"""Seeds of one parametrised test: about four seconds."""
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def test_rarest_first_keeps_two_copies_where_a_random_picker_does_not() -> None:
 
 @pytest.mark.slow
 def test_a_free_rider_takes_half_as_long_again_and_yet_finishes() -> None:
-    """It lives on about ten optimistic turns, so a single run is much luck."""
+    """It lives on about twenty optimistic turns, so a single run is much luck."""
     runs = [trials.free_riding(seed) for seed in range(1, 6)]
     assert statistics.median(riding.rider / riding.median for riding in runs) >= 1.5
     assert all(riding.rider > riding.median for riding in runs)
