@@ -87,9 +87,9 @@ class ChainService(ChainReads):
         super().__init__(genesis, Chain(genesis, KEEP_BLOCKS), Mempool(), db, clock_ms)
         self._presence, self._events = presence, events
         rng = rng or random.Random()
-        self._sync = SyncPump(
-            host, Sync(genesis.chain_id, rng, self.chain.has), self._import_batch, self._answer
-        )
+        # A damaged database gives the service another chain, so it is looked up each time.
+        machine = Sync(genesis.chain_id, rng, lambda block_id: self.chain.has(block_id))
+        self._sync = SyncPump(host, machine, self._import_batch, self._answer)
         self._early = Early(self)
         self._blocks = BlockGossip(self, host, gossip, self._early, self._enqueue, self._missing, rng)
         self._journal = SigningJournal(db.path.with_suffix(".signed"), genesis.chain_id)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from chain import sync
 from chain.crypto import Keypair
 from chain.errors import InvalidTransaction
 from chain.genesis import Founder, Genesis
@@ -272,8 +273,13 @@ def overwrite_with_noise(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip_a_bit_of_a_block, overwrite_with_noise])
 async def test_a_damaged_chain_is_fetched_again_and_nothing_is_signed_twice(
-    tmp_path: Path, damage: Callable[[Path], None]
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(sync, "REST", 0.1)  # whoever is blamed for nothing is soon blamed three times
+    monkeypatch.setattr(sync, "STATUS_EVERY", 0.2)
     genesis = genesis_of(3)
     async with trio.open_nursery() as nursery:
         nodes = [await start(nursery, 0, genesis, tmp_path, [])]
@@ -290,6 +296,7 @@ async def test_a_damaged_chain_is_fetched_again_and_nothing_is_signed_twice(
         await until(lambda: again.service.chain.final_height > 4 and agree([*nodes[:2], again]), 40)
         assert (tmp_path / "n2.signed").read_bytes() != before, "it signs again"
         assert [node.service.chain.evidence() for node in (*nodes[:2], again)] == [(), (), ()]
+        assert "not syncing from" not in caplog.text, "what the peers have is what came from them"
         nursery.cancel_scope.cancel()
 
 
