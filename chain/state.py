@@ -2,8 +2,7 @@
 
 A `State` is immutable. Its entries lie in a tree (`chain.buckets`) that shares all its block did not change
 with the trees of the states before, so thousands of states cost what their blocks changed. A `Draft` is the
-one mutable overlay, used while a block or a transaction is tried;
-throwing it away leaves no trace.
+one mutable overlay, used while a block or a transaction is tried; throwing it away leaves no trace.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ A scenario is a list of steps, carried out one after the other. Each step is a m
     - partition: {groups: [[n1, n2, n3], [n4, n5, n6]], for: 30}
     - wait_job: {job: first, accuracy: 0.85}
     - get: {nodes: [n5, n6], data: digits}
-    - check: [books, heads, shards, sources]
+    - check: [books, finality, heads, shards, sources]
 
 What a place to run cannot do (a loopback process has no link to shape) it says in the report; it never
 pretends.
@@ -34,6 +34,8 @@ from p2pml.scenario.links import Link
 NodeName = Annotated[str, Field(pattern=r"^n[1-9][0-9]?$")]
 Data = Annotated[str, Field(min_length=1, max_length=1024)]
 Check = Literal["books", "finality", "heads", "shards", "sources"]
+OPEN_BLOCKS = 6
+"""`check: finality`: blocks that may lack it while all is well, those of the last few slots."""
 
 
 class _Strict(BaseModel):

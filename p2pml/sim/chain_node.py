@@ -251,11 +251,15 @@ class ChainNode:
 
     def vote(self, slot: int, now: float) -> list[Send]:
         """Cast its vote of a slot, if it has one and nothing that it signed speaks against it."""
+        made = self._sign_vote(slot)
+        return [] if made is None else self._flood(VOTE + made.encoded, "") + self._count(made, now)
+
+    def _sign_vote(self, slot: int) -> Vote | None:
         made = self._owed_vote(slot)
         if made is None or not self.signed.may_vote(made):
-            return []
+            return None
         self.signed = self.signed.voted(made)
-        return self._flood(VOTE + made.encoded, "") + self._count(made, now)
+        return made
 
     def _owed_vote(self, slot: int) -> Vote | None:
         if self.keys is None:

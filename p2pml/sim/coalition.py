@@ -96,14 +96,13 @@ class Withholder(Member):
 
     def vote(self, slot: int, now: float) -> list[Send]:
         """For a hidden head in private."""
-        made = self._owed_vote(slot)
-        if made is None or not self.signed.may_vote(made):
+        if not self.plot.hidden:
+            return super().vote(slot, now)
+        made = self._sign_vote(slot)
+        if made is None:
             return []
-        self.signed = self.signed.voted(made)
-        if self.plot.hidden:
-            self.plot.votes.append(made)
-            return self.to_members(VOTE + made.encoded) + self._count(made, now)
-        return self._flood(VOTE + made.encoded, "") + self._count(made, now)
+        self.plot.votes.append(made)
+        return self.to_members(VOTE + made.encoded) + self._count(made, now)
 
     def tick(self, now: float) -> list[Send]:
         """As an honest node, and the release when its time has come."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pml.scenario.spec import (
+    OPEN_BLOCKS,
     Checks,
     Get,
     Join,
@@ -39,10 +40,6 @@ _STEP_S = 0.25
 _AGREE_S = 60.0
 
 DONE, FAILED, CANNOT = "done", "failed", "cannot"
-
-
-OPEN_BLOCKS = 6
-"""Blocks that may lack finality while all is well, as in the lab of real nodes."""
 
 
 @dataclass(frozen=True, slots=True)

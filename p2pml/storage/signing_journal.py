@@ -29,7 +29,7 @@ class SigningJournal:
     """The record of one validator on one chain. `open` first.
 
     Args:
-        path: the file; made at the first signature.
+        path: the file; `open` makes it.
         chain_id: 32 bytes.
     """
 

@@ -38,7 +38,8 @@ class _Lab:
         def tell(event: Event) -> None:
             print(f"{event.at:7.1f} {event.kind:8} {event.node:4} {event.text}")
 
-        out = Path(os.environ.get("P2PML_LAB_REPORTS", self.out)) / f"{scenario.stem}-{kind}"
+        kept = os.environ.get("P2PML_LAB_REPORTS", self.out) if scenario in (_LAB, _EIGHT) else self.out
+        out = Path(kept) / f"{scenario.stem}-{kind}"
         report = run_scenario(scenario, kind, tell=tell, logs=out / "logs", runs=self.runs)
         report.write(out)
         assert _left(self.runs) == []

@@ -181,7 +181,10 @@ def test_why_a_check_does_not_hold_yet_is_told_once() -> None:
         (_Says(list("abcdefgh"), final=7), _Says(list("abcdefgh"), final=2), True),
         (_Says(list("abcdefgh"), final=7), _Says(list("abcdefgh"), final=1), False),
         (_Says(list("abcd"), final=3), _Says(list("axcd"), final=2), False),
+        (_Says(list("abcd"), final=3), _Silent(), False),
     ],
 )
-def test_all_but_the_last_blocks_are_final_and_the_same(one: _Says, other: _Says, ok: bool) -> None:
+def test_all_but_the_last_blocks_are_final_and_the_same(
+    one: checks.Getter, other: checks.Getter, ok: bool
+) -> None:
     assert checks.finality({"n1": one, "n2": other}).ok == ok

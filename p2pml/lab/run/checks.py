@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from p2pml.errors import ExitCode, UserError
+from p2pml.scenario.spec import OPEN_BLOCKS
 
 BEHIND = 3
-OPEN_BLOCKS = 6
-"""Blocks that may lack finality while all is well: those of the last few slots."""
 """Blocks that a node may be behind the best head: a block takes a while to arrive, and short forks heal."""
 SHARDS_SUFFIX = "-shards"
 COPIES = 2
@@ -113,13 +112,16 @@ def books(nodes: Mapping[str, Getter]) -> Result:
 
 def finality(nodes: Mapping[str, Getter]) -> Result:
     """On every node all but the last few blocks are final, and the deepest final one is the same block."""
-    heads = {name: api.get("/status")["head"] for name, api in nodes.items()}
+    try:
+        heads = {name: api.get("/status")["head"] for name, api in nodes.items()}
+        height = min(head["final_height"] for head in heads.values())
+        ids = {_block_id(api, height) for api in nodes.values()}
+    except UserError as error:
+        return Result("finality", False, f"a node does not answer: {error.cause}")
     open_ = {name: head["height"] - head["final_height"] for name, head in heads.items()}
     told = ", ".join(f"{name} {count}" for name, count in open_.items())
     if max(open_.values()) > OPEN_BLOCKS:
         return Result("finality", False, f"blocks that are not final: {told}")
-    height = min(head["final_height"] for head in heads.values())
-    ids = {_block_id(api, height) for api in nodes.values()}
     if len(ids) != 1:
         return Result("finality", False, f"different final blocks at height {height}")
     return Result("finality", True, f"block {height} is final on {len(nodes)} nodes; not final yet: {told}")

@@ -330,10 +330,10 @@ class Steps:
                 stayed = {node.name: node.api for node in there if node.name not in self._killed}
                 return checks.shards_over(stayed, [name for name in peers if name in self._killed])
             present = [node for node in there if peers[node.name]["state"] not in ("left", "dropped")]
-            present = [node for node in present if peers[node.name]["clients"]]  # who came late may be spare
+            holders = [node for node in present if peers[node.name]["clients"]]  # who came late may be spare
             return checks.shards_running(
-                {node.name: (node.api, node.home.pieces) for node in present},
-                {node.name: set(peers[node.name]["clients"]) for node in present},
+                {node.name: (node.api, node.home.pieces) for node in holders},
+                {node.name: set(peers[node.name]["clients"]) for node in holders},
                 self._shard_count(job),
                 len(peers) - len(present),
             )
