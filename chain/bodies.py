@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from chain.errors import InvalidError
 from chain.header import SealedHeader
-from chain.types import MAX_BLOCK_BYTES, Block, Body
+from chain.types import MAX_BLOCK_BYTES, PAIR_BYTES, Block, Body
 
 PROTOCOL = "/p2pml/body/1.0.0"
 SOURCE_S = 5.0
@@ -26,8 +26,6 @@ MAX_PARALLEL = 3
 MAX_SOURCES = 8
 MAX_WANTED = 32
 """Bodies fetched at one time."""
-_PAIR = b"\x92"
-"""A block is an array of two: sealed header and body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,13 +206,13 @@ def without_body(sealed: SealedHeader) -> Block | None:
 
 def body_of(encoded: bytes, sealed: SealedHeader) -> bytes:
     """The encoded body in an encoded block."""
-    return encoded[len(_PAIR) + len(sealed.encoded) :]
+    return encoded[PAIR_BYTES + len(sealed.encoded) :]
 
 
 def join(sealed: SealedHeader, body: bytes, max_block: int) -> Block | None:
     """Header and encoded body as a block; None if these bytes are not the body under the header's root."""
     try:
-        block = Block.decode(_PAIR + sealed.encoded + body, max_block)
+        block = Block.join(sealed, body, max_block)
     except InvalidError:
         return None
     return block if block.root_ok() else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from chain.codec import pack
@@ -35,9 +35,9 @@ class Bucket:
     def of(cls, rows: Mapping[bytes, tuple[bytes, Entry]]) -> Bucket:
         keys = tuple(sorted(rows))
         digests = tuple(rows[key][0] for key in keys)
-        # Hashed pair by pair: a list would meet the codec's cap on items some day.
-        flat = b"".join(map(pack, zip(keys, digests, strict=True)))
-        return cls(keys, digests, tuple(rows[key][1] for key in keys), H("bucket", flat))
+        return cls(
+            keys, digests, tuple(rows[key][1] for key in keys), bucket_hash(zip(keys, digests, strict=True))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,12 @@ class Node:
     @classmethod
     def of(cls, children: tuple[Node | Bucket, ...]) -> Node:
         return cls(children, H("buckets", b"".join(child.hash for child in children)))
+
+
+def bucket_hash(rows: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The 32-byte hash of a bucket: of its keys in order, each with the SHA-256 of its encoded entry."""
+    # Hashed pair by pair: a list would meet the codec's cap on items some day.
+    return H("bucket", b"".join(map(pack, rows)))
 
 
 def bucket_of(key: bytes) -> int:
@@ -76,6 +82,34 @@ def walk(tree: Node | Bucket) -> Iterator[tuple[bytes, Entry]]:
         return
     for child in tree.children:
         yield from walk(child)
+
+
+def leaves(tree: Node | Bucket) -> Iterator[Bucket]:
+    """All 4,096 buckets in order."""
+    if isinstance(tree, Bucket):
+        yield tree
+        return
+    for child in tree.children:
+        yield from leaves(child)
+
+
+def tree_of(found: Sequence[Bucket]) -> Node:
+    """The tree over all 4,096 buckets."""
+    level: Sequence[Node | Bucket] = found
+    for _ in range(_LEVELS):
+        level = [Node.of(tuple(level[at : at + _FAN])) for at in range(0, len(level), _FAN)]
+    (node,) = level
+    assert isinstance(node, Node)
+    return node
+
+
+def hash_over(hashes: Sequence[bytes]) -> bytes:
+    """The hash of the tree over 4,096 buckets with these hashes."""
+    level = hashes
+    for _ in range(_LEVELS):
+        level = [H("buckets", b"".join(level[at : at + _FAN])) for at in range(0, len(level), _FAN)]
+    (found,) = level
+    return found
 
 
 def updated(tree: Node, changes: Mapping[bytes, Entry]) -> Node:

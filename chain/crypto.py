@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from nacl import bindings
 from nacl.exceptions import CryptoError
@@ -56,3 +57,9 @@ def verify(public: bytes, message: bytes, signature: bytes) -> bool:
     except (CryptoError, ValueError):
         return False
     return True
+
+
+@lru_cache(maxsize=16_384)
+def verify_once(public: bytes, message: bytes, signature: bytes) -> bool:
+    """`verify` for what comes again: votes by gossip and in blocks, seals with headers and blocks."""
+    return verify(public, message, signature)

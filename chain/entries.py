@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 
-from chain.codec import Item, pack
+from chain.codec import Item, array, octets, octets_upto, pack, uint
+from chain.quality import Baseline
+from chain.rating.entries import Claim, Duty, Mixes, Standing, Window
 from chain.training_records import RoundRecord
+
+MAX_APPROVALS = 256
+"""Accounts that may approve one proposal: each is a voter."""
 
 
 def account_key(public: bytes) -> bytes:
@@ -44,6 +49,9 @@ def epoch_key(number: int) -> bytes:
 
 def name_key(name: str) -> bytes:
     return b"n" + name.encode()
+
+
+GOVERNANCE_KEY = b"g"
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,9 @@ class Validator:
         bond: base units that it stands to lose.
         founder: whether it stood in the genesis: without a bond.
         sequence: of its last registration.
-        barred_until: in finalized epochs; until then it cannot register or be rated.
+        barred_until: in finalized epochs; until then it cannot register. 0 unless it was convicted since it
+            registered last; if so it cannot be rated, or weigh anything, before it registers again.
+        rated_until: in finalized epochs; the rating counts as long as fewer have passed. 0: it has no end.
     """
 
     public: bytes
@@ -109,13 +119,28 @@ class Validator:
     founder: bool = False
     sequence: int = 0
     barred_until: int = 0
+    rated_until: int = 0
+
+    @property
+    def convicted(self) -> bool:
+        """Whether evidence convicted it since it registered last."""
+        return self.barred_until > 0
+
+    def bonded(self, least: int) -> bool:
+        """Whether it has a bond of at least that to lose, or stood in the genesis, which takes the place."""
+        return self.founder or self.bond >= least
+
+    @property
+    def expires(self) -> bool:
+        """Whether it has a rating that ends by itself."""
+        return self.rating > 0 and self.rated_until > 0
 
     @cached_property
     def encoded(self) -> bytes:
         return pack(
             (
                 self.public, self.vrf_public, self.rating, self.name,
-                self.bond, self.founder, self.sequence, self.barred_until,
+                self.bond, self.founder, self.sequence, self.barred_until, self.rated_until,
             )
         )  # fmt: skip
 
@@ -265,7 +290,77 @@ class RoundEntry:
         return pack((record, self.clients, self.settled_samples))
 
 
-Entry = Account | DatasetEntry | NameEntry | Job | RoundEntry | Validator | Vesting | VrfOwner | EpochEntry
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A change of the baseline that waits for approvals.
+
+    Args:
+        id: 32 bytes, of the transaction that proposed it.
+        proposer: 32-byte account.
+        baseline: what it would put in force.
+        last_slot: of the last block that may hold an approval.
+        approvals: accounts that approved, ascending; the proposer is the first to.
+    """
+
+    id: bytes
+    proposer: bytes
+    baseline: Baseline
+    last_slot: int
+    approvals: tuple[bytes, ...]
+
+    def to_item(self) -> tuple[Item, ...]:
+        approvals = b"".join(self.approvals)
+        return (self.id, self.proposer, self.baseline.to_item(), self.last_slot, approvals)
+
+    @classmethod
+    def from_item(cls, item: Item) -> Proposal:
+        """Raises DecodeError."""
+        id_, proposer, baseline, last_slot, joined = array(item, 5, "proposal")
+        approvals = octets_upto(joined, 32 * MAX_APPROVALS, "approvals")
+        return cls(
+            octets(id_, 32, "id"),
+            octets(proposer, 32, "proposer"),
+            Baseline.from_item(baseline),
+            uint(last_slot, "last_slot"),
+            tuple(octets(approvals[at : at + 32], 32, "approval") for at in range(0, len(approvals), 32)),
+        )
+
+
+@dataclass(frozen=True)
+class Governance:
+    """What the voters decided, and what they may decide.
+
+    Args:
+        adopted: (epoch, baseline): what holds from that epoch on, ascending.
+        proposals: the open ones, in the order in which they were made.
+    """
+
+    adopted: tuple[tuple[int, Baseline], ...] = ()
+    proposals: tuple[Proposal, ...] = ()
+
+    @cached_property
+    def encoded(self) -> bytes:
+        adopted = tuple((epoch, baseline.to_item()) for epoch, baseline in self.adopted)
+        return pack((adopted, tuple(proposal.to_item() for proposal in self.proposals)))
+
+
+Entry = (
+    Account
+    | DatasetEntry
+    | NameEntry
+    | Job
+    | RoundEntry
+    | Validator
+    | Vesting
+    | VrfOwner
+    | EpochEntry
+    | Governance
+    | Window
+    | Mixes
+    | Claim
+    | Duty
+    | Standing
+)
 
 
 def held_balance(entry: Entry | None) -> int:

@@ -51,12 +51,22 @@ class UnknownVoter(InvalidVote):
     """Nobody with that account votes here; on another branch, with other ratings, it may."""
 
 
+class InvalidRating(InvalidError):
+    """A rating that nobody may be given here, an item of a rating window that breaks a rule, or a claim of
+    work that contradicts itself or nature.
+    """
+
+
 class InvalidEvidence(InvalidError):
     """Evidence that does not hold, or that convicts nobody who can still be punished."""
 
 
 class InvalidBlock(InvalidError):
     """A block or sealed header that breaks a rule."""
+
+
+class InvalidSnapshot(InvalidError):
+    """A snapshot, or a part of one, that is not under the state root that is trusted."""
 
 
 class UnknownParent(InvalidError):

@@ -64,7 +64,10 @@ class Finality:
         )
         digests = b"".join(H("tally", pack(row)) for row in counted)
         justified = tuple(point.to_item() for point in self.justified)
-        return H("finality", pack((self.final.to_item(), self.epochs, justified, digests)))
+        branch = b"".join(slot.to_bytes(8, "big") + block_id for slot, block_id in self.branch)
+        return H(
+            "finality", H("branch", branch), pack((self.final.to_item(), self.epochs, justified, digests))
+        )
 
     @property
     def final_slot(self) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from chain.content import has_content
 from chain.crypto import H
 from chain.errors import (
     FutureBlock,
@@ -29,6 +30,8 @@ from chain.genesis import Genesis
 from chain.ghost import LatestVotes, Subtree
 from chain.header import SealedHeader
 from chain.orphans import Orphans
+from chain.rating.accusing import Case
+from chain.rating.court import Court
 from chain.recent import Recent
 from chain.state import State, genesis_state
 from chain.transition import apply_body, check_sealed, slot_of
@@ -65,7 +68,33 @@ class HeadChanged:
     applied: tuple[Block, ...]
 
 
-Outcome = Accepted | HeadChanged
+@dataclass(frozen=True, slots=True)
+class Unjudged:
+    """A block that is valid if its rulings are right: let the court judge these cases, and offer it again.
+
+    It is not kept here meanwhile.
+    """
+
+    block: Block
+    cases: tuple[Case, ...]
+
+
+Outcome = Accepted | HeadChanged | Unjudged
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A final block that a chain begins with in place of the genesis.
+
+    Args:
+        state: after the block.
+        sealed: its header.
+        below: ids of its ancestors, ascending up to its parent, as far as they are known.
+    """
+
+    state: State
+    sealed: SealedHeader
+    below: tuple[bytes, ...] = ()
 
 
 class Chain:
@@ -77,21 +106,32 @@ class Chain:
         outputs: VRF outputs of sealed headers that were checked, by a hash of all their bytes. A header names
             its parent and with it the parent's whole state, so the result is the same for everybody: many
             chains of one process (the simulator) may share one memory. None: a memory of its own.
+        start: begin with this block, which is believed to be final, and not with the genesis.
     """
 
     def __init__(
-        self, genesis: Genesis, keep: int = KEEP, outputs: Recent[bytes, bytes] | None = None
+        self,
+        genesis: Genesis,
+        keep: int = KEEP,
+        outputs: Recent[bytes, bytes] | None = None,
+        start: Start | None = None,
     ) -> None:
         self.genesis = genesis
         self._keep = max(1, keep)
-        state = genesis_state(genesis)
-        head = Head(genesis.chain_id, 0, 0, 0, None)
-        self._best = Node(None, state, head, (0, 0, b"", genesis.chain_id))
-        self._tree = BlockTree(self._best)
+        state = genesis_state(genesis) if start is None else start.state
+        sealed = None if start is None else start.sealed
+        head = Head(state.block_id, state.height, state.slot, state.weight, sealed)
+        self._best = Node(None, state, head, (-state.weight, 0, b"", head.id), state.slot)
+        self._tree = BlockTree(self._best, () if start is None else start.below)
         self._votes = LatestVotes()
+        if start is not None:
+            self._silence_convicted(state)
         self._subtree = Subtree(head.id, self._best.preference)
-        self._voice = state.table(0)
-        self._justified = self._final = Checkpoint(0, head.id)
+        # The least number that the block has as a checkpoint: if it is justified with a greater one, the
+        # votes for that are in blocks to come. Lower numbers are its ancestors', and settled.
+        number = -(-state.slot // genesis.params.checkpoint_slots)
+        self._justified = self._final = Checkpoint(number, head.id)
+        self._voice = state.table(epoch_of(self._justified, genesis.params))
         self._boosted: tuple[int, bytes] = (0, b"")
         self._orphans = Orphans()
         self._bad: Recent[bytes, bool] = Recent(4096)
@@ -128,6 +168,13 @@ class Chain:
         """The state after a kept block, after the head by default. Raises UnknownBlock."""
         return self._best.state if block_id is None else self._tree.node(block_id).state
 
+    def content_slot(self, block_id: bytes | None = None) -> int:
+        """Slot of the latest block with content up to a kept block, the head by default; 0 if there is none.
+
+        See `chain.content`. Raises UnknownBlock.
+        """
+        return (self._best if block_id is None else self._tree.node(block_id)).content_slot
+
     def has(self, block_id: bytes) -> bool:
         """Whether the block is in the kept part of the tree or on the best branch below it."""
         return block_id in self._tree.nodes or block_id in self._tree.height_of
@@ -146,8 +193,8 @@ class Chain:
         return self._tree.ancestors(block_id)
 
     def canonical_id(self, height: int) -> bytes | None:
-        """The id at that height of the best branch, however deep."""
-        return self._tree.canonical[height] if 0 <= height < len(self._tree.canonical) else None
+        """The id at that height of the best branch, however deep; None where it is not known."""
+        return self._tree.canonical(height)
 
     def is_canonical(self, block_id: bytes) -> bool:
         """Whether the block is on the best branch."""
@@ -158,15 +205,16 @@ class Chain:
         return self._tree.height_of.get(block_id)
 
     def locator(self) -> tuple[bytes, ...]:
-        """Ids of the best branch from the head down, dense at first, then ever sparser, genesis last."""
+        """Ids of the best branch from the head down, dense at first, then ever sparser, the lowest last."""
         heights: list[int] = []
-        height, step = self.head.height, 1
-        while height > 0:
+        height, step, lowest = self.head.height, 1, self._tree.known_from
+        while height > lowest:
             heights.append(height)
             if len(heights) >= 10:
                 step *= 2
             height -= step
-        return tuple(self._tree.canonical[h] for h in [*heights, 0])
+        found = (self._tree.canonical(height) for height in [*heights, lowest])
+        return tuple(block_id for block_id in found if block_id is not None)
 
     def common_height(self, locator: Sequence[bytes]) -> int | None:
         """The height of the first of these ids that is on the best branch; None if none is."""
@@ -204,16 +252,19 @@ class Chain:
             raise UnknownParent(sealed.prev)
         self._output(parent.state, sealed, verify_seals=True)
 
-    def on_block(self, block: Block, now_ms: int, *, verify_seals: bool = True) -> tuple[Outcome, ...]:
+    def on_block(
+        self, block: Block, now_ms: int, *, verify_seals: bool = True, court: Court | None = None
+    ) -> tuple[Outcome, ...]:
         """Take a block into the tree; orphans that waited for it follow.
 
         Args:
             block: as decoded.
             now_ms: Unix time in milliseconds.
             verify_seals: False believes signature and VRF proof: for blocks read from the own database.
+            court: knows which rulings are right; without it they are believed.
 
         Returns:
-            Accepted per new block, then at most one HeadChanged; nothing for a known block.
+            Accepted and Unjudged per new block, then at most one HeadChanged; nothing for a known block.
 
         Raises:
             InvalidBlock: it breaks a rule; these bytes are not looked at again.
@@ -231,19 +282,21 @@ class Chain:
             self._adopt(block)
             raise UnknownParent(block.prev)
         old = self._best
-        accepted = [self._insert(block, verify_seals)]
-        waiting = [block.block_id]
+        taken = [self._insert(block, verify_seals, court)]
+        waiting = [block.block_id] if isinstance(taken[0], Accepted) else []
         while waiting:
             for orphan in self._orphans.release(waiting.pop()):
                 try:
-                    accepted.append(self._insert(orphan, verify_seals=True))
+                    taken.append(self._insert(orphan, True, court))
                 except InvalidError:
                     continue  # remembered as bad; its sender is not the one who is talking to us now
-                waiting.append(orphan.block_id)
-        for outcome in accepted:
-            self._boost(outcome.block, now_ms)
+                if isinstance(taken[-1], Accepted):
+                    waiting.append(orphan.block_id)
+        for outcome in taken:
+            if isinstance(outcome, Accepted):
+                self._boost(outcome.block, now_ms)
         self._choose(now_ms)
-        return (*accepted, *self._settle(old))
+        return (*taken, *self._settle(old))
 
     def check_vote(self, vote: Vote, now_ms: int) -> None:
         """Whether a vote may be taken and passed on. Raises InvalidVote; UnknownVoter if that is no lie.
@@ -307,30 +360,41 @@ class Chain:
             self._outputs.put(key, beta)
         return beta
 
-    def _insert(self, block: Block, verify_seals: bool) -> Accepted:
+    def _insert(self, block: Block, verify_seals: bool, court: Court | None) -> Accepted | Unjudged:
         parent = self._tree.nodes[block.prev]
         try:
             beta = self._output(parent.state, block.sealed, verify_seals=verify_seals)
             state = apply_body(parent.state, block, beta, verify_votes=verify_seals)
+            unknown = court.open_cases(parent.state, state.slot, block.body) if court else ()
         except InvalidError:
             self._bad.put(block.fingerprint, True)
             raise
-        weight = parent.head.weight + (parent.state.table_at(state.slot).total >> block.sealed.rank)
-        head = Head(block.block_id, state.height, state.slot, weight, block.sealed)
-        node = Node(block, state, head, (-weight, block.sealed.rank, H("tie", beta), head.id))
+        if unknown:
+            return Unjudged(block, unknown)
+        head = Head(block.block_id, state.height, state.slot, state.weight, block.sealed)
+        content_slot = state.slot if has_content(parent.state, block) else parent.content_slot
+        preference = (-state.weight, block.sealed.rank, H("tie", beta), head.id)
+        node = Node(block, state, head, preference, content_slot)
         self._tree.add(block, node)
         self._grow(node, block.prev)
         for vote in block.body.votes:
             if self._votes.add(vote):
                 self._hear(vote.voter)
-        for evidence in block.body.evidence:
-            self._votes.silence(evidence.offender)
-            self._hear(evidence.offender)
+        convicted = [evidence.offender for evidence in block.body.evidence]
+        for public in (*convicted, *(ruling.loser for ruling in block.body.rulings)):
+            self._votes.silence(public)
+            self._hear(public)
         if state.finality.highest.number > self._justified.number:
             self._justify(state.finality.highest)
         if state.finality.final.number > self._final.number:
             self._final = state.finality.final
         return Accepted(block, state)
+
+    def _silence_convicted(self, state: State) -> None:
+        """Whom evidence in blocks that are not here has barred has no say, as if the blocks were here."""
+        for validator in state.validators():
+            if validator.barred_until > state.finality.epochs:
+                self._votes.silence(validator.public)
 
     def _boost(self, block: Block, now_ms: int) -> None:
         """The first timely block of a slot's first choice is helped for the rest of its slot.

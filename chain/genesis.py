@@ -30,12 +30,14 @@ class Founder:
         vrf_public: 32-byte VRF key.
         rating: computational-power rating, 1..2^32-1.
         name: what people call it, up to 64 bytes.
+        rated_until: in finalized epochs; the rating counts as long as fewer have passed. 0: it has no end.
     """
 
     public: bytes
     vrf_public: bytes
     rating: int
     name: str = ""
+    rated_until: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Genesis:
             raise GenesisError("an account has two allocations")
         if self.supply > MAX_SUPPLY:
             raise GenesisError(f"the allocations must add up to at most {MAX_SUPPLY}")
+        if self.params.selection == "richest" and sum(self.balance(f.public) for f in self.validators) < 2:
+            raise GenesisError("where the richest are selected the validators need allocations")
         ordered = tuple(sorted(self.validators, key=lambda founder: founder.public))
         object.__setattr__(self, "validators", ordered)
         object.__setattr__(self, "allocations", tuple(sorted(self.allocations)))
@@ -89,10 +93,18 @@ class Genesis:
         """Base units that exist at the start."""
         return sum(amount for _, amount in self.allocations)
 
+    def balance(self, public: bytes) -> int:
+        """Base units that an account has at the start."""
+        return self._allocated.get(public, 0)
+
+    @cached_property
+    def _allocated(self) -> dict[bytes, int]:
+        return dict(self.allocations)
+
     @cached_property
     def chain_id(self) -> bytes:
         """32-byte hash of everything above; also the id of the genesis block (height 0, slot 0)."""
-        founders = tuple((f.public, f.vrf_public, f.rating, f.name) for f in self.validators)
+        founders = tuple((f.public, f.vrf_public, f.rating, f.name, f.rated_until) for f in self.validators)
         document = (FORMAT, self.chain_name, self.time_ms, self.params.to_item(), founders, self.allocations)
         return H("genesis", pack(document))
 
@@ -117,6 +129,7 @@ class Genesis:
                     "account": address.encode(f.public),
                     "vrf_public": f.vrf_public.hex(),
                     "rating": f.rating,
+                    "rated_until": f.rated_until,
                 }
                 for f in self.validators
             ],
@@ -157,6 +170,8 @@ def _check_founder(founder: Founder) -> None:
         raise GenesisError(f"{who}: vrf_public is not a VRF key")
     if type(founder.rating) is not int or not 1 <= founder.rating <= MAX_RATING:
         raise GenesisError(f"{who}: rating must be 1..{MAX_RATING}")
+    if type(founder.rated_until) is not int or not 0 <= founder.rated_until < 2**53:
+        raise GenesisError(f"{who}: rated_until must be a number of epochs, or 0 for without an end")
     _check_text(founder.name, f"{who!r}: name")
 
 
@@ -172,8 +187,11 @@ def _founder(entry: _Fields) -> Founder:
         vrf_public = bytes.fromhex(entry.text("vrf_public"))
     except ValueError:
         raise GenesisError(f"{entry.where}.vrf_public must be hexadecimal") from None
-    founder = Founder(entry.account("account"), vrf_public, entry.number("rating"), entry.text("name"))
-    entry.nothing_else("name", "account", "vrf_public", "rating")
+    founder = Founder(
+        entry.account("account"), vrf_public, entry.number("rating"), entry.text("name"),
+        entry.number("rated_until"),
+    )  # fmt: skip
+    entry.nothing_else("name", "account", "vrf_public", "rating", "rated_until")
     return founder
 
 

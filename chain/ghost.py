@@ -6,7 +6,7 @@ High-Rate Transaction Processing in Bitcoin" (2015); Buterin et al., "Combining 
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -16,11 +16,41 @@ REMEMBERED = 64
 """Votes kept per voter: for blocks to include, and to catch those that contradict each other."""
 
 
+class _Said:
+    """What one voter said lately."""
+
+    def __init__(self) -> None:
+        self.votes: dict[bytes, Vote] = {}
+        """By encoding, in the order in which they came."""
+        self._highest: Vote | None = None
+        """The vote with the highest target."""
+        self._slot = -1
+
+    def add(self, vote: Vote) -> None:
+        """Remember a vote, and forget the one that came first if there are too many."""
+        if len(self.votes) == REMEMBERED:
+            del self.votes[next(iter(self.votes))]
+        self.votes[vote.encoded] = vote
+        if self._highest is None or vote.link.target.number > self._highest.link.target.number:
+            self._highest = vote
+        self._slot = max(self._slot, vote.slot)
+
+    def contradicted_by(self, vote: Vote) -> Vote | None:
+        """An earlier vote that no honest voter makes beside this one."""
+        highest = self._highest
+        onwards = highest is not None and vote.link.target.number >= highest.link.target.number
+        if highest is not None and onwards and vote.slot > self._slot:
+            # In a new slot and below no target: were it to surround an earlier link, it would surround the
+            # highest one too, which does not surround that link, or be a second link to the same target.
+            return highest if conflict(highest, vote) else None
+        return next((earlier for earlier in self.votes.values() if conflict(earlier, vote)), None)
+
+
 class LatestVotes:
     """What every voter said last, and who has said two things that cannot both be honest."""
 
     def __init__(self) -> None:
-        self._votes: dict[bytes, deque[Vote]] = {}
+        self._said: dict[bytes, _Said] = {}
         self._latest: dict[bytes, Vote] = {}
         self.convicted: dict[bytes, tuple[Vote, Vote]] = {}
         """Voters who made two votes that cannot both be honest, each with the two."""
@@ -28,18 +58,19 @@ class LatestVotes:
 
     def has(self, vote: Vote) -> bool:
         """Whether this vote is remembered."""
-        return vote in self._votes.get(vote.voter, ())
+        said = self._said.get(vote.voter)
+        return said is not None and vote.encoded in said.votes
 
     def add(self, vote: Vote) -> bool:
         """Take a checked vote; False when it is known."""
-        known = self._votes.setdefault(vote.voter, deque(maxlen=REMEMBERED))
-        if vote in known:
+        said = self._said.setdefault(vote.voter, _Said())
+        if vote.encoded in said.votes:
             return False
         if vote.voter not in self.convicted:
-            liar = next((earlier for earlier in known if conflict(earlier, vote)), None)
+            liar = said.contradicted_by(vote)
             if liar is not None:
                 self.convicted[vote.voter] = (liar, vote)
-        known.append(vote)
+        said.add(vote)
         latest = self._latest.get(vote.voter)
         if latest is None or vote.slot > latest.slot:
             self._latest[vote.voter] = vote
@@ -51,7 +82,7 @@ class LatestVotes:
 
     def __iter__(self) -> Iterator[Vote]:
         """All remembered votes, in no order that matters."""
-        return (vote for votes in self._votes.values() for vote in votes)
+        return (vote for said in self._said.values() for vote in said.votes.values())
 
     def heads(self) -> Iterator[tuple[bytes, bytes]]:
         """Each voter whose word counts, and the head of its latest vote."""

@@ -16,6 +16,7 @@ from chain.codec import items, octets_upto, pack, unpack
 from chain.errors import (
     FutureBlock,
     InvalidError,
+    InvalidRating,
     InvalidRecord,
     InvalidTransaction,
     InvalidVote,
@@ -28,6 +29,7 @@ from chain.finality import WINDOW_EPOCHS
 from chain.forkchoice import Chain
 from chain.header import SealedHeader
 from chain.mempool import Mempool
+from chain.rating.items import Point, decode_point
 from chain.state import State
 from chain.training_records import RoundRecord
 from chain.transactions import Tx
@@ -179,6 +181,31 @@ def validate_record(data: bytes, pool: Mempool, state: State) -> Checked[RoundRe
     except (InvalidRecord, PoolFull) as error:
         return Checked(Verdict.IGNORE, record, str(error))
     return Checked(Verdict.ACCEPT if fresh else Verdict.IGNORE, record, "" if fresh else "known")
+
+
+def validate_rating(data: bytes, pool: Mempool, state: State, slot: int) -> Checked[Point]:
+    """Judge a gossiped rating item; ACCEPT means that it is in the pool now.
+
+    Args:
+        slot: that runs as it comes.
+    """
+    # REJECT: not a rating item.
+    try:
+        point = decode_point(data)
+    except InvalidError as error:
+        return Checked(Verdict.REJECT, None, str(error))
+    # IGNORE: known, or of nobody who is a validator here; the signature is not even looked at.
+    if pool.ratings.has(point.id) or state.validator(point.signer) is None:
+        return Checked(Verdict.IGNORE, point, "known, or not of a validator")
+    # REJECT: the signature is wrong in every state.
+    if not point.signed_for(state.genesis.chain_id):
+        return Checked(Verdict.REJECT, None, "the signature is not the signer's")
+    # IGNORE: the window, its draw or the time do not fit what we see; the sender may see something else.
+    try:
+        pool.ratings.add(point, state, slot)
+    except (InvalidRating, PoolFull) as error:
+        return Checked(Verdict.IGNORE, point, str(error))
+    return Checked(Verdict.ACCEPT, point)
 
 
 def validate_vote(data: bytes, chain: Chain, now_ms: int) -> Checked[Vote]:

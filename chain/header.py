@@ -12,7 +12,7 @@ from functools import cached_property
 
 from chain import merkle
 from chain.codec import Item, array, items, octets, pack, uint, unpack
-from chain.crypto import H, verify
+from chain.crypto import H, verify_once
 from chain.vrf import PROOF_BYTES
 
 VERSION = 1
@@ -168,4 +168,4 @@ class SealedHeader:
 
     def seal_ok(self, chain_id: bytes) -> bool:
         """Whether the proposer sealed it, on this chain."""
-        return verify(self.proposer, seal_message(chain_id, self.block_id), self.seal)
+        return verify_once(self.proposer, seal_message(chain_id, self.block_id), self.seal)

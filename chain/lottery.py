@@ -1,4 +1,4 @@
-"""The draw: who may propose in a slot, in proportion to rating, without any race.
+"""The draw: who may propose in a slot, in proportion to rating, without any race; or the richest.
 
 `target = floor(2^256 / W)`: more rated power means a smaller target, as in Bitcoin, but nothing is
 ground for it. A 256-bit hash divided by the target is a rating unit; its owner has won. Ranks are
@@ -37,25 +37,28 @@ def alpha(chain_id: bytes, slot: int, seed: bytes) -> bytes:
 
 
 def draw(seed: bytes, slot: int, rank: int, table: WeightTable) -> Weight:
-    """The validator drawn for `rank` of `slot`: the owner of rating unit `hash // target`.
-
-    A hash in the remainder beyond W x target would favour nobody fairly and is drawn again.
-    """
-    total = table.total
-    divisor = target(total)
+    """The validator drawn for `rank` of `slot`: the owner of rating unit `hash // target`."""
     prefix = seed + slot.to_bytes(8, "big") + rank.to_bytes(1, "big")
+    return table.owner(unit("lead", prefix, table.total))
+
+
+def unit(tag: str, prefix: bytes, total: int) -> int:
+    """A number below `total`, each as likely as any other.
+
+    A hash in the remainder beyond total x target would favour nobody fairly and is drawn again.
+    """
+    divisor = target(total)
     counter = 0
     while True:
-        digest = H("lead", prefix, counter.to_bytes(4, "big"))
-        unit = int.from_bytes(digest, "big") // divisor
-        if unit < total:
-            return table.owner(unit)
+        found = int.from_bytes(H(tag, prefix, counter.to_bytes(4, "big")), "big") // divisor
+        if found < total:
+            return found
         counter += 1
 
 
-def rank_of(public: bytes, seed: bytes, slot: int, ranks: int, table: WeightTable) -> int | None:
-    """The rank in which `public` may propose: its lowest one, or None if it was not drawn."""
-    for rank in range(ranks):
-        if draw(seed, slot, rank, table).public == public:
-            return rank
-    return None
+def richest(seed: bytes, slot: int, rank: int, table: WeightTable) -> Weight:
+    """The heaviest for rank 0, the next for rank 1 and so on, whatever the seed and the slot are.
+
+    Where there are fewer than ranks they come round again; a key's lowest rank is the one that counts.
+    """
+    return table.heaviest[rank % len(table.heaviest)]

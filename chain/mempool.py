@@ -1,4 +1,4 @@
-"""Transactions and round records that wait for a block. Bounded; one owner; no clock.
+"""Transactions, round records and rating items that wait for a block. Bounded; one owner; no clock.
 
 A sender's transactions leave in nonce order; among senders the higher fee goes first. A transaction
 replaces one of the same nonce if it pays a tenth more. When the pool is full, a better-paying newcomer
@@ -11,7 +11,9 @@ import heapq
 from collections.abc import Iterable
 from contextlib import suppress
 
-from chain.errors import InvalidRecord, InvalidTransaction, PoolFull
+from chain.errors import InvalidRating, InvalidRecord, InvalidTransaction, PoolFull
+from chain.rating.items import RatingItem, Ruling
+from chain.rating_pool import RatingPool
 from chain.record_pool import RecordPool
 from chain.rewards import vested
 from chain.state import Draft, State
@@ -30,6 +32,9 @@ class Mempool:
         max_txs: transactions held.
         max_bytes: their encoded bytes.
         max_per_sender: transactions held per sender, and how far a nonce may run ahead.
+
+    Attributes:
+        ratings: the rating items that wait.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class Mempool:
         self._arrivals = 0
         self._bytes = 0
         self._records = RecordPool()
+        self.ratings = RatingPool()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -55,6 +61,13 @@ class Mempool:
     def get(self, tx_id: bytes) -> Tx | None:
         """A waiting transaction."""
         return self._by_id.get(tx_id)
+
+    def vouch_for(self, block: Block) -> None:
+        """Spare a block the checking of signatures that were checked when its transactions came here."""
+        for tx in block.body.txs:
+            waiting = self._by_id.get(tx.id)
+            if waiting is not None:
+                tx.checked_with(waiting)
 
     def transactions(self) -> tuple[Tx, ...]:
         """All waiting transactions, in order of arrival."""
@@ -141,16 +154,25 @@ class Mempool:
         """Round records for a block in `slot` after `state`, in order, as many as its cap allows."""
         return self._records.select(open_slot(state, slot), state.genesis.params.max_round_records)
 
+    def select_ratings(self, state: State, slot: int, limit: int | None = None) -> tuple[RatingItem, ...]:
+        """Rating items for a block in `slot` after `state`, in order: as many as it may hold, or `limit`."""
+        return self.ratings.select(open_slot(state, slot), slot, limit) if self.ratings else ()
+
     def on_head(self, applied: Iterable[Block], reverted: Iterable[Block], state: State, slot: int) -> None:
         """Follow the chain: drop what is in blocks or has become invalid, take back what was reverted."""
-        included = {tx.id for block in applied for tx in block.body.txs}
-        back = tuple(reverted)
+        blocks, back = tuple(applied), tuple(reverted)
+        included = {tx.id for block in blocks for tx in block.body.txs}
         for tx in tuple(self._by_id.values()):
             stale = tx.nonce < state.account(tx.sender).nonce or slot > tx.valid_until_slot
             if stale or tx.id in included:
                 self._remove(tx)
         self._records.on_head(state)
+        self.ratings.on_head((item for block in blocks for item in block.body.ratings), state, slot)
         for block in reversed(back):
+            for item in block.body.ratings:
+                with suppress(InvalidRating, PoolFull):
+                    point = item.accusation if isinstance(item, Ruling) else item
+                    self.ratings.put_back(point, state, slot)
             for record in block.body.records:
                 with suppress(InvalidRecord, PoolFull):
                     self.add_record(record, state)

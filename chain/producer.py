@@ -1,4 +1,4 @@
-"""Making a block. Every drawn slot gets one, whether or not anything waits to be included.
+"""Making a block. Whether a drawn slot should get one is for `chain.idle` to say.
 
 A proposer must have written down that it seals a slot before the block leaves the node: two seals for
 one slot are equivocation.
@@ -9,17 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from chain import lottery, merkle, vrf
+from chain import lottery, merkle, selection, vrf
 from chain.crypto import Keypair
-from chain.errors import ChainError, InvalidEvidence, InvalidRecord, InvalidTransaction, InvalidVote
+from chain.errors import (
+    ChainError,
+    InvalidEvidence,
+    InvalidRating,
+    InvalidRecord,
+    InvalidTransaction,
+    InvalidVote,
+)
 from chain.evidence import Evidence
 from chain.finality import Finality
 from chain.forkchoice import Chain
 from chain.header import Header, Leaf0, SealedHeader, seal_message
+from chain.mempool import NOBODY
+from chain.rating.items import RatingItem, Ruling
 from chain.state import Draft, State
 from chain.training_records import RoundRecord
 from chain.transactions import Tx
-from chain.transition import apply_evidence, apply_record, apply_tx, following, open_slot
+from chain.transition import apply_evidence, apply_rating, apply_record, apply_tx, following, open_slot
 from chain.types import Block, Body
 from chain.votes import Vote
 
@@ -53,9 +62,7 @@ class ProposerKeys:
 
 def ranks_for(slot: int, keypair: Keypair, state: State) -> tuple[int, ...]:
     """The ranks in which a key may propose a block in `slot` after `state`: none, or its lowest one."""
-    rank = lottery.rank_of(
-        keypair.public, state.seed_at(slot), slot, state.genesis.params.ranks, state.table_at(slot)
-    )
+    rank = selection.rank_of(keypair.public, state, slot, state.genesis.params.ranks)
     return () if rank is None else (rank,)
 
 
@@ -67,11 +74,12 @@ def build_block(
     txs: Iterable[Tx] = (),
     records: Iterable[RoundRecord] = (),
     parent: bytes | None = None,
+    ratings: Iterable[RatingItem] = (),
 ) -> Block:
     """A sealed block for `slot`, on the head or on `parent`, with all votes that its branch has not counted
     and all evidence that is known and that it has not punished.
 
-    Records and transactions that do not apply, or no longer fit, are left out.
+    Rating items, records and transactions that do not apply, or no longer fit, are left out.
     Raises ChainError if the key was not drawn for that rank or the slot is not after the parent's.
     """
     state = chain.state(parent)
@@ -80,7 +88,7 @@ def build_block(
     if ranks_for(slot, keys.keypair, state) != (rank,):
         raise ChainError(f"this key was not drawn for rank {rank} of slot {slot}")
     votes = choose_votes(state, slot, chain.votes)
-    body = _fill(state, slot, keys.public, chain.evidence(), txs, records, votes)
+    body = _fill(state, slot, keys.public, chain.evidence(), ratings, txs, records, votes)
     return seal(state, slot, rank, keys, body)
 
 
@@ -95,6 +103,11 @@ def choose_votes(state: State, slot: int, known: Iterable[Vote]) -> tuple[Vote, 
             finality = finality.counted(vote, state.table)
             chosen.append(vote)
     return tuple(chosen)
+
+
+def punishes(state: State, slot: int, known: Iterable[Evidence]) -> bool:
+    """Whether a block of `slot` after `state` could hold any of this evidence."""
+    return bool(_convicting(open_slot(state, slot), known, slot, NOBODY))
 
 
 def _counts(finality: Finality, vote: Vote, slot: int, state: State) -> bool:
@@ -126,6 +139,7 @@ def _fill(
     slot: int,
     proposer: bytes,
     evidence: Iterable[Evidence],
+    ratings: Iterable[RatingItem],
     txs: Iterable[Tx],
     records: Iterable[RoundRecord],
     votes: tuple[Vote, ...],
@@ -134,6 +148,7 @@ def _fill(
     draft = open_slot(state, slot)
     convicting = _convicting(draft, evidence, slot, proposer)
     room = params.max_body_bytes - _ENVELOPE - sum(len(item.encoded) for item in (*votes, *convicting))
+    kept_ratings, room = _rated(draft, ratings, slot, room)
     kept_records: list[RoundRecord] = []
     for record in records:
         size = len(record.encode())
@@ -151,7 +166,29 @@ def _fill(
             continue
         kept.append(tx)
         room -= size
-    return Body(txs=tuple(kept), records=tuple(kept_records), votes=votes, evidence=convicting)
+    return Body(tuple(kept), kept_ratings, tuple(kept_records), votes, convicting)
+
+
+def _rated(
+    draft: Draft, items: Iterable[RatingItem], slot: int, room: int
+) -> tuple[tuple[RatingItem, ...], int]:
+    """Apply the rating items that hold and fit, rulings first; also the bytes that are left."""
+    params = draft.genesis.params
+    kept: list[RatingItem] = []
+    rulings = 0
+    for item in sorted(items, key=lambda item: not isinstance(item, Ruling)):
+        ruling, size = isinstance(item, Ruling), len(item.encoded)
+        full = len(kept) == params.max_rating_items or (ruling and rulings == params.max_rulings)
+        if full or size > room:
+            continue
+        try:
+            apply_rating(draft, item, slot)
+        except InvalidRating:
+            continue
+        kept.append(item)
+        rulings += ruling
+        room -= size
+    return tuple(kept), room
 
 
 def _convicting(draft: Draft, known: Iterable[Evidence], slot: int, proposer: bytes) -> tuple[Evidence, ...]:

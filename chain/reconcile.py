@@ -22,7 +22,7 @@ from chain.crypto import H
 from chain.errors import DecodeError
 
 PROTOCOL = "/p2pml/reconcile/1.0.0"
-TX, RECORD = 0, 1
+TX, RECORD, RATING = 0, 1, 2
 SALT_BYTES = 16
 SHORT_BYTES = 6
 """Two of 4,096 ids on either side look alike in one exchange out of 10⁷, and not again in the next."""
@@ -46,7 +46,7 @@ MAX_IN_A_ROW = 16
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something that a pool holds: its 32-byte id, `TX` or `RECORD`, its canonical bytes."""
+    """Something that a pool holds: its 32-byte id, `TX`, `RECORD` or `RATING`, its canonical bytes."""
 
     id: bytes
     kind: int
@@ -103,7 +103,7 @@ class Answer:
         return cls(
             bool(uint(more, "more", high=1)),
             tuple(
-                (uint(kind, "kind", high=RECORD), octets_upto(body, MAX_ITEM_BYTES, "item"))
+                (uint(kind, "kind", high=RATING), octets_upto(body, MAX_ITEM_BYTES, "item"))
                 for kind, body in pairs
             ),
         )

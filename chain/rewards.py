@@ -1,8 +1,9 @@
 """What blocks and votes earn, and how it vests.
 
-A block issues at most `issuance_per_block`: the proposer's share, and the voters' share divided by weight
-among those whose votes the block counts. What nobody earns is not issued; nor is the auditors' share, as
-there are no audits yet. Fees are not rewards: the proposer has them at once.
+A block issues the proposer's share, and the voters' share divided by weight among those whose votes the block
+counts. The auditors' share is issued when a rating window ends, for all blocks since the one before, so that
+no more than `issuance_per_block` comes to a block. What nobody earns is not issued. Fees are not rewards: the
+proposer has them at once.
 
 Rewards vest linearly over `evidence_epochs` finalized epochs, the time in which their owner can be convicted;
 what has not vested can be lost. The rewards of one twelfth of that time are one grant, which begins to vest
@@ -12,7 +13,7 @@ owner's next reward or transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from chain.entries import Grant, Vesting, vesting_key
 from chain.finality import epoch_of
@@ -39,6 +40,17 @@ def issue(
     _pay(draft, proposer, params.proposer_reward)
     for voter, amount in sorted(voter_rewards(votes, params, table_of).items()):
         _pay(draft, voter, amount)
+
+
+def pay_auditors(draft: Draft, work: Mapping[bytes, int], blocks: int) -> None:
+    """Issue the auditors' share of so many blocks, divided by what each did; nothing where nobody did any.
+
+    Args:
+        work: by account, above 0: what it replayed.
+    """
+    pool, total = blocks * draft.genesis.params.auditors_reward, sum(work.values())
+    for auditor in sorted(work):
+        _pay(draft, auditor, pool * work[auditor] // total)
 
 
 def voter_rewards(

@@ -10,14 +10,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import astuple, dataclass, replace
 
-from chain import buckets, lottery
+from chain import buckets, lottery, selection
 from chain.codec import pack
 from chain.crypto import H
 from chain.entries import (
+    GOVERNANCE_KEY,
     Account,
     DatasetEntry,
     Entry,
     EpochEntry,
+    Governance,
     Job,
     NameEntry,
     RoundEntry,
@@ -41,8 +43,22 @@ from chain.entries import (
 from chain.errors import ChainError, InvalidTransaction
 from chain.finality import Finality
 from chain.genesis import Genesis
+from chain.quality import Baseline
+from chain.rating.entries import (
+    MIXES_KEY,
+    WINDOW_KEY,
+    Claim,
+    Duty,
+    Mixes,
+    Standing,
+    Window,
+    claim_key,
+    duty_key,
+    standing_key,
+)
+from chain.roll import Roll
 from chain.tables import LOOKAHEAD, Tables
-from chain.weights import Weight, WeightTable
+from chain.weights import WeightTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,15 @@ class Supply:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Blocks since genesis, slot, and the weight of the chain up to here: the sum of W >> rank."""
+
+    height: int
+    slot: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
 class Randomness:
     """The mix of rank-0 VRF outputs now, and as it was at the end of the two epochs before this one."""
 
@@ -81,6 +106,18 @@ class Randomness:
     def folded(self, beta: bytes) -> Randomness:
         """With a rank-0 output in the mix."""
         return Randomness(lottery.next_mix(self.mix, beta), self.end_1, self.end_2)
+
+
+def root_of(parts: tuple[bytes, bytes, bytes], place: Place, randomness: Randomness, books: Books) -> bytes:
+    """The 32-byte commitment to a state.
+
+    Args:
+        parts: the hashes of its entries, its weight tables and its finality.
+        place: where in the chain it is.
+    """
+    weight = place.weight.to_bytes(32, "big")
+    mixes = (randomness.mix, randomness.end_1, randomness.end_2)
+    return H("state", *parts, pack((place.height, place.slot, weight, *mixes, *astuple(books))))
 
 
 class Ledger(ABC):
@@ -127,6 +164,44 @@ class Ledger(ABC):
         entry = self.entry(epoch_key(number))
         return entry if isinstance(entry, EpochEntry) else None
 
+    def governance(self) -> Governance:
+        """What the voters decided and may decide."""
+        entry = self.entry(GOVERNANCE_KEY)
+        return entry if isinstance(entry, Governance) else Governance()
+
+    def baseline(self, epoch: int) -> Baseline:
+        """The baseline and quality bounds that hold in an epoch, as this branch has decided so far; the
+        genesis's for epochs before the oldest decision that is kept.
+        """
+        adopted = self.governance().adopted
+        holding = [baseline for begins, baseline in adopted if begins <= epoch]
+        return holding[-1] if holding else self.genesis.params.baseline
+
+    def window(self) -> Window:
+        """The latest rating window; one that is over at slot 0 before there was any."""
+        entry = self.entry(WINDOW_KEY)
+        return entry if isinstance(entry, Window) else Window()
+
+    def mixes(self) -> Mixes:
+        """The randomness after recent blocks."""
+        entry = self.entry(MIXES_KEY)
+        return entry if isinstance(entry, Mixes) else Mixes()
+
+    def claim(self, public: bytes, window: int) -> Claim | None:
+        """What an account committed to in a window, if that is its latest."""
+        entry = self.entry(claim_key(public))
+        return entry if isinstance(entry, Claim) and entry.window == window else None
+
+    def duty(self, public: bytes, window: int) -> Duty | None:
+        """What an auditor committed to in a window, if that is its latest."""
+        entry = self.entry(duty_key(public))
+        return entry if isinstance(entry, Duty) and entry.window == window else None
+
+    def standing(self, public: bytes) -> Standing:
+        """What the windows gave an account; for founders since slot 0."""
+        entry = self.entry(standing_key(public))
+        return entry if isinstance(entry, Standing) else Standing()
+
     def dataset(self, infohash: bytes) -> DatasetEntry | None:
         """The dataset announced with that infohash."""
         entry = self.entry(dataset_key(infohash))
@@ -146,8 +221,10 @@ class State(Ledger):
         block_id: 32-byte id of the block; the chain id at genesis.
         height: blocks since genesis.
         slot: the block's slot.
+        weight: of the chain up to this block: the sum of W >> rank.
         books: running totals.
         due: (slot, job id), ascending: jobs that change by themselves after that slot.
+        roll: who is registered, and whose rating ends when.
         tables: the weight tables that this branch has decided on, and the ratings that may follow.
         finality: what this branch has made final, by the votes in it.
     """
@@ -159,24 +236,28 @@ class State(Ledger):
         block_id: bytes,
         height: int,
         slot: int,
+        weight: int,
         books: Books,
         due: tuple[tuple[int, bytes], ...],
+        roll: Roll,
         randomness: Randomness,
         tables: Tables,
         finality: Finality,
         own: dict[bytes, Entry],
-        parent: State | None,
+        tree: buckets.Node,
     ) -> None:
         self.genesis = genesis
         self.block_id = block_id
         self.height = height
         self.slot = slot
+        self.weight = weight
         self.books = books
         self.due = due
+        self.roll = roll
         self.tables = tables
         self.finality = finality
         self._randomness = randomness
-        self._tree: buckets.Node = buckets.updated(buckets.EMPTY if parent is None else parent._tree, own)
+        self._tree: buckets.Node = buckets.updated(tree, own) if own else tree
         self._root: bytes | None = None
 
     @property
@@ -193,6 +274,11 @@ class State(Ledger):
     def randomness(self) -> Randomness:
         """The mix now and at the ends of the last two epochs."""
         return self._randomness
+
+    @property
+    def tree(self) -> buckets.Node:
+        """The entries in their buckets."""
+        return self._tree
 
     def entry(self, key: bytes) -> Entry | None:
         """The entry under a raw key."""
@@ -229,14 +315,9 @@ class State(Ledger):
     def root(self) -> bytes:
         """The 32-byte commitment to everything in this state; block h+1 carries it."""
         if self._root is None:
-            random = self._randomness
-            meta = pack(
-                (
-                    self.height, self.slot, random.mix, random.end_1, random.end_2,
-                    *astuple(self.books),
-                )
-            )  # fmt: skip
-            self._root = H("state", self._tree.hash, self.tables.hash, self.finality.hash, meta)
+            parts = (self._tree.hash, self.tables.hash, self.finality.hash)
+            place = Place(self.height, self.slot, self.weight)
+            self._root = root_of(parts, place, self._randomness, self.books)
         return self._root
 
     def supply(self) -> Supply:
@@ -291,7 +372,12 @@ class Draft(Ledger):
         self._below = below
         self._own: dict[bytes, Entry] = {}
         self._moved: dict[bytes, int | None] = {}
-        self._rated: dict[bytes, Weight] = {}
+        self._validators: dict[bytes, Validator] = {}
+
+    @property
+    def parent(self) -> State:
+        """The state that the block follows."""
+        return self._below if isinstance(self._below, State) else self._below.parent
 
     @property
     def due(self) -> tuple[tuple[int, bytes], ...]:
@@ -302,10 +388,19 @@ class Draft(Ledger):
         moved = [(slot, job) for job, slot in self._moved.items() if slot is not None]
         return tuple(sorted(kept + moved))
 
+    @property
+    def roll(self) -> Roll:
+        """See State."""
+        return self._below.roll.changed(self._validators)
+
     def entry(self, key: bytes) -> Entry | None:
         """The entry under a raw key."""
         found = self._own.get(key)
         return found if found is not None else self._below.entry(key)
+
+    def table_at(self, slot: int) -> WeightTable:
+        """The weight table that draws the proposers of a slot."""
+        return self._below.table_at(slot)
 
     def put(self, key: bytes, entry: Entry) -> None:
         """Set an entry and keep the totals and the due list in step with it."""
@@ -344,10 +439,17 @@ class Draft(Ledger):
         self.put(name_key(entry.name), NameEntry(entry.infohash))
 
     def put_validator(self, entry: Validator) -> None:
-        """Set a validator, and with it what it may weigh in a later table."""
+        """Set a validator, and with it what it may weigh in a later table, and when that ends."""
         self.put(validator_key(entry.public), entry)
         self.put(vrf_key(entry.vrf_public), VrfOwner(entry.public))
-        self._rated[entry.public] = Weight(entry.public, entry.vrf_public, entry.rating)
+        self._validators[entry.public] = entry
+
+    def copy(self) -> Draft:
+        """Another draft over the same state, with the same changes so far."""
+        twin = Draft(self._below)
+        twin.books = replace(self.books)
+        twin._own, twin._moved, twin._validators = dict(self._own), dict(self._moved), dict(self._validators)
+        return twin
 
     def commit(self) -> None:
         """Write everything to the draft below. Raises ChainError if that is a State."""
@@ -356,13 +458,12 @@ class Draft(Ledger):
         self._below._own.update(self._own)
         self._below.books = self.books
         self._below._moved.update(self._moved)
-        self._below._rated.update(self._rated)
+        self._below._validators.update(self._validators)
 
     def seal(
         self,
         block_id: bytes,
-        height: int,
-        slot: int,
+        place: Place,
         randomness: Randomness,
         finality: Finality,
         tables: Tables,
@@ -370,18 +471,22 @@ class Draft(Ledger):
         """The state after the block. Raises ChainError if this draft does not lie on a State."""
         if not isinstance(self._below, State):
             raise ChainError("only a draft over a state can be sealed")
+        border = place.slot // self.genesis.params.slots_per_epoch > self._below.epoch
+        rule = selection.RULES[self.genesis.params.selection]
         return State(
             self.genesis,
             block_id=block_id,
-            height=height,
-            slot=slot,
+            height=place.height,
+            slot=place.slot,
+            weight=place.weight,
             books=self.books,
             due=self.due,
+            roll=self.roll,
             randomness=randomness,
-            tables=tables.rated(slot, self._rated),
+            tables=tables.rated(place.slot, rule.changes(self, self._validators, border)),
             finality=finality,
             own=self._own,
-            parent=self._below,
+            tree=self._below._tree,
         )
 
 
@@ -390,10 +495,12 @@ def genesis_state(genesis: Genesis) -> State:
     own: dict[bytes, Entry] = {
         account_key(account): Account(amount) for account, amount in genesis.allocations
     }
-    for founder in genesis.validators:
-        own[validator_key(founder.public)] = Validator(
-            founder.public, founder.vrf_public, founder.rating, founder.name, founder=True
-        )
+    founders = [
+        Validator(f.public, f.vrf_public, f.rating, f.name, founder=True, rated_until=f.rated_until)
+        for f in genesis.validators
+    ]
+    for founder in founders:
+        own[validator_key(founder.public)] = founder
         own[vrf_key(founder.vrf_public)] = VrfOwner(founder.public)
     seed = genesis.chain_id
     return State(
@@ -401,11 +508,13 @@ def genesis_state(genesis: Genesis) -> State:
         block_id=genesis.chain_id,
         height=0,
         slot=0,
+        weight=0,
         books=Books(balances=genesis.supply),
         due=(),
+        roll=Roll.of(founders),
         randomness=Randomness(seed, seed, seed),
-        tables=Tables.at_genesis(WeightTable.of(genesis)),
+        tables=Tables.at_genesis(selection.RULES[genesis.params.selection].founders(genesis)),
         finality=Finality.at_genesis(genesis.params, seed),
         own=own,
-        parent=None,
+        tree=buckets.EMPTY,
     )

@@ -1,12 +1,13 @@
 """Catching up with the network, as a state machine: who to ask, for what, and whom to stop asking.
 
 The machine asks every peer for its head now and then. When one claims a head that is not here, it downloads
-that chain in batches, one batch at a time, first from the peer with the highest justified checkpoint, then
-from the heaviest. A lighter head is worth having too, for the votes in its blocks may outweigh ours; one that
-is justified less far than ours cannot win and is left alone, however heavy. Blocks that gossip
-lacked are fetched one by one beside that. Peers that time out rest for a while; peers that lie (broken
-links, invalid blocks, a claim that they cannot back up, undecodable bytes) are distrusted after three
-strikes or at once.
+that chain, first of the peer with the highest justified checkpoint, then of the heaviest. A lighter head is
+worth having too, for the votes in its blocks may outweigh ours; one that is justified less far than ours
+cannot win and is left alone, however heavy. A download begins with sealed headers from that one peer, the
+leader (`chain.header_chain`); their bodies come from everybody who has them (`chain.body_window`).
+Blocks that gossip lacked are fetched one by one beside that. Peers that time out rest for a while; peers that
+lie are distrusted at once: for a false body who sent it, for headers that break a rule or whose blocks turn
+out invalid who led with them, for a claim that it cannot back up who made it, after three strikes.
 
 The adapter sends `Ask` and answers with `Answered` or `Failed`; it gives the blocks of `Import` to
 `Chain.on_block` in order, reports a changed head by `HeadIs` first, and then answers `Imported`.
@@ -19,8 +20,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from chain.body_window import Source
 from chain.errors import InvalidError
+from chain.forkchoice import Chain
+from chain.genesis import Genesis
+from chain.header import SealedHeader
 from chain.recent import Recent
+from chain.sync_download import Download
 from chain.sync_events import (
     TIMEOUT,
     Answered,
@@ -38,30 +44,30 @@ from chain.sync_events import (
     SyncState,
 )
 from chain.sync_messages import (
-    MAX_BLOCKS,
     MAX_LOCATOR,
-    Blocks,
+    BodyList,
     GetBlock,
-    GetBlocks,
+    GetBodies,
+    GetHeaders,
     GetStatus,
-    Located,
+    HeaderList,
+    OneBlock,
     Request,
     Response,
     Status,
-    answer,
     decode_request,
     decode_response,
     encode_request,
     encode_response,
-    locate,
+    response_bytes,
 )
-from chain.types import Block
+from chain.types import MAX_BLOCK_BYTES, Block
 
 __all__ = [
-    "Answered", "Ask", "Blocks", "Distrust", "Effect", "Event", "Failed", "GetBlock", "GetBlocks",
-    "GetStatus", "HeadIs", "Import", "Imported", "Located", "Missing", "PeerJoined", "PeerLeft",
-    "Request", "Response", "Status", "Sync", "SyncState", "answer", "decode_request",
-    "decode_response", "encode_request", "encode_response", "locate",
+    "Answered", "Ask", "BodyList", "Distrust", "Effect", "Event", "Failed", "GetBlock", "GetBodies",
+    "GetHeaders", "GetStatus", "HeadIs", "HeaderList", "Import", "Imported", "Missing", "OneBlock",
+    "PeerJoined", "PeerLeft", "Request", "Response", "Status", "Sync", "SyncState", "decode_request",
+    "decode_response", "encode_request", "encode_response",
 ]  # fmt: skip
 
 STATUS_EVERY = 10.0
@@ -96,17 +102,6 @@ class _Pending:
 class _Batch:
     peer: str
     last: bytes
-    download: bool
-
-
-@dataclass(slots=True)
-class _Download:
-    """The one running download: what the peer claimed when it began, and the last block it gave."""
-
-    peer: str
-    claim: Status
-    last: bytes | None = None
-    height: int = 0
 
 
 @dataclass(slots=True)
@@ -121,20 +116,21 @@ class Sync:
     """The machine, of one owner.
 
     Args:
-        chain_id: of the genesis.
-        rng: breaks ties among peers with equal claims.
-        known: whether a block is in our tree.
+        genesis: of the chain.
+        rng: breaks ties among peers.
+        chain: the tree of blocks as it is now; looked at only.
     """
 
-    def __init__(self, chain_id: bytes, rng: random.Random, known: Callable[[bytes], bool]) -> None:
-        self._chain_id = chain_id
+    def __init__(self, genesis: Genesis, rng: random.Random, chain: Callable[[], Chain]) -> None:
+        self._chain_id = genesis.chain_id
+        self._max_block = min(MAX_BLOCK_BYTES, genesis.params.max_body_bytes + 4096)
         self._rng = rng
-        self._known = known
+        self._chain = chain
         self._peers: dict[str, _Peer] = {}
         self._distrusted: Recent[str, float] = Recent(1024)
         self._pending: dict[int, _Pending] = {}
         self._batches: dict[int, _Batch] = {}
-        self._download: _Download | None = None
+        self._download: Download | None = None
         self._head: HeadIs | None = None
         self._counter = 0
         self._behind = 0
@@ -179,6 +175,8 @@ class Sync:
         times += [peer.asked_at + STATUS_EVERY for peer in self._peers.values()]
         if self._download is None:
             times += [peer.rests_until for peer in self._peers.values() if self._promising(peer)]
+        elif (late := self._download.window.deadline()) is not None:
+            times.append(late)
         return min(times, default=None)
 
     # -- events ----------------------------------------------------------------------------------------
@@ -189,16 +187,24 @@ class Sync:
             return  # too late, or not asked: the request has been counted as failed
         del self._pending[event.request_id]
         try:
-            response = decode_response(event.data)
-            if isinstance(response, Status) and isinstance(pending.request, GetStatus):
-                self._on_status(event.peer, response, turn)
-            elif isinstance(response, Blocks) and not isinstance(pending.request, GetStatus):
-                blocks = tuple(Block.decode(data) for data in response.blocks)
-                self._on_blocks(event.peer, pending.request, blocks, turn)
-            else:
-                self._distrust(event.peer, "it answered another question", turn)
+            self._on_response(event, pending.request, decode_response(event.data), turn)
         except InvalidError as error:
-            self._distrust(event.peer, f"undecodable answer: {error}", turn)
+            self._distrust(event.peer, f"a wrong answer: {error}", turn)
+
+    def _on_response(self, event: Answered, request: Request, response: Response, turn: _Turn) -> None:
+        """Raises InvalidError when no honest peer would answer so."""
+        match request, response:
+            case GetStatus(), Status():
+                self._on_status(event.peer, response, turn)
+            case GetHeaders(), HeaderList():
+                self._on_headers(event.peer, request, response, turn)
+            case GetBodies(), BodyList():
+                if self._download is not None:
+                    self._download.window.came(event.request_id, response.bodies)
+            case GetBlock(), OneBlock():
+                self._on_block(event.peer, request, response, turn)
+            case _:
+                self._distrust(event.peer, "it answered another question", turn)
 
     def _on_status(self, name: str, status: Status, turn: _Turn) -> None:
         if status.chain_id != self._chain_id:
@@ -206,25 +212,20 @@ class Sync:
             return
         self._peers[name].status = status
 
-    def _on_blocks(self, name: str, request: Request, blocks: Sequence[Block], turn: _Turn) -> None:
-        if isinstance(request, GetBlock):
-            if blocks and (len(blocks) > 1 or blocks[0].block_id != request.id):
-                self._distrust(name, "it sent another block than the one asked for", turn)
-            elif blocks:
-                self._import(name, tuple(blocks), False, turn)
+    def _on_headers(self, name: str, request: GetHeaders, response: HeaderList, turn: _Turn) -> None:
+        download = self._download
+        if download is not None and download.leader == name and download.asking:
+            headers = tuple(SealedHeader.decode(data) for data in response.headers)
+            download.on_headers(request, headers, self._chain())
+
+    def _on_block(self, name: str, request: GetBlock, response: OneBlock, turn: _Turn) -> None:
+        if not response.block:
             return
-        assert isinstance(request, GetBlocks)
-        if self._download is None or self._download.peer != name:
-            return
-        if not blocks:
-            self._finish(turn)
-        elif len(blocks) > request.max_blocks or not _linked(request.locator, blocks):
-            self._distrust(name, "its blocks do not follow each other", turn)
-        elif blocks[-1].height <= self._download.height:
-            self._finish(turn)  # the same blocks over and over: it has no more, whatever it claims
+        block = Block.decode(response.block, self._max_block)
+        if block.block_id != request.id:
+            self._distrust(name, "it sent another block than the one asked for", turn)
         else:
-            self._download.height = blocks[-1].height
-            self._import(name, tuple(blocks), True, turn)
+            self._import(name, self._next_number(), (block,), turn)
 
     def _imported(self, event: Imported, turn: _Turn) -> None:
         batch = self._batches.pop(event.batch_id, None)
@@ -232,15 +233,8 @@ class Sync:
             return
         if event.error is not None:
             self._distrust(batch.peer, event.error, turn)
-            return
-        download = self._download
-        if not batch.download or download is None or download.peer != batch.peer:
-            return
-        download.last = batch.last
-        if batch.last == download.claim.head:
-            self._finish(turn)
-        else:
-            self._ask_blocks(turn)
+        elif self._download is not None:
+            self._download.imported(event.batch_id, batch.last, self._chain())
 
     def _failed(self, request_id: int, peer: str, turn: _Turn) -> None:
         pending = self._pending.get(request_id)
@@ -250,8 +244,10 @@ class Sync:
         if peer not in self._peers:
             return
         self._peers[peer].rests_until = turn.now + REST
-        if isinstance(pending.request, GetBlocks) and self._download and self._download.peer == peer:
-            self._download = None
+        if self._download is not None:
+            self._download.window.failed(request_id)
+            if isinstance(pending.request, GetHeaders) and self._download.leader == peer:
+                self._download.led = self._download.asking = False
 
     def _fetch(self, event: Missing, turn: _Turn) -> None:
         """Ask for the one block, and for the peer's head in case it is not just one."""
@@ -265,7 +261,8 @@ class Sync:
     # -- the download ----------------------------------------------------------------------------------
 
     def _settle(self, turn: _Turn) -> list[Effect]:
-        """After every event: start a download if one is due, and report the distance if it changed."""
+        """After every event: start a download or go on with it, and report the distance if it changed."""
+        self._advance(turn)
         self._begin(turn)
         height = self._head.height if self._head else 0
         claims = [p.status.height for p in self._peers.values() if p.status and self._promising(p)]
@@ -288,49 +285,85 @@ class Sync:
         highest = max(claim for claim, _, _ in able)
         best = [(name, status) for claim, name, status in able if claim == highest]
         name, status = self._rng.choice(best)
-        self._download = _Download(name, status)
-        self._ask_blocks(turn)
+        self._download = Download(name, status, self._max_block)
+        self._ask_headers(self._download, turn)
 
     def _promising(self, peer: _Peer) -> bool:
         if peer.status is None or self._head is None:
             return False
-        return peer.status.justified >= self._head.justified and not self._known(peer.status.head)
+        return peer.status.justified >= self._head.justified and not self._chain().has(peer.status.head)
 
-    def _ask_blocks(self, turn: _Turn) -> None:
+    def _advance(self, turn: _Turn) -> None:
+        """Go on with the download as far as possible now."""
         download = self._download
-        if download is None or self._head is None:
-            return
-        # A side branch is not in our locator until it is heavier: continue from its last block.
-        locator = self._head.locator if download.last is None else (download.last, *self._head.locator)
-        self._ask(download.peer, GetBlocks(locator[:MAX_LOCATOR], MAX_BLOCKS), turn)
-
-    def _finish(self, turn: _Turn) -> None:
-        """The peer has no more to give. If what it claimed for its head is not here, that is a strike."""
-        download, self._download = self._download, None
         if download is None:
             return
-        peer = self._peers[download.peer]
-        if self._known(download.claim.head):
-            peer.strikes = 0
-            self._ask_status(download.peer, turn, HINT_EVERY)
+        download.fill(self._chain())
+        while blocks := download.next_import(number := self._next_number()):
+            self._import(download.leader, number, blocks, turn)
+            download.fill(self._chain())
+        if download.wants_headers():
+            self._ask_headers(download, turn)
+        sources = self._sources(download, turn)
+        download.window.ask(sources, turn.now, lambda peer, ids: self._ask(peer, GetBodies(ids), turn))
+        if download.over or download.stuck:
+            self._finish(download, turn)
+
+    def _sources(self, download: Download, turn: _Turn) -> list[Source]:
+        """Who may be asked for bodies, in any order."""
+        found = [
+            Source(name, peer.status.lowest, max(peer.status.height, download.reach(name)))
+            for name, peer in self._peers.items()
+            if peer.status is not None and peer.rests_until <= turn.now
+        ]
+        self._rng.shuffle(found)
+        return found
+
+    def _ask_headers(self, download: Download, turn: _Turn) -> None:
+        if self._head is None:
             return
+        # The tip of what is not executed yet, or of a side branch, is not in our locator.
+        locator = self._head.locator if download.tip is None else (download.tip, *self._head.locator)
+        download.asking = True
+        self._ask(download.leader, GetHeaders(locator[:MAX_LOCATOR]), turn)
+
+    def _finish(self, download: Download, turn: _Turn) -> None:
+        """No more will come of it. If what was claimed for its head is not here, that may be a strike."""
+        self._download = None
+        peer = self._peers.get(download.leader)
+        if peer is None:
+            return
+        if self._chain().has(download.claim.head):
+            peer.strikes = 0
+            self._ask_status(download.leader, turn, HINT_EVERY)
+            return
+        first = download.window.first
+        excused = not download.led or peer.rests_until > turn.now
+        excused = excused or (first is not None and first.height < download.claim.lowest)
+        peer.rests_until = max(peer.rests_until, turn.now + REST)
+        if excused:
+            return  # it did not answer, or does not claim to have the body that nobody gives
         peer.strikes += 1
         peer.status = None  # ask again: its head may honestly have moved to another branch meanwhile
-        peer.rests_until = turn.now + REST
         if peer.strikes >= MAX_STRIKES:
-            self._distrust(download.peer, "it cannot show the head that it claims", turn)
+            self._distrust(download.leader, "it cannot show the head that it claims", turn)
 
-    def _import(self, name: str, blocks: tuple[Block, ...], download: bool, turn: _Turn) -> None:
-        self._counter += 1
-        self._batches[self._counter] = _Batch(name, blocks[-1].block_id, download)
-        turn.effects.append(Import(name, self._counter, blocks))
+    def _import(self, name: str, number: int, blocks: Sequence[Block], turn: _Turn) -> None:
+        self._batches[number] = _Batch(name, blocks[-1].block_id)
+        turn.effects.append(Import(name, number, tuple(blocks)))
 
     # -- peers -----------------------------------------------------------------------------------------
 
-    def _ask(self, peer: str, request: Request, turn: _Turn) -> None:
+    def _next_number(self) -> int:
         self._counter += 1
-        self._pending[self._counter] = _Pending(peer, request, turn.now + TIMEOUT)
-        turn.effects.append(Ask(peer, self._counter, encode_request(request)))
+        return self._counter
+
+    def _ask(self, peer: str, request: Request, turn: _Turn) -> int:
+        number = self._next_number()
+        self._pending[number] = _Pending(peer, request, turn.now + TIMEOUT)
+        limit = response_bytes(request, self._max_block)
+        turn.effects.append(Ask(peer, number, encode_request(request), limit))
+        return number
 
     def _ask_status(self, name: str, turn: _Turn, every: float) -> None:
         peer = self._peers[name]
@@ -339,19 +372,19 @@ class Sync:
             self._ask(name, GetStatus(), turn)
 
     def _distrust(self, name: str, reason: str, turn: _Turn) -> None:
-        if name in self._peers:
-            self._drop(name)
-            self._distrusted.put(name, turn.now + DISTRUST)
-            turn.effects.append(Distrust(name, reason))
+        """Ask it nothing more, and use nothing of what it led to; it may have left meanwhile."""
+        if (self._distrusted.get(name) or turn.now) > turn.now:
+            return
+        self._drop(name)
+        if self._download is not None and self._download.leader == name:
+            self._download = None
+        self._distrusted.put(name, turn.now + DISTRUST)
+        turn.effects.append(Distrust(name, reason))
 
     def _drop(self, name: str) -> None:
         self._peers.pop(name, None)
         self._pending = {key: p for key, p in self._pending.items() if p.peer != name}
-        if self._download is not None and self._download.peer == name:
-            self._download = None
-
-
-def _linked(locator: Sequence[bytes], blocks: Sequence[Block]) -> bool:
-    """Whether the blocks begin at an id of the locator and follow each other."""
-    previous = [block.block_id for block in blocks[:-1]]
-    return blocks[0].prev in locator and [block.prev for block in blocks[1:]] == previous
+        if self._download is not None:
+            self._download.window.forget(name)
+            if self._download.leader == name:
+                self._download.led = self._download.asking = False

@@ -73,17 +73,24 @@ Event = PeerJoined | PeerLeft | HeadIs | Missing | Answered | Failed | Imported
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Send these request bytes to the peer; give up after `timeout` seconds."""
+    """Send these request bytes to the peer; give up after `timeout` seconds, or `max_bytes` of answer."""
 
     peer: str
     request_id: int
     data: bytes
+    max_bytes: int
     timeout: float = TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """Give these blocks to the chain, in order."""
+    """Give these blocks to the chain, in order, and after those of the `Import` before.
+
+    Args:
+        peer: who is to blame if they are invalid: it gave their headers.
+        batch_id: for `Imported`.
+        blocks: each one's body is the one under its header's root, except for a block fetched by its id.
+    """
 
     peer: str
     batch_id: int

@@ -62,7 +62,7 @@ class Tables:
         return replace(self, adopted=(*self.adopted, (epoch + LOOKAHEAD, found)))
 
     def rated(self, slot: int, entries: Mapping[bytes, Weight]) -> Tables:
-        """With other ratings of these accounts from the block of `slot` on."""
+        """With other weights of these accounts from the block of `slot` on; 0 for none."""
         if not entries:
             return self
         table = self.latest.changed(entries)
@@ -86,4 +86,4 @@ class Tables:
     def hash(self) -> bytes:
         """32 bytes, part of the state root."""
         rows = ((at, table.hash) for rows in (self.ratings, self.adopted) for at, table in rows)
-        return H("tables", pack((len(self.ratings), tuple(rows))))
+        return H("tables", pack(len(self.ratings)), *map(pack, rows))

@@ -18,6 +18,7 @@ from chain.codec import Item, array, flag, items, octets, octets_upto, pack, tex
 from chain.crypto import PUBLIC_BYTES, SIGNATURE_BYTES, H, Keypair, verify
 from chain.errors import ChainError, DecodeError
 from chain.genesis import MAX_SUPPLY
+from chain.quality import Baseline
 from chain.training_records import SettledReceipt
 
 VERSION = 1
@@ -29,7 +30,7 @@ _DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}\Z")
 
 
 class TxType(IntEnum):
-    """Numbers on the wire; 6 and 9 belong to types that this version does not have."""
+    """Numbers on the wire; 6 belongs to a type that this version does not have."""
 
     TRANSFER = 1
     REGISTER = 2
@@ -38,6 +39,7 @@ class TxType(IntEnum):
     JOB_CLAIM = 5
     JOB_SETTLE = 7
     JOB_CANCEL = 8
+    PARAM_UPDATE = 9
 
 
 @dataclass(frozen=True)
@@ -251,9 +253,33 @@ class JobCancel:
         return cls(octets(job, 32, "job"))
 
 
-Payload = Transfer | Register | DatasetRecord | JobOpen | JobSettle | JobClaim | JobCancel
+@dataclass(frozen=True)
+class ParamUpdate:
+    """Propose another baseline, or approve a proposal.
+
+    Args:
+        change: the proposed baseline, or the 32-byte id of the transaction that proposed one.
+    """
+
+    TYPE: ClassVar[TxType] = TxType.PARAM_UPDATE
+    change: Baseline | bytes
+
+    def to_item(self) -> tuple[Item, ...]:
+        return (self.change if isinstance(self.change, bytes) else self.change.to_item(),)
+
+    @classmethod
+    def from_item(cls, item: Item) -> ParamUpdate:
+        """Raises DecodeError."""
+        (change,) = array(item, 1, "parameter update")
+        if isinstance(change, tuple):
+            return cls(Baseline.from_item(change))
+        return cls(octets(change, 32, "proposal"))
+
+
+Payload = Transfer | Register | DatasetRecord | JobOpen | JobSettle | JobClaim | JobCancel | ParamUpdate
 _PAYLOADS: dict[int, type[Payload]] = {
-    kind.TYPE: kind for kind in (Transfer, Register, DatasetRecord, JobOpen, JobSettle, JobClaim, JobCancel)
+    kind.TYPE: kind
+    for kind in (Transfer, Register, DatasetRecord, JobOpen, JobSettle, JobClaim, JobCancel, ParamUpdate)
 }
 
 
@@ -299,6 +325,11 @@ class Tx:
     def signature_ok(self) -> bool:
         """Whether the sender signed it; checked once per object."""
         return verify(self.sender, H("tx-sig", self.id), self.sig)
+
+    def checked_with(self, other: Tx) -> None:
+        """Take over what was found of the signature of another copy of this transaction."""
+        if other.id == self.id and other.sig == self.sig:
+            self.__dict__["signature_ok"] = other.signature_ok
 
     def encode(self) -> bytes:
         """Canonical bytes."""

@@ -7,14 +7,26 @@ InvalidError and changes nothing, because states are immutable.
 
 from __future__ import annotations
 
-from chain import jobs, lottery, rewards, validators, vrf
+from functools import lru_cache
+
+from chain import governance, jobs, lottery, ratings, rewards, selection, validators, vrf
 from chain.entries import Account, DatasetEntry, EpochEntry, account_key, epoch_key
-from chain.errors import ChainError, InvalidBlock, InvalidEvidence, InvalidRecord, InvalidTransaction
+from chain.errors import (
+    ChainError,
+    InvalidBlock,
+    InvalidEvidence,
+    InvalidRating,
+    InvalidRecord,
+    InvalidTransaction,
+)
 from chain.evidence import Evidence
 from chain.finality import Finality, apply_votes
 from chain.header import SealedHeader
 from chain.params import ChainParams
-from chain.state import Draft, State
+from chain.rating import steps, windows
+from chain.rating.items import RatingItem
+from chain.rating.schedule import border_is_due
+from chain.state import Draft, Place, State
 from chain.training_records import RoundRecord
 from chain.transactions import (
     DatasetRecord,
@@ -22,6 +34,7 @@ from chain.transactions import (
     JobClaim,
     JobOpen,
     JobSettle,
+    ParamUpdate,
     Register,
     Transfer,
     Tx,
@@ -59,7 +72,7 @@ def check_sealed(parent: State, sealed: SealedHeader, *, verify_seals: bool = Tr
     if not sealed.path_ok():
         raise InvalidBlock("leaf 0 is not under the header's root")
     seed = parent.seed_at(slot)
-    if lottery.rank_of(sealed.proposer, seed, slot, sealed.rank + 1, table) != sealed.rank:
+    if selection.rank_of(sealed.proposer, parent, slot, sealed.rank + 1) != sealed.rank:
         raise InvalidBlock(f"the proposer was not drawn for rank {sealed.rank} of slot {slot}")
     alpha = lottery.alpha(genesis.chain_id, slot, seed)
     beta: bytes | None = None
@@ -70,7 +83,7 @@ def check_sealed(parent: State, sealed: SealedHeader, *, verify_seals: bool = Tr
             raise InvalidBlock("the seal is not the proposer's")
         weight = table.get(sealed.proposer)
         if weight is not None:
-            beta = vrf.verify(weight.vrf_public, alpha, sealed.leaf0.vrf_proof)
+            beta = vrf.verify_once(weight.vrf_public, alpha, sealed.leaf0.vrf_proof)
     if beta is None:
         raise InvalidBlock("the VRF proof does not hold")
     return beta
@@ -87,13 +100,12 @@ def apply_body(parent: State, block: Block, beta: bytes, *, verify_votes: bool =
     body, sealed, params = block.body, block.sealed, parent.genesis.params
     if not block.root_ok():
         raise InvalidBlock("the body is not the one under the header's root")
-    if body.ratings:
-        raise InvalidBlock("ratings must be empty")
     if len(body.encode()) > params.max_body_bytes:
         raise InvalidBlock(f"the body has more than {params.max_body_bytes} bytes")
-    counts = (len(body.txs), len(body.records), len(body.votes), len(body.evidence))
-    if any(n > cap for n, cap in zip(counts, _caps(params), strict=True)):
+    if any(n > cap for n, cap in zip(_counts(body), _caps(params), strict=True)):
         raise InvalidBlock("the body has more items than its caps allow")
+    if body.rulings != body.ratings[: len(body.rulings)]:
+        raise InvalidBlock("rulings come before the other rating items")
     slot = slot_of(parent, sealed.timestamp_ms)
     draft = open_slot(parent, slot)
     _apply_items(draft, body, slot, sealed.height, sealed.proposer)
@@ -108,10 +120,23 @@ def apply_body(parent: State, block: Block, beta: bytes, *, verify_votes: bool =
 
 
 def open_slot(parent: State, slot: int) -> Draft:
-    """A draft for a block in `slot`, after the jobs that are due have moved on."""
+    """A draft for a block in `slot`: jobs and rating windows have moved on, ratings and proposals ended.
+
+    Where a window ends all ratings are computed: once, for all who ask until the block comes.
+    """
+    return _opened_once(parent, slot).copy() if border_is_due(parent, slot) else _opened(parent, slot)
+
+
+def _opened(parent: State, slot: int) -> Draft:
     draft = Draft(parent)
+    ratings.expire(draft)
+    windows.advance(draft, slot)
     jobs.advance(draft, slot)
+    governance.advance(draft, slot)
     return draft
+
+
+_opened_once = lru_cache(maxsize=4)(_opened)
 
 
 def following(parent: State, slot: int) -> Finality:
@@ -131,12 +156,27 @@ def finish(
     if finality.epochs > parent.finality.epochs:
         draft.put(epoch_key(finality.epochs), EpochEntry(finality.final_slot))
     tables = parent.tables.closed(parent.epoch, parent.finality.final_slot) if entered else parent.tables
-    tables = tables.pruned(finality.final_slot, finality.final_epoch)
-    return draft.seal(sealed.block_id, parent.height + 1, slot, randomness, finality, tables)
+    windows.remember(draft, slot, randomness.mix, finality.final_slot)
+    tables = tables.pruned(finality.final_slot, windows.oldest_epoch(draft, finality.final_epoch))
+    place = Place(parent.height + 1, slot, parent.weight + (parent.table_at(slot).total >> sealed.rank))
+    return draft.seal(sealed.block_id, place, randomness, finality, tables)
 
 
-def _caps(params: ChainParams) -> tuple[int, int, int, int]:
-    return params.max_user_txs, params.max_round_records, params.max_votes, params.max_evidence
+def _counts(body: Body) -> tuple[int, ...]:
+    sections = (body.txs, body.records, body.votes, body.evidence, body.ratings, body.rulings)
+    return tuple(map(len, sections))
+
+
+def _caps(params: ChainParams) -> tuple[int, ...]:
+    ratings = (params.max_rating_items, params.max_rulings)
+    return (params.max_user_txs, params.max_round_records, params.max_votes, params.max_evidence, *ratings)
+
+
+def apply_rating(draft: Draft, item: RatingItem, slot: int) -> None:
+    """Apply one item of the rating section, wholly or not at all. Raises InvalidRating."""
+    trial = Draft(draft)
+    steps.apply(trial, item, slot)
+    trial.commit()
 
 
 def apply_record(draft: Draft, record: RoundRecord) -> None:
@@ -199,6 +239,11 @@ def _apply_items(draft: Draft, body: Body, slot: int, height: int, proposer: byt
             apply_evidence(draft, evidence, slot, proposer)
         except InvalidEvidence as error:
             raise InvalidBlock(f"evidence {index}: {error}") from None
+    for index, item in enumerate(body.ratings):
+        try:
+            apply_rating(draft, item, slot)
+        except InvalidRating as error:
+            raise InvalidBlock(f"rating item {index}: {error}") from None
     for index, record in enumerate(body.records):
         try:
             apply_record(draft, record)
@@ -218,7 +263,7 @@ def _apply_payload(draft: Draft, tx: Tx, slot: int, height: int) -> None:
             draft.debit(tx.sender, payload.amount, "the transfer")
             draft.credit(payload.to, payload.amount)
         case Register():
-            validators.register(draft, tx, payload)
+            validators.register(draft, slot, tx, payload)
         case DatasetRecord():
             _announce(draft, tx.sender, payload, height)
         case JobOpen():
@@ -229,6 +274,8 @@ def _apply_payload(draft: Draft, tx: Tx, slot: int, height: int) -> None:
             jobs.claim(draft, payload)
         case JobCancel():
             jobs.cancel(draft, slot, tx.sender, payload)
+        case ParamUpdate():
+            governance.update(draft, slot, tx, payload)
 
 
 def _announce(draft: Draft, owner: bytes, payload: DatasetRecord, height: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from chain.errors import UnknownBlock
@@ -30,31 +30,39 @@ class Node:
 
     Args:
         preference: orders blocks by weight, rank, VRF output and id; smaller is better.
+        content_slot: slot of the latest block, of this one and its ancestors, with content (`chain.content`).
     """
 
     block: Block | None
     state: State
     head: Head
     preference: Preference
+    content_slot: int = 0
 
 
 class BlockTree:
     """Kept blocks by id, and the ids of the whole best branch.
 
     Args:
-        root: the genesis.
+        root: the genesis, or the final block that this tree begins with.
+        below: ids of the best branch right below the root, ascending, as far as they are known.
     """
 
-    def __init__(self, root: Node) -> None:
+    def __init__(self, root: Node, below: Sequence[bytes] = ()) -> None:
         self.nodes: dict[bytes, Node] = {root.head.id: root}
         self.children: dict[bytes, set[bytes]] = {}
-        self.canonical: list[bytes] = [root.head.id]
-        self.height_of: dict[bytes, int] = {root.head.id: 0}
-        self.lowest = 0
+        height = root.head.height
+        self.known_from = height - len(below)
+        """Height from which on the ids of the best branch are known."""
+        self._canonical: list[bytes] = [*below, root.head.id]
+        self.height_of: dict[bytes, int] = {
+            block_id: self.known_from + place for place, block_id in enumerate(self._canonical)
+        }
+        self.lowest = height
         """Height of the deepest blocks that are kept."""
-        self.final_height = 0
+        self.final_height = height
         """Height below and at which only the best branch is kept."""
-        self._by_height: dict[int, set[bytes]] = {0: {root.head.id}}
+        self._by_height: dict[int, set[bytes]] = {height: {root.head.id}}
         self._sealed_by: dict[tuple[bytes, int], list[SealedHeader]] = {}
         self.equivocations: dict[bytes, TwoSeals] = {}
         """For each proposer that sealed two blocks for a slot, the two."""
@@ -65,6 +73,11 @@ class BlockTree:
         if node is None:
             raise UnknownBlock(f"block {block_id.hex()[:16]} is not kept")
         return node
+
+    def canonical(self, height: int) -> bytes | None:
+        """The id at that height of the best branch; None above it and where it is not known."""
+        place = height - self.known_from
+        return self._canonical[place] if 0 <= place < len(self._canonical) else None
 
     def ancestors(self, block_id: bytes) -> Iterator[Block]:
         """The block and its kept ancestors, newest first. Raises UnknownBlock."""
@@ -106,11 +119,11 @@ class BlockTree:
                 right = self.nodes[right.block.prev]
         for block in reverted:
             del self.height_of[block.block_id]
-        del self.canonical[left.head.height + 1 :]
+        del self._canonical[left.head.height + 1 - self.known_from :]
         applied.reverse()
         for block in applied:
             self.height_of[block.block_id] = block.height
-            self.canonical.append(block.block_id)
+            self._canonical.append(block.block_id)
         return tuple(reverted), tuple(applied)
 
     def finalize(self, height: int) -> None:
@@ -128,7 +141,7 @@ class BlockTree:
 
     def _drop_siblings(self, height: int) -> None:
         """Forget all blocks of that height but the best branch's, and what is built on them."""
-        stale = self._by_height[height] - {self.canonical[height]}
+        stale = self._by_height[height] - {self.canonical(height)}
         while stale:
             self._by_height[height] -= stale
             for block_id in stale:

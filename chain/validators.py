@@ -17,15 +17,20 @@ from chain import rewards, vrf
 from chain.entries import EpochEntry, Validator
 from chain.errors import InvalidEvidence, InvalidTransaction
 from chain.evidence import Evidence, TwoSeals
+from chain.rating.entries import Standing, standing_key
 from chain.state import Draft
 from chain.transactions import Register, Tx
 
 REPORTER_SHARE = 16
-"""Who includes evidence gets one part in so many of what the offender loses, the rest is burned."""
+"""Who includes evidence, or wins the case of an accusation, gets one part in so many of what the other one
+loses; the rest is burned.
+"""
 
 
-def register(draft: Draft, tx: Tx, payload: Register) -> None:
+def register(draft: Draft, slot: int, tx: Tx, payload: Register) -> None:
     """Register an account, or change its VRF key and name and add to its bond.
+
+    Who is new, or was convicted, begins anew with the rating windows that start after `slot`.
 
     Raises:
         InvalidTransaction: it breaks a rule.
@@ -47,8 +52,17 @@ def register(draft: Draft, tx: Tx, payload: Register) -> None:
     if bond < draft.genesis.params.bond and not old.founder:
         raise InvalidTransaction(f"the bond of {bond} is below the least of {draft.genesis.params.bond}")
     draft.debit(tx.sender, payload.bond, "the bond")
+    if known is None or known.convicted:
+        draft.put(standing_key(payload.account), Standing(since=slot))
     draft.put_validator(
-        replace(old, vrf_public=payload.vrf_public, name=payload.name, bond=bond, sequence=payload.sequence)
+        replace(
+            old,
+            vrf_public=payload.vrf_public,
+            name=payload.name,
+            bond=bond,
+            sequence=payload.sequence,
+            barred_until=0,
+        )
     )
 
 
@@ -62,7 +76,7 @@ def convict(draft: Draft, evidence: Evidence, slot: int, reporter: bytes) -> Non
     Raises:
         InvalidEvidence: it does not hold, is too old, or its offender has been punished.
     """
-    genesis, params = draft.genesis, draft.genesis.params
+    genesis = draft.genesis
     offence = genesis.slot_at(evidence.timestamp_ms) if isinstance(evidence, TwoSeals) else evidence.slot
     if offence > slot:
         raise InvalidEvidence("the evidence is from the future")
@@ -74,9 +88,15 @@ def convict(draft: Draft, evidence: Evidence, slot: int, reporter: bytes) -> Non
     if validator.barred_until > draft.epochs:
         raise InvalidEvidence("the offender has been punished")
     evidence.check(genesis.chain_id)
-    lost = validator.bond + rewards.forfeit(draft, evidence.offender)
+    punish(draft, validator, reporter)
+
+
+def punish(draft: Draft, offender: Validator, reporter: bytes) -> None:
+    """Take the rating, the bond and what has not vested, bar the offender, give the reporter its share."""
+    lost = offender.bond + rewards.forfeit(draft, offender.public)
     reward = lost // REPORTER_SHARE
-    draft.put_validator(replace(validator, rating=0, bond=0, barred_until=draft.epochs + params.bar_epochs))
+    barred_until = draft.epochs + draft.genesis.params.bar_epochs
+    draft.put_validator(replace(offender, rating=0, bond=0, barred_until=barred_until))
     draft.books.burned += lost - reward
     if reward:
         draft.credit(reporter, reward)

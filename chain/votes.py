@@ -9,10 +9,10 @@ choice (`chain.ghost`). Source: Buterin and Griffith, "Casper the Friendly Final
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from chain.codec import Item, array, octets, pack, uint, unpack
-from chain.crypto import PUBLIC_BYTES, SIGNATURE_BYTES, H, Keypair, verify
+from chain.crypto import PUBLIC_BYTES, SIGNATURE_BYTES, H, Keypair, verify_once
 
 MAX_VOTE_BYTES = 320
 
@@ -62,11 +62,15 @@ class Vote:
 
     def signing_bytes(self, chain_id: bytes) -> bytes:
         """What the voter signs."""
-        return H("vote", chain_id, pack(self.to_item()[:-1]))
+        return H("vote", chain_id, self._unsigned)
+
+    @cached_property
+    def _unsigned(self) -> bytes:
+        return pack(self.to_item()[:-1])
 
     def signed_for(self, chain_id: bytes) -> bool:
         """Whether the signature is the voter's, on this chain."""
-        return _verified(self.voter, self.signing_bytes(chain_id), self.signature)
+        return verify_once(self.voter, self.signing_bytes(chain_id), self.signature)
 
     @cached_property
     def encoded(self) -> bytes:
@@ -121,9 +125,3 @@ def conflict(one: Vote, other: Vote) -> str:
 
 def _surrounds(outer: Link, inner: Link) -> bool:
     return outer.source.number < inner.source.number and inner.target.number < outer.target.number
-
-
-@lru_cache(maxsize=16384)
-def _verified(voter: bytes, message: bytes, signature: bytes) -> bool:
-    """A vote comes by gossip and again in a block: once is enough for the expensive part."""
-    return verify(voter, message, signature)

@@ -15,6 +15,9 @@ def owed_vote(keypair: Keypair, state: State, slot: int, last: Link | None) -> V
     head: the checkpoint may be justified by then or lie on another branch, but another link to the same
     number would be punished.
 
+    A voice in the epoch of the source is enough: the link needs two thirds there too, and those whom a new
+    table leaves out may be the ones who are missing.
+
     Args:
         last: the link of this validator's last vote; None for none.
 
@@ -28,6 +31,9 @@ def owed_vote(keypair: Keypair, state: State, slot: int, last: Link | None) -> V
         link: Link | None = last
     else:
         link = state.finality.next_link(slot, state.slot, state.block_id)
-    if link is None or not state.table(epoch_of(link.target, params)).voice(keypair.public):
+    if link is None:
+        return None
+    epochs = {epoch_of(end, params) for end in (link.source, link.target)}
+    if not any(state.table(epoch).voice(keypair.public) for epoch in epochs):
         return None
     return sign_vote(keypair, state.genesis.chain_id, slot, link, state.block_id)

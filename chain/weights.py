@@ -1,9 +1,9 @@
-"""The weight table: who may be drawn, with which rating."""
+"""The weight table: who may propose and vote, with which weight."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -18,7 +18,9 @@ MAX_VOTERS = 256
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """One validator: 32-byte account, 32-byte VRF key, rating of at least 1."""
+    """One validator: 32-byte account, 32-byte VRF key, weight of at least 1: its rating, or its balance in
+    base units where the richest are selected.
+    """
 
     public: bytes
     vrf_public: bytes
@@ -35,6 +37,17 @@ class WeightTable:
     def of(cls, genesis: Genesis) -> WeightTable:
         """The founders' ratings, which hold until an audited table takes effect."""
         return cls(tuple(Weight(f.public, f.vrf_public, f.rating) for f in genesis.validators))
+
+    @classmethod
+    def of_balances(cls, genesis: Genesis) -> WeightTable:
+        """What the founders own at the start, those who own nothing left out."""
+        return cls(
+            tuple(
+                Weight(founder.public, founder.vrf_public, balance)
+                for founder in genesis.validators
+                if (balance := genesis.balance(founder.public))
+            )
+        )
 
     @cached_property
     def _bounds(self) -> tuple[int, ...]:
@@ -54,9 +67,13 @@ class WeightTable:
         return self._by_public.get(public)
 
     @cached_property
+    def heaviest(self) -> tuple[Weight, ...]:
+        """All entries, the heaviest first; of equal ones the lower account."""
+        return tuple(sorted(self.entries, key=lambda entry: (-entry.rating, entry.public)))
+
+    @cached_property
     def _voices(self) -> dict[bytes, int]:
-        heaviest = sorted(self.entries, key=lambda entry: (-entry.rating, entry.public))[:MAX_VOTERS]
-        return {entry.public: entry.rating for entry in heaviest}
+        return {entry.public: entry.rating for entry in self.heaviest[:MAX_VOTERS]}
 
     @cached_property
     def voices(self) -> int:
@@ -77,7 +94,24 @@ class WeightTable:
         """Who owns rating unit `unit` of 0..total-1."""
         return self.entries[bisect_right(self._bounds, unit)]
 
+    def without(self, accounts: Collection[bytes]) -> int:
+        """The units that these accounts do not own."""
+        found = (self._by_public.get(public) for public in accounts)
+        return self.total - sum(entry.rating for entry in found if entry is not None)
+
+    def owner_without(self, unit: int, accounts: Collection[bytes]) -> Weight:
+        """Who owns unit `unit` of those that these accounts do not own, numbered anew in the same order."""
+        for public in sorted(accounts):
+            entry = self._by_public.get(public)
+            if entry is None:
+                continue
+            place = bisect_left(self.entries, public, key=lambda each: each.public)
+            if unit >= self._bounds[place] - entry.rating:
+                unit += entry.rating
+        return self.owner(unit)
+
     @cached_property
     def hash(self) -> bytes:
         """32 bytes, part of the state root."""
-        return H("weights", pack(tuple((e.public, e.vrf_public, e.rating) for e in self.entries)))
+        # One after the other and not as one array: arrays are bounded, a table is not.
+        return H("weights", *(pack((e.public, e.vrf_public, e.rating)) for e in self.entries))

@@ -106,6 +106,14 @@ class Home:
         return self.root / "runs"
 
     @property
+    def ratings(self) -> Path:
+        return self.root / "ratings"
+
+    @property
+    def sponsored(self) -> Path:
+        return self.root / "sponsored.journal"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
@@ -163,13 +171,21 @@ class Config:
         mdns: whether to find peers, and be found, on the local network; never when listening on loopback.
         relay: whether this node forwards for peers that cannot be dialled.
         relays: multiaddresses of nodes to be reached through, for a node that cannot be dialled.
+        idle: whether this validator is silent while nothing waits, but for an epoch's heartbeat.
         trainer: whether this node offers to train for other nodes' jobs.
         worker_threads: threads of the training process; 0 for a node without one.
         max_task_minutes: longest training of one task of another node's job.
         max_task_steps: most optimizer steps of one such task.
         max_idle_minutes: how long to wait in another node's job for a task, before it is left.
         max_unsettled_rounds: how many rounds such a job may go on before it pays.
+        rating: whether this node, once it is a validator, takes part in rating windows.
+        rating_lanes: processes that train in a window; 0 for one per core.
+        rating_cap: per cent of a core that each of them may use.
+        rating_nice: by how much they, and audits, give way to everything else on the machine.
+        rating_watts: what the whole machine draws while it trains; 0 to read its counters, if it has any.
         data_quota_mib: most MiB that fetched data sets may take together; 0 for no bound but the disk's.
+        prune: whether blocks below the oldest kept snapshot are dropped; their headers stay.
+        checkpoint: `HEIGHT:BLOCK_ID:STATE_ROOT` of a final block that a fresh home begins at; empty for none.
         transport: the code under the streams, `fast` (p2pml's own) or `stock` (libp2p's); peers may differ.
     """
 
@@ -183,13 +199,21 @@ class Config:
     mdns: bool = True
     relay: bool = False
     relays: tuple[str, ...] = ()
+    idle: bool = True
     trainer: bool = True
     worker_threads: int = 1
     max_task_minutes: int = 60
     max_task_steps: int = 1_000_000
     max_idle_minutes: int = 15
     max_unsettled_rounds: int = 1
+    rating: bool = True
+    rating_lanes: int = 0
+    rating_cap: int = 100
+    rating_nice: int = 10
+    rating_watts: int = 0
     data_quota_mib: int = 0
+    prune: bool = False
+    checkpoint: str = ""
     transport: str = DEFAULT_TRANSPORT
 
     @classmethod
@@ -244,13 +268,21 @@ class Config:
             "mdns": "find peers on the local network, and be found there",
             "relay": "forward for peers that nobody can dial",
             "relays": "addresses of nodes to be reached through, when this one cannot be dialled",
+            "idle": "publish blocks and votes only while something waits (false: in every slot)",
             "trainer": "offer to train for other nodes' jobs",
             "worker_threads": "threads of the training process (0: no training on this node)",
             "max_task_minutes": "longest training of one task of another node's job",
             "max_task_steps": "most optimizer steps of one such task",
             "max_idle_minutes": "how long to wait in such a job for a task, before it is left",
             "max_unsettled_rounds": "rounds that such a job may go on before it pays",
+            "rating": "take part in rating windows, as a validator",
+            "rating_lanes": "processes that train in a window (0: one per core)",
+            "rating_cap": "per cent of a core that each of them may use",
+            "rating_nice": "by how much rating gives way to everything else on the machine, 0 to 19",
+            "rating_watts": "what the whole machine draws while it trains (0: read its counters)",
             "data_quota_mib": "most MiB that fetched data sets may take together (0: what the disk has)",
+            "prune": "drop old blocks; their headers and snapshots of the state stay",
+            "checkpoint": "HEIGHT:BLOCK_ID:STATE_ROOT that a fresh home begins at, from a node you trust",
             "transport": 'the code under the streams: "fast" (p2pml\'s own) or "stock" (libp2p\'s)',
         }
         lines = []
@@ -289,6 +321,7 @@ class Config:
         for key in ("max_task_minutes", "max_task_steps", "max_idle_minutes", "max_unsettled_rounds"):
             if not 1 <= getattr(self, key) < 2**31:
                 raise _bad(f"{source}: {key} is {getattr(self, key)}", "choose 1 or more")
+        self._check_rating(source)
         if not 0 <= self.data_quota_mib < 2**31:
             raise _bad(
                 f"{source}: data_quota_mib is {self.data_quota_mib}",
@@ -310,6 +343,21 @@ class Config:
                     f"{source}: address {address!r} is not a full multiaddress",
                     "write it as /ip4/<address>/tcp/<port>/p2p/<peer id>, as that node's `p2pml status` does",
                 )
+
+    def _check_rating(self, source: str) -> None:
+        for key, (low, high) in _RATING_BOUNDS.items():
+            if not low <= getattr(self, key) <= high:
+                raise _bad(
+                    f"{source}: {key} is {getattr(self, key)}", f"choose a whole number from {low} to {high}"
+                )
+
+
+_RATING_BOUNDS = {
+    "rating_lanes": (0, 1024),
+    "rating_cap": (1, 100),
+    "rating_nice": (0, 19),
+    "rating_watts": (0, 1_000_000),
+}
 
 
 def _bad(cause: str, fix: str) -> UserError:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from p2pml.node import views
 from p2pml.node.data_views import RemovedView, TarView, VerifiedView
 from p2pml.node.net_views import BanView, ConnectionView, PingView, UnbannedView
+from p2pml.node.rating_views import RankView, RatingView, WindowsView
+from p2pml.node.validator_views import (
+    ParametersView,
+    RegistrationView,
+    SponsorInviteView,
+    ValidatorDetailView,
+)
 from p2pml.storage.torrent_files import Choice
 
 
@@ -44,11 +52,21 @@ class NodeFacade(Protocol):
 
     def supply(self) -> views.SupplyView: ...
 
+    def checkpoint(self) -> views.CheckpointView:
+        """The newest final block, for others to begin at."""
+        ...
+
     @property
     def data(self) -> DataFacade: ...
 
     @property
     def net(self) -> NetFacade: ...
+
+    @property
+    def validating(self) -> ValidatorFacade: ...
+
+    @property
+    def rating(self) -> RatingFacade: ...
 
     def jobs(self) -> list[dict[str, Any]]: ...
 
@@ -56,6 +74,10 @@ class NodeFacade(Protocol):
 
     async def submit(self, encoded: bytes) -> views.SubmittedView:
         """Take a signed, encoded transaction."""
+        ...
+
+    async def submit_batch(self, encoded: Sequence[bytes]) -> views.BatchView:
+        """Take several in their order; one that is refused does not keep the others back."""
         ...
 
     async def start_job(self, spec: str, base_dir: Path, origin: str) -> views.StartedJobView: ...
@@ -149,3 +171,47 @@ class NetFacade(Protocol):
         ...
 
     def unban(self, peer: str) -> UnbannedView: ...
+
+
+class ValidatorFacade(Protocol):
+    """Validators, what they decide, and who pays for them. Raises as `NodeFacade`."""
+
+    def parameters(self) -> ParametersView: ...
+
+    def validator(self, who: str | None) -> ValidatorDetailView:
+        """One validator by address or name; this node itself when None."""
+        ...
+
+    async def register(self, name: str | None, bond: int | None) -> views.SubmittedView:
+        """Make this node a validator, or change its name and add to its bond; its own account pays."""
+        ...
+
+    async def registration(self, name: str | None, bond: int | None, sponsor: str) -> RegistrationView:
+        """The same for another account to sign and pay, with this node's consent; nothing is sent."""
+        ...
+
+    async def propose(self, dataset: str, q_min: int | None, q_ref: int | None) -> views.SubmittedView:
+        """Propose another baseline."""
+        ...
+
+    async def approve(self, proposal: str) -> views.SubmittedView: ...
+
+    async def invite(self, bond: int | None, uses: int, hours: int) -> SponsorInviteView:
+        """Promise to pay for newcomers."""
+        ...
+
+
+class RatingFacade(Protocol):
+    """Ratings and their windows. Raises as `NodeFacade`."""
+
+    def rating(self, who: str | None) -> RatingView:
+        """By name or address; this node's own when it is None."""
+        ...
+
+    def leaderboard(self) -> list[RankView]:
+        """Every validator, the highest rating first."""
+        ...
+
+    def windows(self) -> WindowsView | None:
+        """When the next window starts, and how far the latest one is; None where the network has none."""
+        ...

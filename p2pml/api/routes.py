@@ -12,9 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from p2pml.api.data_routes import absolute, read_data_routes, write_data_routes
 from p2pml.api.facade import NodeFacade
 from p2pml.api.net_routes import read_net_routes, write_net_routes
+from p2pml.api.rating_routes import read_rating_routes
+from p2pml.api.validator_routes import read_validator_routes, write_validator_routes
 from p2pml.node import views
 
 MAX_TX_HEX = 2 * 16 * 1024
+MAX_BATCH = 256
 MAX_SPEC_CHARS = 256 * 1024
 
 
@@ -26,6 +29,14 @@ class SubmitRequest(_Request):
     """A signed transaction, encoded, as hexadecimal text."""
 
     transaction: str = Field(max_length=MAX_TX_HEX, pattern=r"^([0-9a-f]{2})+$")
+
+
+class BatchRequest(_Request):
+    """Signed transactions, each encoded, as hexadecimal text; taken one after the other."""
+
+    transactions: list[Annotated[str, Field(max_length=MAX_TX_HEX, pattern=r"^([0-9a-f]{2})+$")]] = Field(
+        min_length=1, max_length=MAX_BATCH
+    )
 
 
 class JobRequest(_Request):
@@ -60,6 +71,8 @@ def read_routes(node: NodeFacade) -> APIRouter:
     routes.include_router(read_data_routes(node.data))
     routes.include_router(_work_routes(node))
     routes.include_router(read_net_routes(node.net))
+    routes.include_router(read_validator_routes(node.validating))
+    routes.include_router(read_rating_routes(node.rating))
     return routes
 
 
@@ -92,6 +105,10 @@ def _chain_routes(node: NodeFacade) -> APIRouter:
     async def supply() -> views.SupplyView:
         return node.supply()
 
+    @routes.get("/checkpoint")
+    async def checkpoint() -> views.CheckpointView:
+        return node.checkpoint()
+
     return routes
 
 
@@ -117,8 +134,13 @@ def write_routes(node: NodeFacade) -> APIRouter:
     async def submit(request: SubmitRequest) -> views.SubmittedView:
         return await node.submit(bytes.fromhex(request.transaction))
 
+    @routes.post("/transactions/batch", status_code=202)
+    async def submit_batch(request: BatchRequest) -> views.BatchView:
+        return await node.submit_batch([bytes.fromhex(each) for each in request.transactions])
+
     routes.include_router(write_data_routes(node.data))
     routes.include_router(write_net_routes(node.net))
+    routes.include_router(write_validator_routes(node.validating))
 
     @routes.post("/jobs", status_code=202)
     async def start_job(request: JobRequest) -> views.StartedJobView:

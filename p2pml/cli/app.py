@@ -11,8 +11,10 @@ import traceback
 import typer
 
 from p2pml.cli import (
+    bench_commands,
     chain_commands,
     chain_files,
+    chain_params,
     data_commands,
     demo,
     doctor_commands,
@@ -22,7 +24,9 @@ from p2pml.cli import (
     lab_commands,
     net_commands,
     node_commands,
+    rating_commands,
     sim_commands,
+    validator_commands,
     wallet_commands,
 )
 from p2pml.cli.output import error, say
@@ -47,8 +51,12 @@ job_commands.register(app)
 wallet_commands.register(app)
 chain_commands.register(app)
 chain_files.register()
+chain_params.register()
+validator_commands.register(app)
+rating_commands.register(app)
 sim_commands.register(app)
 lab_commands.register(app)
+bench_commands.register(app)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -103,26 +103,29 @@ def transaction(
 
 @group.command("validators")
 def validators(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Who may propose blocks, and with what chance."""
+    """Who may propose blocks and vote, with what chance or weight."""
     with NodeClient(Home.locate(home)) as node:
         answer = node.get("/validators")
     if as_json:
         emit_json(answer)
         return
+    richest = any(item["selection"] == "richest" for item in answer)
     rows = [
         (
             item["name"],
-            item["rating"],
+            tokens(item["rating"]) if richest else item["rating"],
             f"{item['share']:.1%}",
             tokens(item["bond"]),
             tokens(item["vesting"]),
             item["barred_epochs"] or "",
+            item["expires_epochs"] or "",
             item["address"],
         )
         for item in answer
     ]
-    headers = ("NAME", "RATING", "CHANCE", "BOND", "VESTING", "BARRED", "ACCOUNT")
-    emit(columns(headers, rows, right=range(1, 6)))
+    weighed = ("TOKENS", "VOTES") if richest else ("RATING", "CHANCE")
+    headers = ("NAME", *weighed, "BOND", "VESTING", "BARRED", "EXPIRES", "ACCOUNT")
+    emit(columns(headers, rows, right=range(1, 7)))
 
 
 @group.command("supply")
@@ -137,6 +140,21 @@ def supply(home: HomeOption = None, as_json: JsonOption = False) -> None:
     emit(fields([(name, tokens(answer[name])) for name in names]))
     equal = "yes" if answer["adds_up"] else "NO"
     emit(f"balances + escrow + bonds + vesting = genesis + issued − burned: {equal}")
+
+
+@group.command("checkpoint")
+def checkpoint(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """The newest final block as HEIGHT:BLOCK_ID:STATE_ROOT, for `p2pml daemon --checkpoint` elsewhere.
+
+    Whoever begins there trusts this node for everything up to that block. Peers keep the state for some
+    hundred blocks and about two epochs, so use it soon.
+    """
+    with NodeClient(Home.locate(home)) as node:
+        answer = node.get("/checkpoint")
+    if as_json:
+        emit_json(answer)
+    else:
+        emit(answer["text"])
 
 
 def describe_block(block: dict[str, Any]) -> str:

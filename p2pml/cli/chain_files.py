@@ -19,7 +19,8 @@ from p2pml.errors import UserError
 
 if TYPE_CHECKING:
     from chain.genesis import Genesis
-    from chain.types import Block
+    from p2pml.storage.chain_db import ChainDb
+    from p2pml.storage.chain_snapshots import Stored
 
 TELL_S = 2.0
 
@@ -36,7 +37,10 @@ def verify(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Execute every block again from the genesis on: signatures, draws, votes, transactions, books."""
+    """Execute every block again from the genesis on: signatures, draws, votes, transactions, books.
+
+    On a pruned node, from its oldest snapshot on.
+    """
     from p2pml.node.chain_audit import audit
     from p2pml.storage.chain_export import read_chain
 
@@ -48,13 +52,17 @@ def verify(
             told = time.monotonic()
             say(f"block {height}, {height / (told - begin):.0f} per second")
 
+    oldest: Stored | None = None
     if file is not None:
         found = audit(*read_chain(file), progress)
     else:
-        with _own(Home.locate(home)) as (genesis, blocks):
-            found = audit(genesis, blocks, progress)
+        with _own(Home.locate(home)) as (genesis, db):
+            oldest = _oldest(genesis, db)
+            start = None if oldest is None else oldest.state
+            found = audit(genesis, db.best_branch(start.height if start else 0), progress, start)
     if as_json:
-        emit_json({**asdict(found), "adds_up": found.supply.ok})
+        certified = None if oldest is None else oldest.certificate is not None
+        emit_json({**asdict(found), "adds_up": found.supply.ok, "certified": certified})
         return
     books = found.supply
     emit(
@@ -72,7 +80,15 @@ def verify(
             ]
         )
     )
-    emit(f"every rule holds in all {found.height} blocks; {time.monotonic() - begin:.1f} s")
+    taken = f"{time.monotonic() - begin:.1f} s"
+    if oldest is None:
+        emit(f"every rule holds in all {found.height} blocks; {taken}")
+        return
+    emit(f"pruned: what was before the snapshot at height {found.first} is not here and was not executed")
+    emit(
+        f"that snapshot is {'certified by votes' if oldest.certificate else 'a checkpoint that was trusted'}"
+    )
+    emit(f"every rule holds in the {found.height - found.first} blocks after it; {taken}")
 
 
 def export(
@@ -83,8 +99,13 @@ def export(
     """Write genesis and blocks to one file, for `p2pml chain verify FILE` anywhere."""
     from p2pml.storage.chain_export import write_chain
 
-    with _own(Home.locate(home)) as (genesis, blocks):
-        count = write_chain(file, genesis, blocks)
+    with _own(Home.locate(home)) as (genesis, db):
+        if db.lowest_body() not in (None, 1):
+            raise UserError(
+                f"this node is pruned: it has no blocks below height {db.lowest_body()}",
+                "export the chain on a node that keeps every block",
+            )
+        count = write_chain(file, genesis, db.best_branch())
     size = file.stat().st_size
     if as_json:
         emit_json({"file": str(file), "blocks": count, "bytes": size})
@@ -93,7 +114,7 @@ def export(
 
 
 @contextmanager
-def _own(home: Home) -> Iterator[tuple[Genesis, Iterator[Block]]]:
+def _own(home: Home) -> Iterator[tuple[Genesis, ChainDb]]:
     """The chain in a home, as it is now; a daemon may go on beside it."""
     from p2pml.node.genesis_file import read_genesis
     from p2pml.storage.chain_db import ChainDb
@@ -103,6 +124,28 @@ def _own(home: Home) -> Iterator[tuple[Genesis, Iterator[Block]]]:
         raise UserError(f"there is no chain in {home.root} yet", "start the node once: `p2pml daemon`")
     db = ChainDb(home.chain_db, genesis.chain_id)
     try:
-        yield genesis, db.best_branch()
+        yield genesis, db
     finally:
         db.close()
+
+
+def _oldest(genesis: Genesis, db: ChainDb) -> Stored | None:
+    """The snapshot that a pruned chain begins with; None where every block is here."""
+    from chain.errors import InvalidError
+    from p2pml.storage.chain_snapshots import ChainSnapshots
+
+    if db.head_id() is None or db.lowest_body() == 1:
+        return None
+    snapshots = ChainSnapshots.beside(db.path, genesis)
+    for height in reversed(snapshots.heights()):
+        try:
+            found = snapshots.read(height)
+        except InvalidError as error:
+            say(f"the snapshot at height {height} does not hold: {error}")
+            continue
+        if db.canonical_id(height) == found.state.block_id:
+            return found
+    raise UserError(
+        "this node is pruned, and none of its snapshots is good",
+        "start the node again: it fetches the chain from its peers",
+    )

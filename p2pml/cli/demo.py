@@ -49,7 +49,9 @@ def demo(
     """Run a whole network on this machine: consensus, data, training, payment. Leaves nothing behind."""
     _need_tensorflow()
     with _workplace(folder, keep) as root, _terminate_like_interrupt():
-        with LocalNetwork(root, nodes, niceness=NICENESS) as network:
+        # Without rating windows: in its minutes they would only take turns with the training.
+        params = {"window_every_epochs": 0}
+        with LocalNetwork(root, nodes, niceness=NICENESS, params=params) as network:
             say(f"{nodes} nodes on this machine, each with its own home below {root}")
             network.start()
             _wait_for_chain(network)
@@ -160,7 +162,7 @@ def _share_data(network: LocalNetwork) -> None:
 
 
 def _wait_for_workers(network: LocalNetwork) -> None:
-    """TensorFlow takes a while to load; meanwhile show that the chain goes on."""
+    """TensorFlow takes a while to load; meanwhile show how high the chain is."""
     count, begin = len(network.nodes), time.monotonic()
     told, told_at = -1, begin
 

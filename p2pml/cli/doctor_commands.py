@@ -98,6 +98,7 @@ def _with_daemon(node: NodeClient, config: Config, genesis: Genesis | None) -> l
         online.check_sync(status),
         *online.check_clock(status),
         online.check_worker_state(status, config),
+        *online.check_rating(status),
     ]
 
 

@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 def create(
     homes: Annotated[list[Path], typer.Argument(metavar="HOME...", help="homes of the founding nodes")],
     out: Annotated[Path, typer.Option("--out", help="the file to write")],
-    preset: Annotated[str, typer.Option("--preset", help="demo, lab, main or report")] = "lab",
+    preset: Annotated[
+        str, typer.Option("--preset", help="demo, lab, main, or report: the richest propose")
+    ] = "lab",
     name: Annotated[str, typer.Option("--name", help="the network's name")] = "p2pml",
     rating: Annotated[
         list[str] | None, typer.Option("--rating", metavar="HOME=N", help="a founder's rating; default 10")
@@ -57,12 +59,18 @@ def show(path: Path, as_json: JsonOption = False) -> None:
         emit_json({**json.loads(genesis.to_json()), "chain_id": genesis.chain_id.hex()})
         return
     ratings = sum(founder.rating for founder in genesis.validators)
+    owned = sum(genesis.balance(founder.public) for founder in genesis.validators)
+    proposers = {
+        "rating": "drawn at random, in proportion to the rating",
+        "richest": f"the richest, in order; the validators own {tokens(owned)} tokens",
+    }
     emit(
         fields(
             [
                 ("network", genesis.chain_name),
                 ("chain id", genesis.chain_id.hex()),
                 ("slot", f"{genesis.params.slot_ms / 1000:g} s"),
+                ("proposers", proposers[genesis.params.selection]),
                 ("validators", f"{len(genesis.validators)}, ratings add up to {ratings}"),
                 ("tokens", tokens(genesis.supply)),
             ]

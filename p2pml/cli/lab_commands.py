@@ -44,7 +44,8 @@ def run(
 ) -> None:
     """Carry a scenario out and write a report; exit code 1 when a step or a check failed.
 
-    Verbs: wait, seed, join, train, wait_round, kill, restart, pause, link, partition, wait_job, get, check.
+    Verbs: wait, seed, join, train, wait_round, wait_job, wait_window, kill, restart, pause, link, partition,
+    get, check.
     """
     from p2pml.lab.run.runner import run_scenario  # everything heavy, only here
 

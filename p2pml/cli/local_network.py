@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,6 +149,9 @@ class LocalNetwork:
         trainers: which nodes offer to train, by position; all when None.
         workers: whether the nodes have a training process at all.
         ratings: of the nodes, by position; all equal when None.
+        idle: whether the nodes are silent while nothing waits; else each slot has a block.
+        settings: more for every node's `config.toml`.
+        params: parameters that are not the preset's.
     """
 
     def __init__(
@@ -161,13 +164,16 @@ class LocalNetwork:
         trainers: Sequence[bool] | None = None,
         workers: bool = True,
         ratings: Sequence[int] | None = None,
+        idle: bool = True,
+        settings: Mapping[str, Any] | None = None,
+        params: Mapping[str, int] | None = None,
     ) -> None:
         self.root = root
         self.nodes: list[LocalNode] = []
         ports = free_ports(2 * count)
         for i in range(count):
             home = Home(root / f"node{i + 1}")
-            settings = {
+            own = {
                 "name": f"node{i + 1}",
                 "listen": "127.0.0.1",
                 "port": ports[2 * i],
@@ -175,8 +181,11 @@ class LocalNetwork:
                 "bootstrap": [node.multiaddr for node in self.nodes[:2]],
                 "trainer": True if trainers is None else trainers[i],
                 "worker_threads": 1 if workers else 0,
+                "idle": idle,
+                "rating_lanes": 1,  # the nodes share this machine's cores
+                **(settings or {}),
             }
-            identity = set_up(home, settings)
+            identity = set_up(home, own)
             self.nodes.append(
                 LocalNode(
                     name=f"node{i + 1}",
@@ -189,7 +198,8 @@ class LocalNetwork:
                 )
             )
         by_home = {node.home.root: rating for node, rating in zip(self.nodes, ratings or [], strict=False)}
-        text = make_genesis([node.home.root for node in self.nodes], preset, preset, by_home, 1000 * TOKEN)
+        homes = [node.home.root for node in self.nodes]
+        text = make_genesis(homes, preset, preset, by_home, 1000 * TOKEN, params)
         for node in self.nodes:
             node.home.genesis_file.write_text(text, encoding="utf-8")
 

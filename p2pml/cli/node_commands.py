@@ -12,6 +12,7 @@ import typer
 
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, fields, is_live, say, short, tokens
+from p2pml.cli.rating_commands import window_line
 from p2pml.client import NodeClient
 from p2pml.config import Config, Home
 from p2pml.errors import ExitCode, UserError
@@ -31,6 +32,27 @@ BootstrapOption = Annotated[
 ]
 TrainerOption = Annotated[
     bool | None, typer.Option("--trainer/--no-trainer", help="offer to train for others", show_default=False)
+]
+IdleOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--idle/--no-idle",
+        help="publish blocks and votes only while something waits, or in every slot",
+        show_default=False,
+    ),
+]
+PruneOption = Annotated[
+    bool | None,
+    typer.Option("--prune/--no-prune", help="drop old blocks, keep snapshots", show_default=False),
+]
+CheckpointOption = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="HEIGHT:ID:ROOT",
+        help="let a fresh home begin at this final block, as a node you trust prints it by `p2pml chain"
+        " checkpoint`",
+    ),
 ]
 GenesisOption = Annotated[Path | None, typer.Option("--genesis", help="genesis file of the network to join")]
 
@@ -83,11 +105,18 @@ def daemon(
     bittorrent_port: BitTorrentOption = None,
     bootstrap: BootstrapOption = None,
     trainer: TrainerOption = None,
+    idle: IdleOption = None,
     genesis: GenesisOption = None,
+    prune: PruneOption = None,
+    checkpoint: CheckpointOption = None,
     stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", hidden=True)] = False,
 ) -> None:
     """Run the node in the foreground until Ctrl-C or `p2pml stop`. Options overrule config.toml for this
     run.
+
+    A trusted --checkpoint is needed where the votes in the blocks cannot tell the right chain any more: by a
+    node that was away for longer than evidence is good for, and by everybody after more than a third of the
+    rated power was lost for good. It also spares a new node from executing all blocks.
     """
     place = Home.locate(home)
     config = Config.load(place).override(
@@ -98,12 +127,17 @@ def daemon(
         bittorrent_port=bittorrent_port,
         bootstrap=bootstrap or None,
         trainer=trainer,
+        idle=idle,
+        prune=prune,
+        checkpoint=checkpoint,
     )
     place.create()
     if genesis is not None:
         from p2pml.node.genesis_file import install_genesis
 
         install_genesis(place, genesis)
+    # Read once, when NumPy is imported: what a node replays for others must take one core, not all.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from p2pml.api.daemon import run_daemon  # everything heavy, only here
 
     run_daemon(place, config, stop_with_stdin=stop_with_stdin)
@@ -196,12 +230,12 @@ def _watch(node: NodeClient, as_json: bool) -> None:
 
 def describe(answer: dict[str, Any], peers: list[dict[str, Any]]) -> str:
     """The status as text for people."""
-    head = answer["head"]
+    head, window = answer["head"], answer.get("rating_window")
     worker = answer["worker"] + (f": {answer['worker_reason']}" if answer["worker_reason"] else "")
     block = "no block yet"
     if head["height"] >= 1:
         final = f"final up to {head['final_height']}"
-        block = f"height {head['height']} ({head['id'][:16]}), slot {head['slot']}, {final}"
+        block = f"height {head['height']} ({head['id'][:16]}), slot {head['slot']}, {final}{_idle(answer)}"
     lines = fields(
         [
             ("node", f"{answer['name'] or '(no name)'}  PID {answer['pid']}, up {answer['uptime_s']:.0f} s"),
@@ -213,7 +247,13 @@ def describe(answer: dict[str, Any], peers: list[dict[str, Any]]) -> str:
             ),
             ("network", f"{answer['network']} ({answer['chain_id'][:16]}), now slot {answer['slot']}"),
             ("head", block),
+            *(
+                [("pruned", f"blocks below height {answer['lowest_body']} are not here")]
+                if answer.get("lowest_body", 1) > 1
+                else []
+            ),
             ("clock", _clock(answer)),
+            *([("rating window", window_line(window, time.time() * 1000))] if window else []),
             ("worker", worker),
             ("work", f"{answer['datasets']} datasets, {answer['jobs_running']} jobs running"),
         ]
@@ -231,6 +271,16 @@ def describe(answer: dict[str, Any], peers: list[dict[str, Any]]) -> str:
     if not rows:
         return f"{lines}\nno peers yet"
     return f"{lines}\n\n" + columns(("PEER", "RATING", "HEIGHT", "TRAINS", "CONNECTED"), rows, right=(1, 2))
+
+
+def _idle(answer: dict[str, Any]) -> str:
+    """Why no block came for a while, if that is because nothing waits for one."""
+    beat, seconds = answer.get("heartbeat_slot"), answer["slot_ms"] / 1000
+    silent = answer["slot"] - answer["head"]["slot"]
+    if beat is None or silent < 2:
+        return ""
+    due = max(beat - answer["slot"], 0)
+    return f", {silent * seconds:.0f} s ago: idle, next heartbeat in {due * seconds:.0f} s"
 
 
 def _clock(answer: dict[str, Any]) -> str:

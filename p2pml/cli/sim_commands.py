@@ -58,6 +58,9 @@ def chain(
     votes: Annotated[
         bool | None, typer.Option("--votes/--no-votes", help="whether validators vote; default: up to 20 do")
     ] = None,
+    idle: Annotated[
+        bool, typer.Option("--idle/--no-idle", help="whether validators are silent while nothing waits")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a chain and say how it fared; HOW of a liar is one of those in docs/guide/simulator.md."""
@@ -70,7 +73,7 @@ def chain(
     _known_preset(preset)
 
     def run(number: int) -> tuple[Any, list[str]]:
-        world = ChainWorld(number, nodes, preset, shape, load, liars=liars, votes=voting)
+        world = ChainWorld(number, nodes, preset, shape, load, liars=liars, votes=voting, idle=idle)
         if partition:
             half = len(world.names) // 2
             cut = [world.names[:half], world.names[half:]]
@@ -81,7 +84,7 @@ def chain(
 
     again = f"p2pml sim chain --nodes {nodes} --seconds {seconds:g} --link '{link}' --preset {preset}"
     again += f" --load {load:g} --partition {partition:g}" + "".join(f" --liar {item}" for item in liar or [])
-    again += " --votes" if voting else " --no-votes"
+    again += (" --votes" if voting else " --no-votes") + (" --idle" if idle else "")
     _repeat(run, seed, seeds, again, as_json)
 
 

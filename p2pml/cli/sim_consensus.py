@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,18 +28,26 @@ def consensus(
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="run so many, counting up from --seed")] = 1,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="runs side by side")] = 1,
     out: Annotated[
-        Path | None, typer.Option("--out", help="folder for consensus-….json and the plots (SVG)")
+        Path | None,
+        typer.Option(
+            "--out", help="folder for consensus-….json, plots (SVG), and runs/: what ended is not run again"
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare how proposers are selected, on one workload; and what faults and adversaries do to it."""
     from p2pml.sim import consensus_study as studies
+    from p2pml.sim.consensus_kept import run_kept
 
     chosen = _chosen(study or ["rules"], studies.STUDIES)
     numbers = range(seed, seed + seeds)
     work = [task for name in chosen for task in studies.tasks(name, numbers, validators, slots)]
     say(f"{len(work)} runs, {jobs} at a time")
-    rows = studies.run_tasks(work, jobs)
+    run = studies.run_task if out is None else partial(run_kept, out / "runs")
+    rows: list[dict[str, Any]] = []
+    for number, each in enumerate(studies.run_tasks(work, jobs, run), 1):
+        rows += each
+        say(f"{number} of {len(work)}: {work[number - 1].part}, seed {work[number - 1].seed}")
     document = studies.document(chosen, rows, validators, slots, seed)
     if out is not None:
         _write(document, out)
@@ -95,7 +104,7 @@ def _show(document: Mapping[str, Any]) -> None:
 _SHOWN = (
     "final_share", "delay_p50", "delay_p95", "missed", "stale", "reorgs", "deepest_reorg", "blocks_gini",
     "weights_gini", "rewards_gini", "split_final", "gain", "gain_over_draw", "convicted",
-    "events_per_cpu_second",
+    "split_expired", "expired", "events_per_cpu_second",
 )  # fmt: skip
 
 

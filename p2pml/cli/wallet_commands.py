@@ -133,7 +133,7 @@ def _sign(
     from p2pml.node.genesis_file import read_genesis
 
     genesis = read_genesis(home.genesis_file)
-    keypair = Keypair.from_seed(_unlock(home, source))
+    keypair = Keypair.from_seed(unlock(home, source))
     account = node.get(f"/accounts/{address.encode(keypair.public)}")
     fee_units = genesis.params.min_fee if fee is None else parse_tokens(fee)
     if account["balance"] < units + fee_units:
@@ -195,7 +195,8 @@ def _resolve(home: Home, wallet: str) -> str:
     return Keystore(home.keystore).show(wallet).address
 
 
-def _unlock(home: Home, wallet: str) -> bytes:
+def unlock(home: Home, wallet: str) -> bytes:
+    """The seed of a wallet, its passphrase asked for where needed."""
     from p2pml.identity import NodeKeys
     from p2pml.storage.keystore import Keystore
 

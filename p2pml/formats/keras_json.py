@@ -14,13 +14,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from p2pml.formats import SpecError
-from p2pml.formats.keras_layers import LAYERS, Fields, Layer, Shape, Weight
+from p2pml.formats import SpecError, keras_graph
+from p2pml.formats.keras_fields import Fields, Layer, Shape, Weight
+from p2pml.formats.keras_layers import LAYERS, MERGES
 
 MAX_TEXT = 256 << 10
 """The longest model description, in characters."""
 
-MAX_LAYERS = 256
+MAX_DEPTH = 16
+"""How deep lists and objects may lie in each other; Keras' own descriptions have 8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +33,30 @@ class Limits:
         params: trainable values.
         flops: multiplications and additions of one sample's forward pass.
         activations: values between two layers, for one sample.
+        step: bytes of memory that one training step, or one batch of an evaluation, takes, about.
     """
 
     params: int = 50_000_000
     flops: int = 20_000_000_000
     activations: int = 16_000_000
+    step: int = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A checked classifier: a chain of layers from `input_shape` to one value a class.
+    """A checked classifier: layers from `input_shape` to one value a class.
 
     Args:
         input_shape: one sample, without the batch dimension.
         layers: in order, without the input layer.
+        sources: for each layer the positions of those whose outputs it takes: 0 is the input, i + 1 is
+            `layers[i]`.
         from_logits: whether the last layer leaves logits rather than probabilities.
     """
 
     input_shape: Shape
     layers: tuple[Layer, ...]
+    sources: tuple[tuple[int, ...], ...]
     from_logits: bool
 
     @property
@@ -83,17 +90,51 @@ class ModelSpec:
         """Whether training draws random numbers beside the order of the samples."""
         return any(layer.kind == "Dropout" for layer in self.layers)
 
+    @property
+    def tokens(self) -> int | None:
+        """Samples are tokens, whole numbers below this; None when they are any numbers."""
+        size = self.layers[0].options.get("input_dim")
+        return None if size is None else int(size)
+
+    def step_bytes(self, batch: int) -> int:
+        """Memory of one training step, about: what is kept for the backward pass and its gradients, then
+        weights, their gradients and an optimizer's state."""
+        kept = math.prod(self.input_shape)
+        kept += sum(math.prod(layer.output) + layer.inner for layer in self.layers)
+        return 4 * (2 * batch * kept + 5 * self.params)
+
+    def evaluation_batch(self, wanted: int, limits: Limits | None = None) -> int:
+        """So many samples, or as many of them as a forward pass has memory for, at least one."""
+        widest = max(math.prod(layer.output) + layer.inner for layer in self.layers)
+        sample = 4 * 3 * (widest + math.prod(self.input_shape))
+        return max(1, min(wanted, (limits or Limits()).step // sample))
+
+    def check_batch(self, batch: int, limits: Limits | None = None) -> None:
+        """Refuse a batch size that takes too much memory. Raises SpecError."""
+        most = (limits or Limits()).step
+        if self.step_bytes(batch) > most:
+            raise SpecError(
+                f"a step with batch {batch} takes about {self.step_bytes(batch) >> 20} MiB, "
+                f"at most {most >> 20} are allowed; use a smaller batch or model"
+            )
+
     def to_json(self) -> str:
         """The canonical Keras JSON: equal specs give equal text, and `parse(text)` gives the spec again."""
+        chain = self.sources == tuple((index,) for index in range(len(self.layers)))
         layers = [_envelope("InputLayer", {"batch_input_shape": [None, *self.input_shape], "name": "input"})]
-        for index, layer in enumerate(self.layers):
-            layers.append(
-                _envelope(layer.kind, {**layer.options, "name": f"layer_{index}", "dtype": "float32"})
-            )
+        for index, layer in enumerate(self.layers, start=1):
+            options = {**layer.options, "name": keras_graph.layer_name(index), "dtype": "float32"}
+            layers.append(_envelope(layer.kind, options))
+        config: dict[str, Any] = {"layers": layers, "name": "model"}
+        if not chain:
+            for index, sources in enumerate(((), *self.sources)):
+                layers[index] |= keras_graph.envelope(index, sources)
+            config["input_layers"] = [[keras_graph.layer_name(0), 0, 0]]
+            config["output_layers"] = [[keras_graph.layer_name(len(self.layers)), 0, 0]]
         model = {
             "backend": "tensorflow",
-            "class_name": "Sequential",
-            "config": {"layers": layers, "name": "model"},
+            "class_name": "Sequential" if chain else "Functional",
+            "config": config,
             "keras_version": "2.14.0",
         }
         return json.dumps(model, sort_keys=True, separators=(",", ":"))
@@ -103,11 +144,11 @@ def parse(text: str, limits: Limits | None = None) -> ModelSpec:
     """Check a Keras JSON description that anyone may have written.
 
     Args:
-        text: as `keras.Sequential.to_json()` of Keras 2.14 gives it.
+        text: as `to_json()` of a Sequential or Functional model of Keras 2.14 gives it.
         limits: how large the model may be; the default ones when None.
 
     Raises:
-        SpecError: not JSON, not a sequential model of allowed layers, an unknown key or value, or too large.
+        SpecError: not JSON, not a model of allowed layers, an unknown key or value, or too large.
     """
     if len(text) > MAX_TEXT:
         raise SpecError(f"model description of {len(text)} characters, at most {MAX_TEXT} are allowed")
@@ -117,25 +158,41 @@ def parse(text: str, limits: Limits | None = None) -> ModelSpec:
         raise
     except (ValueError, RecursionError) as error:
         raise SpecError(f"model description is not JSON: {error}") from error
-    layers = _unwrap(model)
-    shape = _input(layers[0])
+    _check_depth(model)
+    nodes = _unwrap(model)
+    outputs = [_input(nodes[0].raw)]
     checked: list[Layer] = []
-    for index, raw in enumerate(layers[1:], start=1):
-        layer = _layer(raw, index, checked[-1].output if checked else shape, first=not checked)
+    for index, node in enumerate(nodes[1:], start=1):
+        layer = _layer(node.raw, index, [outputs[source] for source in node.sources])
         checked.append(layer)
+        outputs.append(layer.output)
         _cap(index, layer, limits or Limits())
-    spec = ModelSpec(shape, tuple(checked), _from_logits(checked))
+    sources = tuple(node.sources for node in nodes[1:])
+    spec = ModelSpec(outputs[0], tuple(checked), sources, _from_logits(checked))
     _check_size(spec, limits or Limits())
     return spec
 
 
-def _unwrap(model: Any) -> list[Any]:
+def _check_depth(value: Any) -> None:
+    # Level by level, since whatever walks down into a value can run out of stack, repr() in a message too.
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    if level:
+        raise SpecError(f"model description is nested over {MAX_DEPTH} deep")
+
+
+def _unwrap(model: Any) -> list[keras_graph.Node]:
     if not isinstance(model, dict):
         raise SpecError("model description is not a JSON object")
-    if model.get("class_name") != "Sequential":
-        raise SpecError(
-            f"model class {str(model.get('class_name'))[:80]!r} is not accepted, only 'Sequential'"
-        )
+    kind = model.get("class_name")
+    if kind not in ("Sequential", "Functional"):
+        raise SpecError(f"model class {str(kind)[:80]!r} is not accepted, only 'Sequential' and 'Functional'")
     extra = set(model) - {"class_name", "config", "keras_version", "backend"}
     if extra:
         raise SpecError(f"model key {sorted(extra)[0]!r} is not accepted")
@@ -143,13 +200,7 @@ def _unwrap(model: Any) -> list[Any]:
         model.get("keras_version", ""), str
     ):
         raise SpecError("model backend must be 'tensorflow' and keras_version a string")
-    config = model.get("config")
-    if not isinstance(config, dict) or set(config) - {"name", "layers"}:
-        raise SpecError("model config must hold name and layers, and nothing else")
-    layers = config.get("layers")
-    if not isinstance(layers, list) or not 2 <= len(layers) <= MAX_LAYERS:
-        raise SpecError(f"a model needs an input layer and 1 to {MAX_LAYERS - 1} others")
-    return layers
+    return keras_graph.nodes(kind, model.get("config"))
 
 
 def _open(raw: Any, index: int) -> tuple[str, Fields]:
@@ -158,8 +209,9 @@ def _open(raw: Any, index: int) -> tuple[str, Fields]:
         raise SpecError(f"layer {index} is not an object with a config")
     kind = raw.get("class_name")
     where = f"layer {index} ({str(kind)[:40]})"
-    if not isinstance(kind, str) or (kind != "InputLayer" and kind not in LAYERS):
-        raise SpecError(f"{where}: this layer is not accepted; known: {', '.join(sorted(LAYERS))}")
+    if not isinstance(kind, str) or (kind != "InputLayer" and kind not in LAYERS and kind not in MERGES):
+        known = ", ".join(sorted({*LAYERS, *MERGES}))
+        raise SpecError(f"{where}: this layer is not accepted; known: {known}")
     envelope = Fields(
         where, {key: value for key, value in raw.items() if key not in ("class_name", "config")}
     )
@@ -194,14 +246,20 @@ def _batch_shape(fields: Fields) -> Shape:
     return Fields(fields.where, {"batch_input_shape": value[1:]}).dimensions("batch_input_shape")
 
 
-def _layer(raw: Any, index: int, shape: Shape, *, first: bool) -> Layer:
+def _layer(raw: Any, index: int, shapes: list[Shape]) -> Layer:
     kind, fields = _open(raw, index)
     if kind == "InputLayer":
         raise fields.fail("only the first layer may be an InputLayer")
-    if first and isinstance(raw["config"].get("batch_input_shape"), list) and _batch_shape(fields) != shape:
+    first = index == 1 and isinstance(raw["config"].get("batch_input_shape"), list)
+    if first and _batch_shape(fields) != shapes[0]:
         raise fields.fail("batch_input_shape differs from the input layer's")
     fields.fixed("activity_regularizer", None)
-    layer = LAYERS[kind](fields, shape)
+    if kind in MERGES:
+        layer = MERGES[kind](fields, shapes)
+    elif len(shapes) == 1:
+        layer = LAYERS[kind](fields, shapes[0])
+    else:
+        raise fields.fail(f"takes one input, not {len(shapes)}")
     fields.end()
     return layer
 

@@ -64,6 +64,14 @@ class Shard:
         """The shape of one sample."""
         return tuple(int(n) for n in self.x.shape[1:])
 
+    def check_tokens(self, below: int) -> None:
+        """That samples are tokens as an embedding takes them. Raises FormatError."""
+        whole = self.x.dtype == np.uint8 or bool((self.x == np.floor(self.x)).all())
+        if self.scale != 1 or not whole:
+            raise FormatError("samples are not tokens: whole numbers that are not scaled (scale: 1)")
+        if self.x.size and not (self.x.min() >= 0 and self.x.max() < below):
+            raise FormatError(f"tokens run from {self.x.min()} to {self.x.max()}, not within 0 … {below - 1}")
+
     def take(self, indices: npt.NDArray[np.integer[Any]]) -> Shard:
         """The samples at these positions, in that order."""
         return Shard(self.x[indices], self.y[indices], self.scale)

@@ -26,6 +26,8 @@ MAX_TENSORS = 4096
 MAX_BYTES = 512 << 20
 """The most bytes one weights file may have, 512 MiB: 134 million float32 parameters."""
 
+_PART = 1 << 18
+
 
 def encode(arrays: Sequence[npt.ArrayLike]) -> bytes:
     """Pack arrays in their order as float32; the same arrays always give the same bytes.
@@ -88,8 +90,10 @@ def digest(data: bytes) -> bytes:
 
 
 def norm(arrays: Sequence[Array]) -> float:
-    """The L2 norm over all arrays together, summed in float64."""
-    return float(np.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in arrays)))
+    """The L2 norm over all arrays together, summed in float64, a part at a time."""
+    flat = (array.reshape(-1) for array in arrays)
+    parts = (array[begin : begin + _PART] for array in flat for begin in range(0, array.size, _PART))
+    return float(np.sqrt(sum(float(np.square(part, dtype=np.float64).sum()) for part in parts)))
 
 
 def _name(index: int) -> str:

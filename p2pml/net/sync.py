@@ -1,4 +1,4 @@
-"""The pump of `chain.sync` over `/p2pml/sync/1.1.0`: does what the machine says, tells it what happened.
+"""The pump of `chain.sync` over `/p2pml/sync/2.0.0`: does what the machine says, tells it what happened.
 
 The machine decides whom to ask for what; here are the streams, the clock and the connected peers.
 """
@@ -6,11 +6,13 @@ The machine decides whom to ask for what; here are the streams, the clock and th
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
 
+from chain.body_window import IN_FLIGHT
 from chain.errors import InvalidError
 from chain.sync import (
     MAX_FETCHES,
@@ -29,7 +31,7 @@ from chain.sync import (
     SyncState,
     decode_request,
 )
-from chain.sync_messages import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, PROTOCOL
+from chain.sync_messages import MAX_REQUEST_BYTES, PROTOCOL
 from p2pml.net.errors import Malformed, RemoteError
 from p2pml.net.host import Host
 from p2pml.net.limited import request_bytes, serve_limited
@@ -40,8 +42,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.5
 """Seconds between two looks at who is connected."""
 AGAIN_S = 60.0
-PER_PEER = MAX_FETCHES + 4
-"""Requests of one peer that may be under way: single blocks, its question for our head, its download."""
+PER_PEER = MAX_FETCHES + IN_FLIGHT + 4
+"""Requests of one peer that may be under way: single blocks, bodies, and for our head and our headers."""
 
 ImportBlocks = Callable[[Import], Awaitable[str | None]]
 Answer = Callable[[Request], Awaitable[bytes]]
@@ -54,7 +56,7 @@ class SyncPump:
         host: running while this runs.
         machine: owned by this pump from now on.
         import_blocks: gives a batch to the chain, in order; returns what was wrong with it if its sender is
-            to blame. It tells `HeadIs` through `tell` before it returns.
+            to blame. It tells `HeadIs` through `tell` before it returns. One batch at a time.
         answer: encodes the response to a request of a peer.
     """
 
@@ -66,6 +68,7 @@ class SyncPump:
         self._told_all = float("-inf")
         self._waiting: list[Effect] = []
         self._moved = trio.Event()
+        self._send, self._batches = trio.open_memory_channel[Import](math.inf)
         self.behind = 0
         """Blocks that the best credible claim of a peer is ahead of us."""
         self.asked_somebody = False
@@ -77,6 +80,7 @@ class SyncPump:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._ticking)
+            nursery.start_soon(self._importing)
             self._carry_out(self._waiting)
             self._waiting = []
             task_status.started()
@@ -124,7 +128,7 @@ class SyncPump:
                 case Ask():
                     self._nursery.start_soon(self._ask, effect)
                 case Import():
-                    self._nursery.start_soon(self._import, effect)
+                    self._send.send_nowait(effect)  # bounded by the machine: a few batches, single blocks
                 case Distrust(peer, reason):
                     log.warning("not syncing from %s any more: %s", peer, reason)
                     self._host.report(peer, Deed.LIED, reason)
@@ -133,20 +137,19 @@ class SyncPump:
 
     async def _ask(self, ask: Ask) -> None:
         try:
-            data = await request_bytes(
-                self._host, ask.peer, PROTOCOL, ask.data, ask.timeout, MAX_RESPONSE_BYTES
-            )
+            data = await request_bytes(self._host, ask.peer, PROTOCOL, ask.data, ask.timeout, ask.max_bytes)
         except RemoteError as error:
             self.tell(Failed(ask.peer, ask.request_id, str(error)))
             return
         self.asked_somebody = True
         self.tell(Answered(ask.peer, ask.request_id, data))
 
-    async def _import(self, batch: Import) -> None:
-        error = await self._import_blocks(batch)
-        if error is None:
-            self._host.report(batch.peer, Deed.ANSWERED, "blocks that hold")
-        self.tell(Imported(batch.batch_id, error))
+    async def _importing(self) -> None:
+        async for batch in self._batches:
+            error = await self._import_blocks(batch)
+            if error is None:
+                self._host.report(batch.peer, Deed.ANSWERED, "blocks that hold")
+            self.tell(Imported(batch.batch_id, error))
 
     async def _serve(self, peer: str, message: bytes) -> bytes:
         try:

@@ -29,7 +29,7 @@ from p2pml.net.errors import Malformed
 from p2pml.net.streams import Stream
 
 PROTOCOL = "/p2pml/train/1.0.0"
-VERSION = 2
+VERSION = 3
 CHUNK_BYTES = 256 * 1024
 MAX_METAINFO = 4 << 20
 MAX_INVITE = MAX_TEXT + 4096
@@ -118,6 +118,9 @@ class Invite:
         rounds: at most so many.
         price: base units per sample and epoch.
         settle_every: after so many rounds what was earned in them is paid on the chain.
+        algorithm: of a round: `fedavg`, or `sync_sgd` for one batch.
+        prox: weight of FedProx's proximal term; 0 for none.
+        upload: kind of the updates' values (`p2pml.formats.uploads.KINDS`).
         sig: the requester's account's, over chain, job and both peers: who speaks for it, and to whom
             (`p2pml.node.terms.JobTerms.invite`).
     """
@@ -137,6 +140,9 @@ class Invite:
     rounds: int = _whole(2**32)
     price: int = _whole()
     settle_every: int = _whole(2**32, 1)
+    algorithm: str = _text(16)
+    prox: float = _real()
+    upload: str = _text(16)
     sig: bytes = _octets(64)
 
 
@@ -208,8 +214,8 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """Participant: how far it is, `done` of `total` in bytes or steps; `stage` is `fetch`, `train`, or
-    `pay` while it waits for what it earned before."""
+    """Participant: how far it is, `done` of `total` in bytes or steps; `stage` is `fetch`, `train`,
+    `pay` while it waits for what it earned before, or `rating` while it takes part in a rating window."""
 
     round: int = _whole(2**32)
     client: int = _whole(MAX_CLIENTS)

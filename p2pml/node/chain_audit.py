@@ -1,4 +1,6 @@
-"""Executing a chain again from its genesis: every signature, draw, transaction and vote, and the books."""
+"""Executing a chain again, from its genesis or from a snapshot: every signature, draw, transaction and vote,
+and the books.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from dataclasses import dataclass
 
 from chain.errors import ChainError
 from chain.genesis import Genesis
-from chain.state import Supply, genesis_state
+from chain.state import State, Supply, genesis_state
 from chain.transition import apply_block
 from chain.types import Block
 from p2pml.errors import UserError
@@ -21,6 +23,7 @@ class Audit:
 
     Attributes:
         chain_id: hex.
+        first: height after which blocks were executed: 0, or that of the snapshot they follow from.
         height: of the last block.
         head: its id, hex.
         state_root: hex, of the state after it.
@@ -30,6 +33,7 @@ class Audit:
     """
 
     chain_id: str
+    first: int
     height: int
     head: str
     state_root: str
@@ -41,19 +45,26 @@ class Audit:
     supply: Supply
 
 
-def audit(genesis: Genesis, blocks: Iterable[Block], progress: Progress = lambda height: None) -> Audit:
+def audit(
+    genesis: Genesis,
+    blocks: Iterable[Block],
+    progress: Progress = lambda height: None,
+    start: State | None = None,
+) -> Audit:
     """Execute a branch again.
 
     Args:
         genesis: the founding document.
-        blocks: heights 1, 2, ….
+        blocks: heights 1, 2, …; with `start`, those after it.
         progress: called with each height.
+        start: a state to begin with, after a block that is final.
 
     Raises:
         UserError: a block breaks a rule.
     """
-    state = genesis_state(genesis)
-    heights = {genesis.chain_id: 0}
+    state = genesis_state(genesis) if start is None else start
+    first = state.height
+    heights = {state.block_id: first}
     transactions = rounds = votes = evidence = 0
     for block in blocks:
         try:
@@ -71,10 +82,11 @@ def audit(genesis: Genesis, blocks: Iterable[Block], progress: Progress = lambda
         progress(state.height)
     return Audit(
         chain_id=genesis.chain_id.hex(),
+        first=first,
         height=state.height,
         head=state.block_id.hex(),
         state_root=state.root().hex(),
-        final_height=heights[state.finality.final.id],
+        final_height=heights.get(state.finality.final.id, first),
         transactions=transactions,
         rounds=rounds,
         votes=votes,

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import trio
 
 from chain import rewards
+from chain.content import heartbeat_slot, unsettled
 from chain.entries import Account, Job
 from chain.forkchoice import Chain
 from chain.genesis import Genesis
+from chain.idle import something_waits
 from chain.mempool import Mempool
 from chain.state import State, Supply
 from chain.transactions import Tx
@@ -67,9 +69,15 @@ class ChainReads:
         """The tip of the best branch; height 0 and the chain id before the first block."""
         return self.chain.head
 
-    def height(self) -> int:
-        """Blocks of the best branch."""
-        return self.chain.head.height
+    def head_slot(self) -> int:
+        """The slot of the newest block; 0 before the first."""
+        return self.chain.head.slot
+
+    def silent_until(self) -> int | None:
+        """The slot of the next heartbeat if nothing waits for a block before it; None if something does."""
+        state = self.state()
+        waits = something_waits(self.chain, self.pool, self.next_slot())
+        return None if waits or unsettled(state, self.chain.content_slot()) else heartbeat_slot(state)
 
     def state(self) -> State:
         """The ledger after the head."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +16,17 @@ import trio
 
 from chain.crypto import Keypair
 from chain.errors import FutureBlock, InvalidError, InvalidVote, StaleBlock, UnknownParent
-from chain.forkchoice import Accepted, Chain, HeadChanged, Outcome
+from chain.forkchoice import Accepted, Chain, HeadChanged, Outcome, Unjudged
 from chain.genesis import Genesis
+from chain.head_changes import merged
 from chain.mempool import Mempool
 from chain.producer import ProposerKeys
+from chain.rating.court import Court
+from chain.rating.items import Point
 from chain.signing import SigningRecord
-from chain.sync import HeadIs, Import, Missing, Request, Status, Sync, encode_response, locate
+from chain.snapshot import TrustedPoint
+from chain.sync import HeadIs, Import, Missing, Request, Status, Sync, encode_response
+from chain.sync_server import locate
 from chain.training_records import RoundRecord
 from chain.transactions import Payload, Tx, sign_tx
 from chain.types import Block
@@ -29,29 +34,35 @@ from chain.votes import Vote
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
 from p2pml.net.presence import Presence
+from p2pml.net.snapshots import serve_snapshots
 from p2pml.net.sync import SyncPump
 from p2pml.node.block_gossip import BlockGossip, Early
+from p2pml.node.chain_keeper import ChainKeeper
 from p2pml.node.chain_reads import ChainReads
+from p2pml.node.chain_start import TakenUp, join_at, take_up, warn_when_long_away
+from p2pml.node.checking import checked_ahead, judge_in_thread
 from p2pml.node.events import Events
 from p2pml.node.outbox import Outbox
 from p2pml.node.pool_gossip import PoolGossip
 from p2pml.node.proposing import Patience, Proposer
 from p2pml.node.voting import Voting
 from p2pml.storage.chain_db import ChainDb, DamagedChain
+from p2pml.storage.chain_snapshots import ChainSnapshots
 from p2pml.storage.signing_journal import SigningJournal
 
 log = logging.getLogger(__name__)
 
 KEEP_BLOCKS = 256
+STEP_S = 0.04
+"""Seconds after which blocks that came together are written to disk, before the next are looked at."""
 _INBOX = 1024
-_REPLAY_STEP = 16
 
 
 @dataclass(slots=True)
 class _Offer:
-    """A block for the owner task, and where to say what came of it."""
+    """Blocks for the owner task, and where to say what came of them."""
 
-    block: Block
+    blocks: tuple[Block, ...]
     peer: str | None
     done: trio.Event = field(default_factory=trio.Event)
     error: str | None = None
@@ -69,6 +80,13 @@ class ChainService(ChainReads):
         clock_ms: Unix time in milliseconds.
         rng: breaks ties among peers to sync from.
         clock_wrong: whether this machine's clock is too far from the peers' to act by it.
+        idle: whether a validator is silent while there is nothing to say (`chain.idle`).
+        prune: whether blocks below the oldest snapshot are dropped.
+        checkpoint: where an empty database begins; its state is fetched from peers.
+
+    Attributes:
+        executed: blocks that were executed at the start.
+        court: replays what rulings in blocks are about; without it they are believed. Set before `run`.
     """
 
     def __init__(
@@ -83,19 +101,27 @@ class ChainService(ChainReads):
         clock_ms: Callable[[], int],
         rng: random.Random | None = None,
         clock_wrong: Callable[[], bool] = lambda: False,
+        idle: bool = True,
+        prune: bool = False,
+        checkpoint: TrustedPoint | None = None,
     ) -> None:
         super().__init__(genesis, Chain(genesis, KEEP_BLOCKS), Mempool(), db, clock_ms)
-        self._presence, self._events = presence, events
-        rng = rng or random.Random()
+        self._host, self._presence, self._events = host, presence, events
+        self._snapshots = ChainSnapshots.beside(db.path, genesis)
+        self.keeper = ChainKeeper(self, self._snapshots, prune)
+        self._checkpoint = checkpoint
+        self.executed = 0
+        self.court: Court | None = None
+        self._rng = rng = rng or random.Random()
         # A damaged database gives the service another chain, so it is looked up each time.
-        machine = Sync(genesis.chain_id, rng, lambda block_id: self.chain.has(block_id))
+        machine = Sync(genesis, rng, lambda: self.chain)
         self._sync = SyncPump(host, machine, self._import_batch, self._answer)
         self._early = Early(self)
         self._blocks = BlockGossip(self, host, gossip, self._early, self._enqueue, self._missing, rng)
         self._journal = SigningJournal(db.path.with_suffix(".signed"), genesis.chain_id)
-        self._proposer = Proposer(self, self._journal, keys) if keys is not None else None
+        self._proposer = Proposer(self, self._journal, keys, idle) if keys is not None else None
         keypair = keys.keypair if keys is not None else None
-        self._voting = Voting(self, gossip, self._journal, keypair, self._put)
+        self._voting = Voting(self, gossip, self._journal, keypair, self._put, idle)
         self._send, self._inbox = trio.open_memory_channel[_Offer | Vote](_INBOX)
         self._pools = PoolGossip(self, host, gossip, rng)
         self._outbox = Outbox(self, self._pools)
@@ -117,6 +143,8 @@ class ChainService(ChainReads):
             nursery.start_soon(self._owner)
             nursery.start_soon(self._early.run)
             self._tell_head()
+            serve_snapshots(self._host, self.keeper.found)
+            nursery.start_soon(self.keeper.run)
             await nursery.start(self._sync.run)
             nursery.start_soon(self._blocks.run)
             nursery.start_soon(self._pools.run)
@@ -129,11 +157,17 @@ class ChainService(ChainReads):
 
     async def _load(self) -> None:
         """Take up the chain on disk; where that is damaged, begin anew and let sync fetch it."""
+        if self._checkpoint is not None:
+            await join_at(self._checkpoint, self.genesis, self.db, self._snapshots, self._host, self._rng)
         try:
-            await self._replay()
+            taken = await take_up(self.genesis, self.db, self._snapshots, KEEP_BLOCKS)
         except DamagedChain as error:
             await trio.to_thread.run_sync(self.db.begin_anew, error)
-            self.chain = Chain(self.genesis, KEEP_BLOCKS)
+            await trio.to_thread.run_sync(self._snapshots.drop_all)
+            taken = TakenUp(Chain(self.genesis, KEEP_BLOCKS), None, 0)
+        self.chain, self.executed = taken.chain, taken.executed
+        warn_when_long_away(self.genesis, self.chain.head.slot, self.slot_now())
+        await self.keeper.begin(taken.start)
 
     def _open_journal(self) -> None:
         """A validator whose record is lost waits until what it may have signed is past."""
@@ -148,22 +182,6 @@ class ChainService(ChainReads):
                 trouble,
                 slot + 1,
             )
-
-    async def _replay(self) -> None:
-        count = 0
-        for count, block in enumerate(self.db.replay(), start=1):
-            try:
-                self.chain.on_block(block, block.sealed.timestamp_ms + 2**40, verify_seals=False)
-            except (StaleBlock, UnknownParent):
-                continue  # of a side branch that the chain has left far behind
-            except InvalidError as error:
-                raise self.db.damaged(f"block {block.height} does not follow: {error}") from error
-            if count % _REPLAY_STEP == 0:
-                await trio.lowlevel.checkpoint()
-        if self.db.head_id() not in (None, self.chain.head.id):
-            raise self.db.damaged("its blocks do not lead to its head")
-        if count:
-            log.info("loaded %d blocks, head %d", count, self.chain.head.height)
 
     async def _owner(self) -> None:
         async for item in self._inbox:
@@ -182,29 +200,57 @@ class ChainService(ChainReads):
             log.debug("a vote is not counted: %s", error)
 
     async def _take(self, offer: _Offer) -> str | None:
+        """Give blocks to the tree, in steps; each is on disk before the next. Returns the sender's fault."""
+        outcomes: list[Outcome] = []
+        error, ends = None, trio.current_time() + STEP_S
+        for block in offer.blocks:
+            error = await self._judged(block, offer.peer, outcomes)
+            if error is not None:
+                break
+            if trio.current_time() >= ends:
+                await self._adopt(outcomes)
+                outcomes, ends = [], trio.current_time() + STEP_S
+        await self._adopt(outcomes)
+        return error
+
+    async def _judged(self, block: Block, peer: str | None, outcomes: list[Outcome]) -> str | None:
+        """Give a block to the tree, and again when what its rulings are about has been replayed.
+
+        Returns:
+            What its sender is to blame for.
+        """
+        error = self._insert(block, peer, outcomes)
+        while unjudged := next((found for found in outcomes if isinstance(found, Unjudged)), None):
+            outcomes.remove(unjudged)
+            if self.court is not None:
+                await judge_in_thread(self.court, unjudged.cases)
+            again = self._insert(unjudged.block, peer if unjudged.block == block else None, outcomes)
+            error = again if unjudged.block == block else error
+        return error
+
+    def _insert(self, block: Block, peer: str | None, outcomes: list[Outcome]) -> str | None:
         """Give a block to the tree. Returns what its sender is to blame for."""
+        self.pool.vouch_for(block)
         try:
-            outcomes = self.chain.on_block(offer.block, self.clock_ms())
+            outcomes += self.chain.on_block(block, self.clock_ms(), court=self.court)
         except FutureBlock as error:
-            self._hold(offer, error.ready_at_ms)
+            self._hold(block, peer, error.ready_at_ms)
         except UnknownParent as error:
-            if offer.peer is not None:
-                self._sync.tell(Missing(offer.peer, error.parent))
+            if peer is not None:
+                self._sync.tell(Missing(peer, error.parent))
         except StaleBlock as error:
             log.debug("%s", error)
         except InvalidError as error:
-            log.debug("an invalid block from %s: %s", offer.peer, error)
+            log.debug("an invalid block from %s: %s", peer, error)
             return str(error)
-        else:
-            await self._adopt(outcomes)
         return None
 
-    async def _adopt(self, outcomes: tuple[Outcome, ...]) -> None:
-        """Write to disk, then tell everybody here."""
+    async def _adopt(self, outcomes: Sequence[Outcome]) -> None:
+        """Write a step to disk, then tell everybody here."""
         if not outcomes:
             return
         accepted = [outcome.block for outcome in outcomes if isinstance(outcome, Accepted)]
-        change = next((outcome for outcome in outcomes if isinstance(outcome, HeadChanged)), None)
+        change = merged(outcome for outcome in outcomes if isinstance(outcome, HeadChanged))
         reverted, applied = (change.reverted, change.applied) if change else ((), ())
         floor = min(self.chain.head.height - KEEP_BLOCKS, self.chain.final_height)
         await trio.to_thread.run_sync(self.db.commit, accepted, reverted, applied, floor)
@@ -216,22 +262,22 @@ class ChainService(ChainReads):
         self._emit_head(change)
         self._wake()
 
-    def _hold(self, offer: _Offer, ready_at_ms: int) -> None:
+    def _hold(self, block: Block, peer: str | None, ready_at_ms: int) -> None:
         """Offer an early block again when it is due, if that is soon."""
 
         async def again() -> None:
-            if await self.offer(offer.block, offer.peer) is None:
-                await self.publish_block(offer.block)
+            if await self.offer(block, peer=peer) is None:
+                await self.publish_block(block)
 
-        self._early.hold(offer.block.fingerprint, ready_at_ms, again)
+        self._early.hold(block.fingerprint, ready_at_ms, again)
 
-    async def offer(self, block: Block, peer: str | None = None) -> str | None:
-        """Give a block to the owner task and wait until it is taken, on disk and told.
+    async def offer(self, *blocks: Block, peer: str | None = None) -> str | None:
+        """Give blocks to the owner task and wait until they are taken, on disk and told.
 
         Returns:
-            What is wrong with it, when its sender is to blame.
+            What is wrong with the first wrong one, when its sender is to blame; the later ones are not taken.
         """
-        offer = _Offer(block, peer)
+        offer = _Offer(blocks, peer)
         await self._send.send(offer)
         await offer.done.wait()
         return offer.error
@@ -266,6 +312,15 @@ class ChainService(ChainReads):
         await trio.lowlevel.checkpoint()
         self._outbox.submit_record(record)
 
+    async def send_rating(self, point: Point) -> None:
+        """Take a signed rating item and pass it on until a block has it, or its time is over.
+
+        Raises:
+            UserError: the chain cannot take it, by the time or the window's draws, or the pool is full.
+        """
+        await trio.lowlevel.checkpoint()
+        self._outbox.submit_rating(point)
+
     async def send(
         self, keypair: Keypair, payload: Payload, fee: int | None = None, valid_slots: int = 128
     ) -> Tx:
@@ -285,6 +340,11 @@ class ChainService(ChainReads):
         )
         await self.submit_tx(tx)
         return tx
+
+    @property
+    def lowest_body(self) -> int:
+        """The lowest height of the best branch from which on the blocks are here whole."""
+        return self.keeper.lowest_body
 
     @property
     def behind(self) -> int:
@@ -316,7 +376,7 @@ class ChainService(ChainReads):
     # -- gossip and sync -------------------------------------------------------------------------------
 
     def _enqueue(self, block: Block, peer: str | None) -> None:
-        self._put(_Offer(block, peer))
+        self._put(_Offer((block,), peer))
 
     def _put(self, item: _Offer | Vote) -> None:
         try:
@@ -329,19 +389,21 @@ class ChainService(ChainReads):
 
     async def _import_batch(self, batch: Import) -> str | None:
         before = self.chain.justified, self.head().weight
-        for block in batch.blocks:
-            error = await self.offer(block, batch.peer)
-            if error is not None:
-                return error
+        await checked_ahead(self.chain, batch.blocks)
+        error = await self.offer(*batch.blocks, peer=batch.peer)
         if (self.chain.justified, self.head().weight) > before:
             self._patience.progressed(trio.current_time())
-        return None
+        return error
 
     async def _answer(self, request: Request) -> bytes:
-        found = locate(request, self.chain)  # here, where the tree stands still; the rest may take its time
+        found = locate(
+            request, self.chain, self.lowest_body
+        )  # here, where the tree stands still; the rest may take its time
         if isinstance(found, Status):
             return encode_response(found)
-        return await trio.to_thread.run_sync(lambda: encode_response(found.read(self.db.block)))
+        return await trio.to_thread.run_sync(
+            lambda: encode_response(found.read(self.db.block, self.db.sealed))
+        )
 
     def _tell_head(self) -> None:
         head = self.chain.head

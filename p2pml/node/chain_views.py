@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from chain import address
+from chain.quality import Baseline
 from chain.state import State
 from chain.training_records import RoundRecord, SettledReceipt
 from chain.transactions import (
@@ -14,6 +15,7 @@ from chain.transactions import (
     JobClaim,
     JobOpen,
     JobSettle,
+    ParamUpdate,
     Payload,
     Register,
     Transfer,
@@ -86,6 +88,11 @@ def payload_view(payload: Payload, price_of: PriceOf) -> dict[str, Any]:
             return {"job": payload.job.hex(), "receipts": _receipts(payload.receipts, price_of(payload.job))}
         case JobCancel():
             return {"job": payload.job.hex()}
+        case ParamUpdate(change=bytes(proposal)):
+            return {"proposal": proposal.hex()}
+        case ParamUpdate(change=Baseline() as wanted):
+            return {"infohash": wanted.infohash.hex(), "q_min": wanted.q_min, "q_ref": wanted.q_ref}
+    raise AssertionError(f"unexpected payload {payload!r}")
 
 
 def block_view(block: Block, state: State, price_of: PriceOf, final: bool) -> views.BlockView:
@@ -132,6 +139,8 @@ def validator_views(state: State) -> list[views.ValidatorView]:
             bond=entry.bond,
             vesting=state.vesting(entry.public).held,
             barred_epochs=max(entry.barred_until - state.finality.epochs, 0),
+            expires_epochs=max(entry.rated_until - state.finality.epochs, 0) if entry.expires else 0,
+            selection=state.genesis.params.selection,
         )
         for entry in known
     ]

@@ -12,7 +12,7 @@ from p2pml.node.doctor import Finding
 
 DIAL_S = 10.0
 STALL_SLOTS = 20
-"""Slots without a block after which the chain counts as standing still."""
+"""Slots without a block that was due after which the chain counts as standing still."""
 
 
 def check_network(status: dict[str, Any], genesis: Genesis | None) -> Finding:
@@ -47,14 +47,16 @@ def check_sync(status: dict[str, Any]) -> Finding:
             "sync", "warning", f"{status['behind']} blocks behind its peers", "wait: it catches up"
         )
     silent = status["slot"] - max(head["slot"], 0)
-    if silent > STALL_SLOTS:
+    beat = status["heartbeat_slot"]
+    if silent > STALL_SLOTS and (beat is None or status["slot"] - beat > STALL_SLOTS):
         return Finding(
             "sync",
             "warning",
             f"no block for {silent} slots",
             "compare this machine's clock and network with other nodes'; the validators may be down",
         )
-    return Finding("sync", "ok", f"height {head['height']}, {silent} slots ago")
+    idle = "" if beat is None else f"; nothing waits, next block by slot {beat} (now {status['slot']})"
+    return Finding("sync", "ok", f"height {head['height']}, {silent} slots ago{idle}")
 
 
 def check_clock(status: dict[str, Any]) -> list[Finding]:
@@ -83,6 +85,14 @@ def check_worker_state(status: dict[str, Any], config: Config) -> Finding:
     if config.worker_threads == 0:
         return Finding("worker", "ok", f"no training on this node: {status['worker_reason']}")
     return Finding("worker", "problem", f"off: {status['worker_reason']}", "see logs/worker.log in the home")
+
+
+def check_rating(status: dict[str, Any]) -> list[Finding]:
+    """Whether the node could take part in a rating window."""
+    if not status["rating_problem"]:
+        return []
+    fix = "wait, or see `p2pml data ls`: without it this node gets no rating in the next window"
+    return [Finding("rating", "warning", status["rating_problem"], fix)]
 
 
 def check_reach(reports: Sequence[dict[str, Any]], peers: int) -> list[Finding]:

@@ -1,8 +1,9 @@
 """An invitation to a network as one text that can be pasted: `p2pml:` and base32.
 
-Inside: a version byte, a deflated msgpack array `[name, chain id, addresses, genesis]`, and the first four
-bytes of the SHA-256 of what is before them. The genesis is left out (empty) where the text would be too long
-for a chat message; then it is fetched from the inviter. Either way it has to have the chain id.
+Inside: a version byte, a deflated msgpack array `[name, chain id, addresses, genesis, sponsor]`, and the
+first four bytes of the SHA-256 of what is before them. The genesis is left out (empty) where the text would
+be too long for a chat message; then it is fetched from the inviter. Either way it has to have the chain id.
+The sponsor is empty, or `[account, secret, bond, expiry]`: then the inviter pays for the registration.
 """
 
 from __future__ import annotations
@@ -11,20 +12,38 @@ import base64
 import hashlib
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from chain.errors import ChainError
 from chain.genesis import Genesis
 from p2pml.errors import ExitCode, UserError
+from p2pml.net.sponsor_exchange import ID_BYTES, SECRET_BYTES
 
 PREFIX = "p2pml:"
-VERSION = 1
+VERSION = 2
 MAX_TEXT = 2000
 """Characters of an invite with the genesis in it; longer ones leave it out."""
 MAX_INFLATED = 64 * 1024
 MAX_ADDRESSES = 8
 _CHECKSUM_BYTES = 4
 _COPY_AGAIN = "copy it again, whole, from `p2pml invite`"
+
+
+@dataclass(frozen=True, slots=True)
+class SponsorTerms:
+    """What a sponsoring invite promises.
+
+    Args:
+        account: of the inviter, who pays; 32 bytes.
+        secret: 16 bytes; whoever has it may use the invite.
+        bond: base units for each newcomer.
+        expires_ms: Unix time after which nobody new may use it.
+    """
+
+    account: bytes
+    secret: bytes
+    bond: int
+    expires_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +55,14 @@ class Invite:
         chain_id: hash of its genesis, 32 bytes.
         addresses: of members, to bootstrap from; at most eight.
         genesis: the genesis file's bytes; empty when it has to be fetched.
+        sponsor: what the inviter pays for; None for nothing.
     """
 
     network: str
     chain_id: bytes
     addresses: tuple[str, ...]
     genesis: bytes = b""
+    sponsor: SponsorTerms | None = None
 
     def encode(self) -> str:
         """The text; without the genesis where it would be longer than `MAX_TEXT`."""
@@ -51,7 +72,8 @@ class Invite:
     def _encode(self, genesis: bytes) -> str:
         import msgpack  # type: ignore[import-untyped]
 
-        fields = [self.network, self.chain_id, list(self.addresses[:MAX_ADDRESSES]), genesis]
+        terms = [] if self.sponsor is None else list(astuple(self.sponsor))
+        fields = [self.network, self.chain_id, list(self.addresses[:MAX_ADDRESSES]), genesis, terms]
         body = bytes([VERSION]) + zlib.compress(msgpack.packb(fields, use_bin_type=True), 9)
         packed = base64.b32encode(body + _checksum(body)).decode("ascii")
         return PREFIX + packed.rstrip("=").lower()
@@ -81,7 +103,7 @@ class Invite:
     @classmethod
     def _from_fields(cls, fields: object) -> Invite:
         match fields:
-            case [str(network), bytes(chain_id), list(addresses), bytes(genesis)]:
+            case [str(network), bytes(chain_id), list(addresses), bytes(genesis), list(terms)]:
                 pass
             case _:
                 raise _bad("the invite does not hold what an invite holds", _COPY_AGAIN)
@@ -90,7 +112,19 @@ class Invite:
         for address in addresses:
             if not isinstance(address, str) or not address.isprintable() or "/p2p/" not in address:
                 raise _bad(f"the invite has an address that is none: {address!r}", _COPY_AGAIN)
-        return cls(network, chain_id, tuple(addresses), genesis)
+        return cls(network, chain_id, tuple(addresses), genesis, _sponsor(terms) if terms else None)
+
+
+def _sponsor(terms: list[object]) -> SponsorTerms:
+    match terms:
+        case [bytes(account), bytes(secret), int(bond), int(expires_ms)] if (
+            len(account) == ID_BYTES
+            and len(secret) == SECRET_BYTES
+            and 0 <= bond < 2**63
+            and 0 <= expires_ms < 2**53
+        ):
+            return SponsorTerms(account, secret, bond, expires_ms)
+    raise _bad("the invite does not hold what an invite holds", _COPY_AGAIN)
 
 
 def check_genesis(content: bytes, chain_id: bytes) -> Genesis:

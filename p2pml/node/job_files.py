@@ -13,7 +13,9 @@ from p2pml.formats import shards
 from p2pml.net.raw_host import is_peer_id
 from p2pml.node.data_service import DataService
 from p2pml.node.dataset_info import DatasetInfo
+from p2pml.node.dataset_keys import Key
 from p2pml.node.views import NotFound
+from p2pml.training import dataset
 from torrent.errors import RemoteError
 from torrent.metainfo import Metainfo
 
@@ -22,7 +24,8 @@ SEARCH_S = 20.0
 LOOK_S = 0.5
 SUFFIX = "-shards"
 """How the torrents of jobs are called, so that what a stop left behind is known for what it is."""
-_READABLE = (".npz", ".tar")
+_WHOLE = (".npz", ".tar")
+"""Endings of files that are a whole dataset each."""
 
 
 class JobFiles:
@@ -37,18 +40,21 @@ class JobFiles:
         self._allowed: dict[bytes, frozenset[str]] = {}
 
     async def dataset(self, source: str, base_dir: Path) -> tuple[bytes, Path]:
-        """The infohash and local file of a dataset: a path is seeded, a name or an infohash fetched.
+        """The infohash and local place of a dataset, a file or a folder: a path is seeded, a name or an
+        infohash fetched.
 
         Raises:
             UserError: there is no such file, nobody has it, or it holds nothing that can be read.
         """
         path, kind = await trio.to_thread.run_sync(_locate, base_dir, source)
-        if kind == "file":
+        if kind in ("file", "folder"):
             info = await self._data.seed(path)
             return info.infohash, path
         if kind:
             raise UserError(
-                f"the data {source} is not a file", "name an .npz file or a tar with one", ExitCode.BAD_CONFIG
+                f"the data {source} is neither a file nor a folder",
+                "see data.train in the job spec",
+                ExitCode.BAD_CONFIG,
             )
         if "/" in source:  # no data set on the network is called so
             raise UserError(
@@ -57,24 +63,41 @@ class JobFiles:
                 ExitCode.BAD_CONFIG,
             )
         try:
-            metainfo = await self._data.resolve(source, SEARCH_S)
+            return await self.fetch_readable(source)
         except NotFound as error:
             raise UserError(f"there is no file {path}, and {error.cause}", error.fix, error.code) from error
-        index = _readable_file(metainfo)
-        await self._data.fetch(metainfo.info_hash, frozenset({index}), FETCH_STALL_S, SEARCH_S)
-        return metainfo.info_hash, self._data.path_of(metainfo.info_hash, index)
+
+    async def fetch_readable(self, key: Key) -> tuple[bytes, Path]:
+        """The infohash of a dataset that is here or at others, and the file or folder of it that training
+        can read.
+
+        Raises:
+            NotFound: nobody has it.
+            UserError: it cannot be fetched, or holds nothing that can be read.
+        """
+        metainfo = await self._data.resolve(key, SEARCH_S)
+        wanted = _readable_files(metainfo)
+        await self._data.fetch(metainfo.info_hash, frozenset(wanted), FETCH_STALL_S, SEARCH_S)
+        return metainfo.info_hash, self._place(metainfo, wanted)
 
     async def local(self, source: str, base_dir: Path) -> Path:
-        """A dataset's file on this machine; nothing is seeded or fetched.
+        """A dataset's file or folder on this machine; nothing is seeded or fetched.
 
         Raises:
             UserError: it is not here, or holds nothing that can be read.
         """
         path, kind = await trio.to_thread.run_sync(_locate, base_dir, source)
-        if kind == "file":
+        if kind in ("file", "folder"):
             return path
-        infohash = self._data.info(source).infohash
-        return self._data.path_of(infohash, _readable_file(self._data.metainfo(infohash)))
+        metainfo = self._data.metainfo(self._data.info(source).infohash)
+        return self._place(metainfo, _readable_files(metainfo))
+
+    def _place(self, metainfo: Metainfo, files: Sequence[int]) -> Path:
+        """Where one file is, or the folder that holds several. Raises UserError: not complete."""
+        places = [self._data.path_of(metainfo.info_hash, index) for index in files]
+        if len(places) == 1:
+            return places[0]
+        return places[0].parents[len(metainfo.files[files[0]].path) - 1]
 
     async def offer(self, name: str, files: Sequence[tuple[str, Path]]) -> bytes:
         """Seed files for chosen peers only; returns the torrent's metainfo.
@@ -180,9 +203,11 @@ def _fetched_for_a_job(info: DatasetInfo) -> bool:
 
 
 def _locate(base_dir: Path, source: str) -> tuple[Path, str]:
-    """The path that a spec may mean, and what is there: `file`, `other`, or nothing."""
+    """The path that a spec may mean, and what is there: `file`, `folder`, `other`, or nothing."""
     path = base_dir / Path(source).expanduser()
-    return path, "file" if path.is_file() else "other" if path.exists() else ""
+    if path.is_file():
+        return path, "file"
+    return path, "folder" if path.is_dir() else "other" if path.exists() else ""
 
 
 def _files(metainfo: Metainfo) -> list[int]:
@@ -190,21 +215,27 @@ def _files(metainfo: Metainfo) -> list[int]:
     return [index for index, file in enumerate(metainfo.files) if not file.pad]
 
 
-def _readable_file(metainfo: Metainfo) -> int:
-    """The one file of a dataset that training can read.
+def _readable_files(metainfo: Metainfo) -> list[int]:
+    """The files of a dataset that training reads: the only one, the only npz or tar, or all of those that
+    some reader knows.
 
     Raises:
-        UserError: none, or several.
+        UserError: none, or several that are a dataset each.
     """
     files = _files(metainfo)
     if len(files) == 1:
-        return files[0]
-    chosen = [index for index in files if metainfo.files[index].path[-1].endswith(_READABLE)]
+        return files
+    names = {index: metainfo.files[index].path[-1].lower() for index in files}
+    chosen = [index for index in files if names[index].endswith(_WHOLE)]
+    if not chosen:
+        chosen = [index for index in files if dataset.is_readable(names[index])]
+        if chosen:
+            return chosen
     if len(chosen) != 1:
-        names = ", ".join("/".join(metainfo.files[index].path) for index in (chosen or files)[:10])
+        shown = ", ".join("/".join(metainfo.files[index].path) for index in (chosen or files)[:10])
         raise UserError(
-            f"the data set {metainfo.name} has {len(chosen)} files that can be read: {names}",
-            "use a data set with one .npz file or one tar",
+            f"the data set {metainfo.name} has {len(chosen)} files that can be read: {shown}",
+            "use a data set with one .npz file or one tar, or a folder as the page about training says",
             ExitCode.BAD_CONFIG,
         )
-    return chosen[0]
+    return chosen

@@ -88,6 +88,7 @@ class Members:
         shapes: of the model's weights.
         placement: which peer holds which client's shard.
         spool: folder for updates.
+        delivered: hashes of the updates that the job has, and for which round and client.
         note: tells people what is waited for.
         changed: called when what people see of a peer changed.
     """
@@ -99,6 +100,7 @@ class Members:
     shapes: list[tuple[int, ...]]
     placement: Placement
     spool: Path
+    delivered: dict[bytes, tuple[int, int]]
     note: Callable[[str], None]
     changed: Callable[[MemberRecord], None]
     records: dict[str, MemberRecord] = field(default_factory=dict)
@@ -250,7 +252,7 @@ class Members:
             return
         session = PeerSession(
             channel, self.terms, self.parts.keys, self.parts.host.peer_id, self.parts.host.standing,
-            self.shapes, self.spool, self._report, self._shown,
+            self.shapes, self.spool, self.delivered, self._report, self._shown,
         )  # fmt: skip
         self._sessions[peer] = session
         try:

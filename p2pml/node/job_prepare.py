@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,16 +13,18 @@ import trio
 
 from p2pml.errors import ExitCode, UserError
 from p2pml.formats import FormatError, SpecError, shards, tensors
+from p2pml.formats.aggregation import TFF_BYTES
 from p2pml.formats.keras_json import ModelSpec
 from p2pml.formats.shards import Shard
 from p2pml.node.job_store import JobStore
-from p2pml.node.ports import NodeParts
+from p2pml.node.ports import NodeParts, TffPort
 from p2pml.node.terms import price_per_sample
 from p2pml.storage.journal import write_atomic
 from p2pml.training import dataset, models
 from p2pml.training.dataset import Dataset
 from p2pml.training.partition import Indices, PartitionError, partition
-from p2pml.training.sampling import most_samples
+from p2pml.training.rules import trimmed
+from p2pml.training.sampling import most_samples, sample_size
 from p2pml.training.spec import TOKEN, JobSpec
 from p2pml.worker.protocol import Build
 from p2pml.worker.session import WorkerError
@@ -92,12 +95,14 @@ async def prepare(
     note(f"getting the data {spec.data.train}")
     infohash, path = await parts.data.dataset(spec.data.train, base_dir)
     data = await trio.to_thread.run_sync(load_data, spec, path)
-    model = model_of(spec, base_dir, data.sample_shape, data.classes)
-    samples = await trio.to_thread.run_sync(_divide, spec, data, await clients(), store)
+    model = model_of(spec, base_dir, data)
+    count = await clients()
+    await check_aggregation(spec, model.params, count, parts.tff())
+    samples = await trio.to_thread.run_sync(_divide, spec, data, count, store)
     price = checked_price(spec, samples)
     await trio.to_thread.run_sync(write_atomic, store.model_file, model.to_json().encode())
     note("building the model")
-    weights = await _first_weights(spec, model, parts)
+    weights = await _first_weights(spec, base_dir, model, parts)
     await store.save_model(0, weights, b"")
     files = [(store.shard(client).name, store.shard(client)) for client in range(len(samples))]
     metainfo = await parts.data.offer(store.torrent_name, files)
@@ -110,7 +115,7 @@ async def prepare(
 def load_data(spec: JobSpec, path: Path) -> Dataset:
     """Read the training data. Raises UserError."""
     with _data_errors(spec):
-        return dataset.load(path, spec.data.member)
+        return dataset.load(path, spec.data.reading())
 
 
 def divided(spec: JobSpec, data: Dataset, clients: int) -> tuple[Shard, Shard, list[Indices]]:
@@ -139,7 +144,7 @@ def _data_errors(spec: JobSpec) -> Iterator[None]:
     except (FormatError, PartitionError) as error:
         raise UserError(
             f"the data {spec.data.train} cannot be used: {error}",
-            "see data in the job spec",
+            getattr(error, "fix", "") or "see data in the job spec",
             ExitCode.BAD_CONFIG,
         ) from error
     except OSError as error:
@@ -156,22 +161,15 @@ def _write(store: JobStore, train: Shard, evaluation: Shard, parts: Sequence[Any
         shards.write(store.shard(client), train.take(part))
 
 
-def model_of(spec: JobSpec, base_dir: Path, shape: tuple[int, ...], classes: int) -> ModelSpec:
-    """The model, for samples of this shape and so many classes. Raises UserError."""
-    try:
+def model_of(spec: JobSpec, base_dir: Path, data: Dataset) -> ModelSpec:
+    """The model, which fits the data and the batch size. Raises UserError."""
+    shape, classes = data.sample_shape, data.classes
+    with _model_errors(spec.model.keras, "keras"):
         if spec.model.builder is not None:
-            return models.build(spec.model.builder, spec.model.args, shape, classes)
-        model = models.load(base_dir / (spec.model.keras or ""))
-    except SpecError as error:
-        raise UserError(
-            f"the model is not accepted: {error}", "see model in the job spec", ExitCode.BAD_CONFIG
-        ) from error
-    except OSError as error:
-        raise UserError(
-            f"the model {spec.model.keras} cannot be read: {error.strerror or error}",
-            "check model.keras in the job spec",
-            ExitCode.BAD_CONFIG,
-        ) from error
+            model = models.build(spec.model.builder, spec.model.args, shape, classes)
+        else:
+            model = models.load(base_dir / (spec.model.keras or ""))
+        model.check_batch(min(spec.train.batch, len(data.train)))
     if model.input_shape != tuple(shape) or model.classes < classes:
         raise UserError(
             f"the model takes samples of {list(model.input_shape)} and knows {model.classes} classes; "
@@ -179,25 +177,83 @@ def model_of(spec: JobSpec, base_dir: Path, shape: tuple[int, ...], classes: int
             "use a model that fits the data",
             ExitCode.BAD_CONFIG,
         )
+    if model.tokens is not None:
+        with _data_errors(spec):
+            for part in (data.train, data.test):
+                if part is not None:
+                    part.check_tokens(model.tokens)
     return model
 
 
-async def _first_weights(spec: JobSpec, model: ModelSpec, parts: NodeParts) -> bytes:
+@contextmanager
+def _model_errors(path: str | None, key: str) -> Iterator[None]:
+    try:
+        yield
+    except SpecError as error:
+        raise UserError(
+            f"the model is not accepted: {error}", "see model in the job spec", ExitCode.BAD_CONFIG
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"the model {path} cannot be read: {error.strerror or error}",
+            f"check model.{key} in the job spec",
+            ExitCode.BAD_CONFIG,
+        ) from error
+
+
+async def check_aggregation(spec: JobSpec, params: int, clients: int, tff: TffPort) -> None:
+    """Raises UserError if the rule cannot be carried out here, or does nothing for so few clients.
+
+    Args:
+        spec: of the job.
+        params: of the model.
+        clients: logical clients of the job.
+        tff: what carries out TensorFlow Federated's rules.
+    """
+    how, count = spec.aggregate.aggregation(), sample_size(clients, spec.peers.sample)
+    if how.rule == "trimmed_mean" and how.trim and not trimmed(how.trim, count):
+        raise UserError(
+            f"aggregate.trim {how.trim:g} of {count} updates leaves out nobody",
+            f"set it to {math.ceil(100 / count) / 100:g} or more, or have more clients",
+            ExitCode.BAD_CONFIG,
+        )
+    if not how.by_tff:
+        return
+    if 4 * params * count > TFF_BYTES:
+        raise UserError(
+            f"rule {how.rule} takes {TFF_BYTES >> 20} MiB of updates a round; "
+            f"{count} of this model's are {4 * params * count >> 20} MiB",
+            "use rule mean, median or trimmed_mean, a lower peers.sample or a smaller model",
+            ExitCode.BAD_CONFIG,
+        )
+    if reason := await tff.refusal():
+        raise UserError(
+            f"rule {how.rule} needs namespaces of its own for TensorFlow Federated's executor: {reason}",
+            "let users make namespaces (see `man unshare`), or use rule mean, median or trimmed_mean",
+            ExitCode.BAD_CONFIG,
+        )
+
+
+async def _first_weights(spec: JobSpec, base_dir: Path, model: ModelSpec, parts: NodeParts) -> bytes:
+    """Those that the spec names, or fresh ones; the worker builds the model either way. Raises UserError."""
     try:
         built = await parts.worker.call(Build(model.to_json(), spec.seed))
     except WorkerError as error:
         raise UserError(
             f"the worker cannot build the model: {error.reason}", "see logs/worker.log", ExitCode.JOB_FAILED
         ) from error
-    return built.weights
+    if spec.model.weights is None:
+        return built.weights
+    with _model_errors(spec.model.weights, "weights"):
+        return await trio.to_thread.run_sync(models.load_weights, base_dir / spec.model.weights, model)
 
 
 def checked_price(spec: JobSpec, samples: Sequence[int]) -> int:
-    """Base units for one sample in one epoch, by the samples of each client. Raises UserError for none."""
-    most = most_samples(samples, spec.peers.sample)
-    price = price_per_sample(spec.budget, spec.rounds.max, most, spec.train.epochs)
+    """Base units for one sample in one epoch, by the samples of each shard. Raises UserError for none."""
+    most = most_samples([spec.train.samples_of_round(count) for count in samples], spec.peers.sample)
+    price = price_per_sample(spec.budget, spec.rounds.max, most)
     if spec.budget and not price:
-        least = spec.rounds.max * most * spec.train.epochs
+        least = spec.rounds.max * most
         raise UserError(
             f"a budget of {spec.budget / TOKEN:g} tokens is less than one base unit per sample",
             f"set reward.budget to {least / TOKEN:.8f} or more",

@@ -8,6 +8,7 @@ from pathlib import Path
 import trio
 
 from p2pml.errors import UserError
+from p2pml.formats import uploads
 from p2pml.node.job_members import eligible
 from p2pml.node.job_prepare import checked_price, divided, load_data, model_of
 from p2pml.node.ports import NodeParts
@@ -47,20 +48,18 @@ async def quote(spec: JobSpec, base_dir: Path, parts: NodeParts) -> QuoteView:
 
 def _measured(known: QuoteView, spec: JobSpec, base_dir: Path, path: Path) -> QuoteView:
     data = load_data(spec, path)
-    model = model_of(spec, base_dir, data.sample_shape, data.classes)
+    model = model_of(spec, base_dir, data)
     clients = known.clients or 1
     train, _, shares = divided(spec, data, clients)
     samples = [len(share) for share in shares]
     peers = max(1, min(spec.peers.max, len(known.peers), clients))
-    content = 4 * model.params
-    epochs = spec.train.epochs
+    delivered = min(clients, sample_size(clients, spec.peers.sample) + spec.peers.backup)
     return replace(
         known,
         params=model.params,
         samples=sum(samples),
         price=checked_price(spec, samples),
-        steps=most_steps(max(samples) * epochs, spec.train.batch, epochs),
+        steps=most_steps(spec.train.samples_of_round(max(samples)), spec.train.batch, spec.train.epochs),
         shards=(train.x.nbytes + train.y.nbytes) * min(2, peers),
-        per_round=content
-        * (peers + min(clients, sample_size(clients, spec.peers.sample) + spec.peers.backup)),
+        per_round=4 * model.params * peers + uploads.size(spec.transport.upload, model.params) * delivered,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -31,8 +32,8 @@ def auto_deadline(seconds: list[float]) -> float:
     """
     if not seconds:
         return math.inf
-    known = sorted(seconds[1:] or seconds)
-    return max(MIN_AUTO_DEADLINE_S, AUTO_DEADLINE * known[len(known) // 2])
+    known = seconds[1:] or seconds
+    return max(MIN_AUTO_DEADLINE_S, AUTO_DEADLINE * statistics.median(known))
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ words. It decides nothing: who trains what is the machine's business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,6 @@ from chain.codec import unpack
 from chain.crypto import Keypair, verify
 from chain.errors import DecodeError
 from chain.training_records import Commitment, Receipt
-from p2pml.formats import FormatError, tensors
 from p2pml.net.errors import Malformed, RemoteError
 from p2pml.net.scores import Deed
 from p2pml.net.standing import Standing
@@ -38,18 +38,29 @@ from p2pml.net.train import (
     Update,
     Working,
 )
+from p2pml.node import update_check
 from p2pml.node.terms import JobTerms
+from p2pml.node.update_check import BadUpdate
 from p2pml.training import round as machine
 
 JOIN_S = 30.0
+_CHECKS = trio.CapacityLimiter(2)
+"""So many updates are checked at a time: what that takes must not grow with the participants."""
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalModel:
-    """A round's starting point: safetensors bytes and their SHA-256."""
+    """A round's starting point.
+
+    Args:
+        weights: safetensors bytes.
+        digest: their SHA-256.
+        max_norm: the largest L2 norm that an update of it may have.
+    """
 
     weights: bytes
     digest: bytes
+    max_norm: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +90,7 @@ class _Assigned:
     round: int
     client: int
     samples: int
-    model_in: bytes
+    model: GlobalModel
 
 
 @dataclass(slots=True)
@@ -87,6 +98,7 @@ class _Upload:
     commit: Commit
     commitment: Commitment
     path: Path
+    max_norm: float
     received: int = 0
 
 
@@ -102,6 +114,7 @@ class PeerSession:
         standing: told what the peer's updates say about it.
         shapes: of the model's weights.
         spool: folder for updates.
+        delivered: hashes of the updates that the job has, and for which round and client; added to.
         report: called with each thing worth telling; must not block.
         changed: called when what people see of the peer changed.
 
@@ -117,6 +130,7 @@ class PeerSession:
     standing: Standing
     shapes: list[tuple[int, ...]]
     spool: Path
+    delivered: dict[bytes, tuple[int, int]]
     report: Callable[[Report], None]
     changed: Callable[[PeerSession], None]
     account: bytes = b""
@@ -187,7 +201,7 @@ class PeerSession:
 
     def expect(self, round_: int, client: int, samples: int, model: GlobalModel) -> None:
         """From now on a commitment for this client is what the peer may send."""
-        self._task = _Assigned(round_, client, samples, model.digest)
+        self._task = _Assigned(round_, client, samples, model)
         self._upload = None
         self._show(f"training client {client}")
 
@@ -253,6 +267,8 @@ class PeerSession:
             self._show(f"training client {working.client} {_percent(working)}")
         elif working.stage == "pay" and self._task is not None:
             self._show("waiting for its pay")
+        elif working.stage == "rating" and self._task is not None:
+            self._show("in a rating window")
         self._tell(machine.Progress(self.peer))
 
     def _on_failure(self, round_: int, client: int, reason: str) -> None:
@@ -274,7 +290,7 @@ class PeerSession:
             await self.refuse(commitment.round, commitment.client, reason)
             return
         expected = self.terms.commitment(
-            task.round, task.client, self.account, task.samples, task.model_in, commitment.update_hash
+            task.round, task.client, self.account, task.samples, task.model.digest, commitment.update_hash
         )
         if commitment != expected:
             self._bad("the commitment is not for the task that was given")
@@ -284,10 +300,12 @@ class PeerSession:
             self._bad("a second commitment for the same task")
         elif commit.size > self.terms.max_content():
             self._bad(f"an update of {commit.size} bytes is more than this model can have")
+        elif replayed := self._delivered_before(commitment):
+            self._bad(replayed)
         else:
             digest = commitment.update_hash.hex()[:16]
             name = f"r{task.round:05}-c{task.client:04}-{digest}-{self.peer[-12:]}.part"
-            self._upload = _Upload(commit, commitment, self.spool / name)
+            self._upload = _Upload(commit, commitment, self.spool / name, task.model.max_norm)
             self._tell(machine.CommitReceived(self.peer, task.client), task.round)
 
     async def _on_update(self, update: Update) -> None:
@@ -309,24 +327,40 @@ class PeerSession:
 
     async def _finish(self, upload: _Upload) -> None:
         try:
-            path = await trio.to_thread.run_sync(_verify, upload, self.shapes)
-        except FormatError as error:
-            upload.path.unlink(missing_ok=True)
-            self._bad(
-                f"bad update: {error}", Deed.LIED if isinstance(error, _NotCommittedTo) else Deed.INVALID
+            path, norm = await trio.to_thread.run_sync(
+                _checked, upload, self.terms.upload, self.shapes, limiter=_CHECKS
             )
+        except BadUpdate as error:
+            upload.path.unlink(missing_ok=True)
+            self._bad(f"bad update: {error}", error.deed)
             return
         commit, commitment = upload.commit, upload.commitment
         self.standing.useful(self.peer, commit.size)
         if self._upload is not upload:
             return  # the round ended while it was checked; the peer has been told
+        if replayed := self._delivered_before(commitment):
+            path.unlink()
+            self._bad(replayed)
+            return
+        if norm:  # training that has nothing left to learn says so again and again
+            self.delivered[commitment.update_hash] = commitment.round, commitment.client
         self._task, self._upload = None, None
         delivered = Delivered(commitment, commit.sig, path, self.peer, commit.loss_before, commit.loss_after)
         event = machine.UpdateReceived(self.peer, commitment.client)
         self.report(Report(self, event, commitment.round, delivered))
 
-    def _bad(self, reason: str, deed: Deed = Deed.INVALID) -> None:
-        self._faults.append((deed, reason))
+    def _delivered_before(self, commitment: Commitment) -> str:
+        """Why an update cannot be for this task: it was delivered for another one. Empty if it was not."""
+        task = commitment.round, commitment.client
+        known = self.delivered.get(commitment.update_hash, task)
+        if known == task:
+            return ""
+        return f"the update is one of before: client {known[1]} of round {known[0] + 1} delivered it"
+
+    def _bad(self, reason: str, deed: Deed | None = Deed.INVALID) -> None:
+        """Have the peer dropped; `deed` is what this proves of it, None where an honest one may err."""
+        if deed is not None:
+            self._faults.append((deed, reason))
         task = self._task
         self._task, self._upload = None, None
         if task is not None:
@@ -345,28 +379,17 @@ class Refused(RemoteError):
     """The peer was asked and said no."""
 
 
-class _NotCommittedTo(FormatError):
-    """What came is not what the peer signed."""
-
-
 def _append(path: Path, data: bytes) -> None:
     with path.open("ab") as file:
         file.write(data)
 
 
-def _verify(upload: _Upload, shapes: list[tuple[int, ...]]) -> Path:
-    """Check a whole update; returns where it lies now.
-
-    Raises:
-        FormatError: not what was committed to, or not an update of this model.
-    """
-    data = upload.path.read_bytes()
-    if tensors.digest(data) != upload.commitment.update_hash:
-        raise _NotCommittedTo("its hash is not the one that was committed to")
-    tensors.decode(data, shapes)
+def _checked(upload: _Upload, kind: str, shapes: list[tuple[int, ...]]) -> tuple[Path, float]:
+    """Check a whole update; returns where it lies now, and its norm. Raises BadUpdate."""
+    norm = update_check.check(upload.path, upload.commitment.update_hash, kind, shapes, upload.max_norm)
     path = upload.path.with_suffix(".update")
     upload.path.replace(path)
-    return path
+    return path, norm
 
 
 def _percent(working: Working) -> str:

@@ -11,6 +11,7 @@ jobs/<id>/journal.jsonl   what happened
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import trio
 
 from chain.training_records import Receipt
 from p2pml.formats import tensors
-from p2pml.node.job_session import Delivered, GlobalModel
+from p2pml.node.job_session import Delivered
 from p2pml.storage.journal import Journal, write_atomic
 
 
@@ -114,18 +115,25 @@ class JobStore:
         await trio.to_thread.run_sync(write_atomic, self.state_path(number), state)
         await trio.to_thread.run_sync(write_atomic, self.model_path(number), weights)
 
-    def load_model(self, number: int) -> tuple[GlobalModel, bytes]:
-        """The model and optimizer state that round `number` starts from.
+    def load_model(self, number: int) -> tuple[bytes, bytes]:
+        """The weights and optimizer state that round `number` starts from.
 
         Raises:
             OSError: they are not there.
         """
-        weights = self.model_path(number).read_bytes()
-        return GlobalModel(weights, tensors.digest(weights)), self.state_path(number).read_bytes()
+        return self.model_path(number).read_bytes(), self.state_path(number).read_bytes()
 
-    def newest_model(self) -> int:
-        """The number of the newest global model; 0 when no round has changed the initial one."""
-        return max((int(path.stem) for path in (self.folder / "models").glob("*.safetensors")), default=0)
+    def newest_model(self, rounds: Sequence[RoundDone]) -> bytes | None:
+        """The weights of the newest global model; None when no round has changed the initial one.
+
+        A model is saved before the journal says that its round is done. One that the journal does not know
+        was left by a death between the two and is nobody's result.
+        """
+        for number in range(len(rounds), 0, -1):
+            path = self.model_path(number)
+            if path.exists() and tensors.digest(weights := path.read_bytes()) == rounds[number - 1].model_out:
+                return weights
+        return None
 
     def drop_models(self, finished: int, every: int, keep: int) -> None:
         """After round `finished`, leave the newest `keep` checkpoints and what the next round starts from."""
@@ -152,6 +160,11 @@ class JobStore:
         """The updates of a round that have a receipt and are still on disk, by client."""
         found = [self._receipted(entry) for entry in self.journal.all("receipt") if entry["round"] == number]
         return {item.client: item for item in found if item.path.exists()}
+
+    def delivered(self) -> dict[bytes, tuple[int, int]]:
+        """The hashes of all updates that have a receipt, each with its round and client."""
+        found = [self._receipted(entry).receipt.commitment for entry in self.journal.all("receipt")]
+        return {item.update_hash: (item.round, item.client) for item in found}
 
     async def note_round(self, done: RoundDone) -> None:
         """Journal a finished round."""

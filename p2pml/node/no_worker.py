@@ -29,9 +29,14 @@ class NoWorker:
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
+    resting = False
+
     @property
     def status(self) -> str:
         return f"unavailable: {self._reason}"
+
+    async def rest(self, resting: bool) -> None:
+        """There is nothing to stop."""
 
     async def call(self, request: Request[R], progress: Callable[[Progress], None] | None = None) -> R:
         """Raises WorkerUnavailable."""

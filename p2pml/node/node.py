@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
-from chain import vrf
-from chain.crypto import Keypair
+from chain.errors import ChainError
 from chain.genesis import Genesis
 from chain.producer import ProposerKeys
+from chain.snapshot import TrustedPoint
 from p2pml.config import Config, Home
 from p2pml.errors import ExitCode, UserError
 from p2pml.identity import NodeKeys
@@ -37,10 +38,15 @@ from p2pml.node.job_service import JobService
 from p2pml.node.no_worker import NoWorker, reason_for_no_worker
 from p2pml.node.participant import Participant
 from p2pml.node.ports import NodeParts, Trainer
+from p2pml.node.rating_service import RatingService
+from p2pml.node.rating_training import Effort
+from p2pml.node.registering import Registrar
+from p2pml.node.sponsoring import Sponsoring
 from p2pml.node.tx_sender import TxSender
 from p2pml.node.work_limits import WorkLimits
 from p2pml.storage.chain_db import ChainDb
 from p2pml.worker.process import WorkerSupervisor
+from p2pml.worker.tff.process import TffProcess
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -74,8 +80,9 @@ class Node:
         self.shutdown_requested = trio.Event()
         self.genesis = _load_genesis(home)
         keys = NodeKeys.load_or_create(home)
-        self.keypair = Keypair.from_seed(keys.validator)
-        self._vrf_public = vrf.public_key(keys.vrf)
+        validator_keys = ProposerKeys.from_seeds(keys.validator, keys.vrf)
+        self.keypair = validator_keys.keypair
+        self._vrf_public = validator_keys.vrf_public
         address = (config.listen, config.port)
         self.host = Host(
             keys.node,
@@ -97,33 +104,53 @@ class Node:
         self.chain = ChainService(
             self.genesis,
             self.db,
-            ProposerKeys.from_seeds(keys.validator, keys.vrf),
+            validator_keys,
             self.host,
             self.gossip,
             self.presence,
             self.events,
             unix_ms,
             clock_wrong=lambda: self.clock_watch.wrong,
+            idle=config.idle,
+            prune=config.prune,
+            checkpoint=trusted_point(config.checkpoint),
         )
         quota = config.data_quota_mib * 2**20 or None
         plain = PlainPort(config.listen, config.bittorrent_port) if config.bittorrent_port else None
         self.data = DataService(home, self.host, self.gossip, self.presence, self.events, quota, plain)
         self.worker = _make_worker(config, home.logs / "worker.log")
-        self._sender = TxSender(self.chain, self.keypair)
+        self.sender = TxSender(self.chain, self.keypair)
+        files = JobFiles(self.data)
         parts = NodeParts(
             host=self.host,
             chain=self.chain,
-            data=JobFiles(self.data),
+            data=files,
             worker=self.worker,
             trainers=self.trainers,
             events=self.events,
             keys=self.keypair,
             folder=home.jobs,
             name_of=self.name_of,
+            tff=partial(TffProcess, home.logs / "tff.log"),
         )
-        claims = Claims(self.chain, self._sender, home.root / "receipts", self.events)
+        claims = Claims(self.chain, self.sender, home.root / "receipts", self.events)
         self.participant = Participant(parts, claims, WorkLimits.of(config), config.trainer)
-        self.jobs = JobService(parts, self._sender)
+        self.jobs = JobService(parts, self.sender)
+        self.registrar = Registrar(self.chain, self.sender, validator_keys, config.name)
+        self.rating = RatingService(
+            self.chain,
+            self.keypair,
+            self.host,
+            self.peers_of,
+            files.fetch_readable,
+            home,
+            self.events,
+            Effort.of(config) if config.rating else None,
+            self.worker.rest,
+        )
+        self.chain.court = self.rating.court
+        self.sponsoring = Sponsoring(self.chain, self.sender, home.sponsored, unix_ms)
+        self.sponsoring.serve(self.host)
 
     @property
     def account(self) -> bytes:
@@ -159,6 +186,10 @@ class Node:
         """What people call a peer; empty when unknown."""
         peer = self.presence.get(peer_id)
         return "" if peer is None else peer.name
+
+    def peers_of(self, account: bytes) -> list[str]:
+        """The live peers that say they are an account (32 bytes)."""
+        return [peer.peer_id for peer in self.presence.peers() if peer.account == account]
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run every part until cancelled; started once the node follows the chain and takes requests."""
@@ -196,6 +227,7 @@ class Node:
         await nursery.start(self.data.run)
         await nursery.start(self.participant.run)
         await nursery.start(self.jobs.run)
+        await nursery.start(self.rating.run)
         if isinstance(self.worker, WorkerSupervisor):
             await nursery.start(self.worker.run)
         else:
@@ -236,6 +268,20 @@ def _load_genesis(home: Home) -> Genesis:
             ExitCode.BAD_CONFIG,
         )
     return read_genesis(home.genesis_file)
+
+
+def trusted_point(text: str) -> TrustedPoint | None:
+    """What config.toml or the command line says to trust. Raises UserError."""
+    if not text:
+        return None
+    try:
+        return TrustedPoint.parse(text)
+    except ChainError as error:
+        raise UserError(
+            f"the checkpoint cannot be read: {error}",
+            "copy it again from `p2pml chain checkpoint` of a node you trust",
+            ExitCode.BAD_CONFIG,
+        ) from error
 
 
 def _make_worker(config: Config, log_file: Path) -> WorkerSupervisor | NoWorker:

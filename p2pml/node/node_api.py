@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from p2pml.node.data_api import DataApi
 from p2pml.node.job_service import UnknownJob
 from p2pml.node.net_api import NetApi
 from p2pml.node.node import Node
+from p2pml.node.rating_api import RatingApi
+from p2pml.node.validator_api import ValidatorApi
 
 HISTORY = 100
 
@@ -29,6 +32,8 @@ class NodeApi:
         self._node = node
         self.data = DataApi(node.data)
         self.net = NetApi(node)
+        self.validating = ValidatorApi(node.chain, node.data, node.sender, node.registrar, node.sponsoring)
+        self.rating = RatingApi(node.chain, node.account, lambda: node.rating.segments)
 
     # -- this node -------------------------------------------------------------------------------------
 
@@ -62,6 +67,11 @@ class NodeApi:
             clock_ms=None if clock is None else round(clock.offset * 1000),
             clock_peers=0 if clock is None else clock.peers,
             clock_limit_ms=node.genesis.params.skew_ms,
+            heartbeat_slot=node.chain.silent_until(),
+            lowest_body=node.chain.lowest_body,
+            rating_window=self.rating.progress(),
+            epoch=node.chain.slot_now() // node.genesis.params.slots_per_epoch,
+            rating_problem=node.rating.problem,
         )
 
     def not_ready_reason(self) -> str:
@@ -162,6 +172,12 @@ class NodeApi:
     def validators(self) -> list[views.ValidatorView]:
         return chain_views.validator_views(self._node.chain.state())
 
+    def checkpoint(self) -> views.CheckpointView:
+        point = self._node.chain.keeper.newest_point()
+        if point is None:
+            raise views.NotFound("no block is final yet", "wait until two thirds of the weight have voted")
+        return views.CheckpointView(point.height, point.id.hex(), point.root.hex(), str(point))
+
     def supply(self) -> views.SupplyView:
         return chain_views.supply_view(self._node.chain.state())
 
@@ -176,6 +192,15 @@ class NodeApi:
         except ChainError as error:
             raise UserError(f"the transaction is refused: {error}", "correct it and sign it again") from error
         return views.SubmittedView(tx.id.hex())
+
+    async def submit_batch(self, encoded: Sequence[bytes]) -> views.BatchView:
+        ids, refused = [], []
+        for index, data in enumerate(encoded):
+            try:
+                ids.append((await self.submit(data)).id)
+            except UserError as error:
+                refused.append(views.RefusedView(index, str(error)))
+        return views.BatchView(ids, refused)
 
     # -- jobs ------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""This node's own transactions and round records, kept waiting until a block has them.
+"""This node's own transactions, round records and rating items, kept waiting until a block has them.
 
 They are gossiped once. Our pool may lose them (a reorganization, a better-paying one), so they are put back;
 what others' pools lack they fetch from ours.
@@ -11,7 +11,9 @@ from contextlib import suppress
 
 import trio
 
-from chain.errors import InvalidRecord, InvalidTransaction, PoolFull
+from chain.errors import InvalidRating, InvalidRecord, InvalidTransaction, PoolFull
+from chain.rating.admission import check_time, stands
+from chain.rating.items import Point
 from chain.training_records import RoundRecord
 from chain.transactions import Tx
 from p2pml.errors import UserError
@@ -36,6 +38,7 @@ class Outbox:
         self._reads, self._gossip = reads, gossip
         self._txs: dict[bytes, Tx] = {}
         self._records: dict[tuple[bytes, int], RoundRecord] = {}
+        self._points: dict[bytes, Point] = {}
 
     async def run(self) -> None:
         """Put back what fell out of the pool, for ever."""
@@ -47,6 +50,9 @@ class Outbox:
             for key, record in list(self._records.items()):
                 if not self._record_waits(record):
                     self._records.pop(key, None)
+            for point in list(self._points.values()):
+                if not self._point_waits(point):
+                    self._points.pop(point.id, None)
 
     def submit_tx(self, tx: Tx) -> None:
         """Take a transaction. Raises InvalidTransaction or UserError."""
@@ -68,6 +74,21 @@ class Outbox:
         if fresh:
             self._gossip.send_record(record)
 
+    def submit_rating(self, point: Point) -> None:
+        """Take a rating item. Raises UserError."""
+        reads = self._reads
+        try:
+            fresh = reads.pool.ratings.add(point, reads.state(), reads.slot_now())
+        except InvalidRating as error:
+            raise UserError(
+                f"the {point.TAG} item cannot be sent: {error}", "see `p2pml rating show`"
+            ) from error
+        except PoolFull as error:
+            raise UserError(str(error), "try again in a minute") from error
+        self._points[point.id] = point
+        if fresh:
+            self._gossip.send_rating(point)
+
     async def _still_waits(self, tx: Tx) -> bool:
         if await self._reads.tx(tx.id) is not None:
             return False
@@ -86,4 +107,16 @@ class Outbox:
             return False
         with suppress(InvalidRecord, PoolFull):
             self._reads.pool.add_record(record, self._reads.state())
+        return True
+
+    def _point_waits(self, point: Point) -> bool:
+        reads = self._reads
+        state, slot = reads.state(), reads.slot_now()
+        try:
+            check_time(point, state, slot)
+        except InvalidRating:
+            return False
+        if not stands(point, state):  # a reorganization may take it off the chain again
+            with suppress(InvalidRating, PoolFull):
+                reads.pool.ratings.put_back(point, state, slot)
         return True

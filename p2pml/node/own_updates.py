@@ -54,8 +54,8 @@ class OwnUpdates:
         if self._pulls[key] > MAX_PULLS:
             raise Malformed(f"the same update is asked for more than {MAX_PULLS} times")
 
-    async def upload(self, pull: Pull) -> None:
-        """Send an update from an offset on.
+    async def upload(self, pull: Pull) -> bool:
+        """Send an update from an offset on; False when there is none to send.
 
         Raises:
             RemoteError: the requester is gone.
@@ -63,7 +63,8 @@ class OwnUpdates:
         update = self._data.get((pull.round, pull.client))
         if update is None or pull.offset >= len(update):
             await self.channel.send(Refuse("task", pull.round, pull.client, "there is no such update here"))
-            return
+            return False
         for offset in range(pull.offset, len(update), CHUNK_BYTES):
             data = update[offset : offset + CHUNK_BYTES]
             await self.channel.send(Update(pull.round, pull.client, offset, data))
+        return True

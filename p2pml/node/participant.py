@@ -126,9 +126,13 @@ class Participant:
             return f"the worker is {self._parts.worker.status}"
         try:
             keras_json.parse(terms.model, self._limits.model)
-            terms.optimizer.check(optimizers.CLIENT)
         except SpecError as error:
             return f"the model is not accepted here: {error}"
+        try:
+            terms.optimizer.check(optimizers.CLIENT)
+            terms.check()
+        except SpecError as error:
+            return f"the training is not accepted here: {error}"
         return ""
 
     async def _money_refusal(self, terms: JobTerms) -> str:

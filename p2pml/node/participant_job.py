@@ -18,7 +18,7 @@ import trio
 from chain.codec import pack
 from chain.errors import DecodeError
 from chain.training_records import Receipt
-from p2pml.formats import FormatError, tensors
+from p2pml.formats import FormatError, tensors, uploads
 from p2pml.net.errors import Malformed, RemoteError, TimedOut
 from p2pml.net.train import (
     FROM_REQUESTER,
@@ -55,6 +55,7 @@ MAX_WAITING = 4
 REPORT_S = 1.0
 """Between two reports of progress, seconds."""
 PAY_LOOK_S = 0.5
+REST_LOOK_S = 0.5
 
 
 class Idle(TimedOut):
@@ -93,6 +94,8 @@ class ParticipantJob:
     _current: Task | None = None
     _working: trio.CancelScope | None = None
     _patience: trio.CancelScope = field(default_factory=trio.CancelScope)
+    _left: float = 0.0
+    _limit: trio.CancelScope = field(default_factory=trio.CancelScope)
     _newest: Working | None = None
     _news: trio.Event = field(default_factory=trio.Event)
 
@@ -124,11 +127,12 @@ class ParticipantJob:
                 (self._upload_all, (asked,)),
                 (self._hold_all, ()),
                 (self._tell_progress, ()),
+                (self._watch_rest, ()),
             ):
                 nursery.start_soon(self._quietly, operation, *arguments)
             try:
                 with self._patience:
-                    self._rest()
+                    self._rest(useful=True)
                     reason = await self._listen(tasks, pulls)
                 if self._patience.cancelled_caught:
                     failure = Idle(f"no task within {self.idle_s / 60:g} minutes")
@@ -140,12 +144,17 @@ class ParticipantJob:
             raise failure
         return reason
 
-    def _rest(self) -> None:
-        """Nothing to do from now on: the time begins to run."""
-        self._patience.deadline = trio.current_time() + self.idle_s
+    def _rest(self, useful: bool) -> None:
+        """Nothing to do from now on: the time begins to run; after what was of no use it goes on instead, or
+        requests that come to nothing would hold a trainer for ever."""
+        if useful:
+            self._left = self.idle_s
+        self._patience.deadline = trio.current_time() + self._left
 
     def _work(self) -> None:
-        """There is something to do."""
+        """There is something to do: the time stands still."""
+        if self._patience.deadline < math.inf:
+            self._left = self._patience.deadline - trio.current_time()
         self._patience.deadline = math.inf
 
     async def _listen(self, tasks: trio.MemorySendChannel[Task], pulls: trio.MemorySendChannel[Pull]) -> str:
@@ -225,17 +234,18 @@ class ParticipantJob:
 
     async def _train_all(self, queue: trio.MemoryReceiveChannel[Task]) -> None:
         async for task in queue:
-            self._current = task
+            self._current, useful = task, False
             self._work()
             with trio.CancelScope() as self._working:
                 try:
                     await self._commit(task)
+                    useful = True
                 except TaskFailed as error:
                     log.warning("client %d of job %s: %s", task.client, self.terms.name, error)
                     refusal = Refuse("task", task.round, task.client, _short(error))
                     await self.channel.send(refusal)
             self._current = None
-            self._rest()
+            self._rest(useful)
 
     async def _commit(self, task: Task) -> None:
         """Train and commit to the update."""
@@ -244,9 +254,9 @@ class ParticipantJob:
             raise TaskFailed(f"the task takes {steps} steps, this node does at most {self.limits.task_steps}")
         await self._check_pay(task)
         trained, update = await self._train(task)
-        samples = trained.samples * self.terms.epochs
+        samples = self.terms.samples_of_round(trained.samples)
         if samples != task.samples:
-            raise TaskFailed(f"the shard has {samples} samples × epochs, the task says {task.samples}")
+            raise TaskFailed(f"the shard makes {samples} samples × epochs, the task says {task.samples}")
         commitment = self.terms.commitment(
             task.round, task.client, task.trainer, samples, task.model_in, tensors.digest(update)
         )
@@ -293,15 +303,16 @@ class ParticipantJob:
 
         request = Train(
             self.terms.model, weights, str(shard), self.terms.optimizer, self.terms.batch,
-            self.terms.epochs, self.terms.seed, task.round, task.client,
+            self.terms.epochs, self.terms.seed, task.round, task.client, self.terms.prox,
+            self.terms.algorithm == "sync_sgd",
         )  # fmt: skip
         trained: Trained | None = None
         try:
-            with trio.move_on_after(self.limits.task_s):
+            with trio.move_on_after(self.limits.task_s) as self._limit:
                 trained = await self.parts.worker.call(request, progress)
             if trained is None:
                 raise TaskFailed(f"the training took longer than {self.limits.task_s / 60:g} minutes")
-            tensors.decode(trained.update)
+            update = uploads.encode(tensors.decode(trained.update), self.terms.upload)
         except WorkerError as error:
             detail = f"\n{error.traceback}" if error.traceback else ""
             raise TaskFailed(f"the worker failed: {error.reason}{detail}") from error
@@ -309,14 +320,14 @@ class ParticipantJob:
             raise TaskFailed(f"the training diverged: {error}") from error
         if not (math.isfinite(trained.loss_before) and math.isfinite(trained.loss_after)):
             raise TaskFailed("the training diverged: the loss is not finite")
-        return trained, trained.update
+        return trained, update
 
     async def _upload_all(self, asked: trio.MemoryReceiveChannel[Pull]) -> None:
         async for pull in asked:
             self._work()
-            await self._updates.upload(pull)
+            useful = await self._updates.upload(pull)
             if self._current is None:
-                self._rest()
+                self._rest(useful)
 
     def _on_refused(self, round_: int, client: int, reason: str) -> None:
         log.info("the requester does not want client %d of round %d: %s", client, round_ + 1, reason)
@@ -344,6 +355,15 @@ class ParticipantJob:
     def _report(self, news: Working) -> None:
         self._newest = news
         self._news.set()
+
+    async def _watch_rest(self) -> None:
+        """While the worker rests, the task's time stands still, and the requester hears why it waits."""
+        while True:
+            await trio.sleep(REST_LOOK_S)
+            task = self._current
+            if task is not None and self.parts.worker.resting:
+                self._limit.deadline += REST_LOOK_S
+                self._report(Working(task.round, task.client, "rating", 0, 1))
 
     async def _tell_progress(self) -> None:
         """Send the newest report, not more often than once a second."""

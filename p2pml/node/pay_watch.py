@@ -2,8 +2,9 @@
 
 A requester that means to cheat can settle receipts of its own making first, until the escrow is empty. So a
 trainer works on only while it is paid: `settle_every` rounds after a round, that round has to be paid within
-a few slots. Later than that the trainer waits, and after some more blocks without its pay it refuses. While
-the chain itself stands still it only waits.
+a few slots. Later than that the trainer waits, and refuses once blocks have come for long enough without its
+pay. While the chain itself stands still it only waits; on an idle chain the next heartbeat shows that it
+does not.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from p2pml.node.ports import ChainPort
 SETTLE_SLOTS = 8
 """Slots from the round in which a payment became due until the trainer stops for it: a block for the round's
 record, a block for the settlement, and some that were missed."""
-GIVE_UP_BLOCKS = 24
-"""Blocks, from the same moment, until the trainer refuses."""
+ALIVE_SLOTS = 16
+"""Slots from the same moment after which a block shows that the chain goes on. The trainer refuses
+`SETTLE_SLOTS` later: a chain that stood still, and goes on now, has time to take the settlement."""
 
 
 @dataclass(slots=True)
@@ -35,11 +37,13 @@ class PayWatch:
     claims: Claims
     job: bytes
     settle_every: int
-    _begun: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _begun: dict[int, int] = field(default_factory=dict)
+    _alive: tuple[int, int] | None = None
+    """The oldest unpaid round, and the slot in which the chain was seen to go on without paying it."""
 
     def began(self, round_: int) -> None:
         """Take note that a task of this round was given."""
-        self._begun.setdefault(round_, (self.chain.slot_now(), self.chain.height()))
+        self._begun.setdefault(round_, self.chain.slot_now())
 
     def owed(self) -> int:
         """Samples of all receipts that are not paid yet."""
@@ -53,12 +57,17 @@ class PayWatch:
     def refusal(self) -> str:
         """Why there will be no more work; empty while there may."""
         due = self._due()
-        if due is None or not self.late() or self.chain.height() < due[2] + GIVE_UP_BLOCKS:
+        if due is None or self.chain.head_slot() < due[1] + ALIVE_SLOTS:
             return ""
-        return f"round {due[0] + 1} of this job has not been paid, {GIVE_UP_BLOCKS} blocks after it was due"
+        if self._alive is None or self._alive[0] != due[0]:
+            self._alive = (due[0], self.chain.slot_now())
+        late = self.chain.slot_now() - due[1]
+        if self.chain.slot_now() < self._alive[1] + SETTLE_SLOTS:
+            return ""
+        return f"round {due[0] + 1} of this job has not been paid, {late} slots after it was due"
 
-    def _due(self) -> tuple[int, int, int] | None:
-        """The oldest unpaid round that should be paid, and the slot and height at which that was so."""
+    def _due(self) -> tuple[int, int] | None:
+        """The oldest unpaid round that should be paid, and the slot from which that was so."""
         job = self.chain.job(self.job)
         if job is None or not job.price:  # its block was reverted and comes again; or nobody is paid
             return None
@@ -68,4 +77,4 @@ class PayWatch:
             return None
         oldest = min(unpaid)
         since = [number for number in self._begun if number >= oldest + self.settle_every]
-        return (oldest, *self._begun[min(since)]) if since else None
+        return (oldest, self._begun[min(since)]) if since else None

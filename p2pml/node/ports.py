@@ -15,6 +15,8 @@ from chain.transactions import Tx
 from p2pml.net.host import Host
 from p2pml.node.events import Events
 from p2pml.worker.protocol import Message, Progress, Request
+from p2pml.worker.tff.process import TffProcess
+from p2pml.worker.tff.request import TffRequest, TffResult
 
 R = TypeVar("R", bound=Message)
 
@@ -27,8 +29,8 @@ class ChainPort(Protocol):
 
     def slot_now(self) -> int: ...
 
-    def height(self) -> int:
-        """Blocks of the best branch."""
+    def head_slot(self) -> int:
+        """The slot of the newest block; 0 before the first."""
         ...
 
     def next_nonce(self, public: bytes) -> int: ...
@@ -54,7 +56,24 @@ class WorkerPort(Protocol):
     @property
     def status(self) -> str: ...
 
+    @property
+    def resting(self) -> bool:
+        """Whether its calls stand still, since the machine is needed for something else."""
+        ...
+
     async def call(self, request: Request[R], progress: Callable[[Progress], None] | None = None) -> R: ...
+
+
+class TffPort(Protocol):
+    """TensorFlow Federated's rules as `p2pml.worker.tff.process.TffProcess` offers them."""
+
+    async def refusal(self) -> str:
+        """Why it cannot run on this machine; empty when it can."""
+        ...
+
+    async def aggregate(self, request: TffRequest) -> TffResult: ...
+
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +122,7 @@ class NodeParts:
         keys: the account that opens jobs and earns.
         folder: the home's `jobs` folder.
         name_of: what people call a peer, empty when unknown.
+        tff: makes what carries out TensorFlow Federated's rules for one job.
     """
 
     host: Host
@@ -114,3 +134,4 @@ class NodeParts:
     keys: Keypair
     folder: Path
     name_of: Callable[[str], str] = lambda peer: ""
+    tff: Callable[[], TffPort] = TffProcess

@@ -1,4 +1,4 @@
-"""Proposing: in each slot that draws this node's key, a block at the time of its rank."""
+"""Proposing: in each slot that draws this node's key, a block at the time of its rank, if one is wanted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from chain.idle import wants_block
 from chain.producer import ProposerKeys, build_block, ranks_for
 from chain.types import Block
 from p2pml.storage.signing_journal import SigningJournal
@@ -57,10 +58,13 @@ class Proposer:
         service: the chain to extend.
         journal: remembers the highest slot sealed, so that a restart cannot seal one twice.
         keys: the validator's.
+        idle: whether to propose only what is wanted (`chain.idle`), instead of a block in every drawn slot.
     """
 
-    def __init__(self, service: ChainService, journal: SigningJournal, keys: ProposerKeys) -> None:
-        self._service, self._journal, self.keys = service, journal, keys
+    def __init__(
+        self, service: ChainService, journal: SigningJournal, keys: ProposerKeys, idle: bool = True
+    ) -> None:
+        self._service, self._journal, self.keys, self._idle = service, journal, keys, idle
 
     async def run(self) -> None:
         """Propose, for ever."""
@@ -72,13 +76,23 @@ class Proposer:
     async def _in_slot(self, slot: int) -> None:
         genesis = self._service.genesis
         for rank in self._ranks(slot):
+            # A fallback stands in for a leader that is away: it asks when the leader would have.
+            if not self._wanted(slot):
+                continue
             await self._service.sleep_until(genesis.slot_start_ms(slot) + rank * genesis.params.rank_step_ms)
             # While we waited a better-ranked block, or another branch with another draw, may have come.
-            if rank in self._ranks(slot) and self._service.may_act:
+            if rank in self._ranks(slot) and self._service.may_act and (not rank or self._wanted(slot)):
                 await self._propose(slot, rank)
+
+    def _wanted(self, slot: int) -> bool:
+        return not self._idle or wants_block(self._service.chain, self._service.pool, slot)
 
     def _ranks(self, slot: int) -> tuple[int, ...]:
         state = self._service.state()
+        weight = state.table_at(slot).get(self.keys.public)
+        # A table may still have the VRF key of an earlier registration: by ours no block would hold.
+        if weight is None or weight.vrf_public != self.keys.vrf_public:
+            return ()
         return ranks_for(slot, self.keys.keypair, state) if state.slot < slot else ()
 
     async def _propose(self, slot: int, rank: int) -> None:
@@ -97,5 +111,6 @@ class Proposer:
 
     def _build(self, slot: int, rank: int) -> Block:
         chain, pool, state = self._service.chain, self._service.pool, self._service.state()
-        records = pool.select_records(state, slot)
-        return build_block(chain, slot, rank, self.keys, pool.select(state, slot), records)
+        records, ratings = pool.select_records(state, slot), pool.select_ratings(state, slot)
+        txs = pool.select(state, slot)
+        return build_block(chain, slot, rank, self.keys, txs, records, ratings=ratings)

@@ -30,6 +30,7 @@ from p2pml.node.ports import NodeParts
 from p2pml.node.settlement import Settlement
 from p2pml.node.terms import JobTerms, settlements
 from p2pml.node.tx_sender import TxSender
+from p2pml.node.update_check import largest_norm
 from p2pml.training.placement import Placement
 from p2pml.training.spec import JobSpec
 
@@ -104,7 +105,7 @@ class Requester:
         for entry in self._store.journal.all("receipt"):
             peer = entry["peer"]
             record = self._view.members.setdefault(peer, MemberRecord(peer, "", "left"))
-            samples = prepared.samples[entry["client"]] * self._spec.train.epochs
+            samples = self._spec.train.samples_of_round(prepared.samples[entry["client"]])
             record.samples += samples
             record.earned += samples * prepared.price
 
@@ -178,13 +179,14 @@ class Requester:
         """
         members = self._members(prepared, job)
         settlement = self._settlement(job)
+        aggregator = self._aggregator(prepared)
         failure: UserError | None = None
         # These errors are carried out by hand: the nursery would wrap them in a group.
         async with trio.open_nursery() as nursery:
             nursery.start_soon(settlement.keep_books, self._rounds, self._view.note)
             await nursery.start(members.run)
             try:
-                await self._all_rounds(prepared, members, settlement)
+                await self._all_rounds(prepared, members, settlement, aggregator)
             except UserError as error:
                 failure = error
             except trio.Cancelled:
@@ -192,6 +194,8 @@ class Requester:
                 if self._stopped:
                     await self._dismiss(members, self._stopped)
                 raise
+            finally:
+                await aggregator.close()
             await self._dismiss(members, str(failure) if failure else "the training is done")
             nursery.cancel_scope.cancel()
         if failure is not None:
@@ -218,23 +222,36 @@ class Requester:
         terms = JobTerms(
             self._parts.chain.genesis.chain_id, job, self._parts.keys.public, spec.name, prepared.model,
             train.client_optimizer(), train.batch, train.epochs, spec.seed, spec.rounds.max, prepared.price,
-            self._settle_every,
+            self._settle_every, train.algorithm, train.prox, spec.transport.upload,
         )  # fmt: skip
         return Members(
             self._parts, terms, spec.peers, self._store.metainfo_file.read_bytes(), terms.shapes(),
-            Placement(len(prepared.samples)), self._store.updates, self._view.note, self._view.peer_changed,
-            self._view.members,
+            Placement(len(prepared.samples)), self._store.updates, self._store.delivered(), self._view.note,
+            self._view.peer_changed, self._view.members,
         )  # fmt: skip
 
-    async def _all_rounds(self, prepared: Prepared, members: Members, settlement: Settlement) -> None:
-        epochs = self._spec.train.epochs
-        samples = {client: count * epochs for client, count in enumerate(prepared.samples)}
+    def _aggregator(self, prepared: Prepared) -> Aggregator:
+        spec = self._spec
+        return Aggregator(
+            self._parts.worker, spec.aggregate.server_optimizer.optimizer(), prepared.model,
+            self._store.evaluation, spec.aggregate.aggregation(), spec.transport.upload, self._parts.tff(),
+            self._view.note,
+        )  # fmt: skip
+
+    def _global_model(self, weights: bytes) -> GlobalModel:
+        norm = largest_norm(self._spec.aggregate.max_norm, weights)
+        return GlobalModel(weights, tensors.digest(weights), norm)
+
+    async def _all_rounds(
+        self, prepared: Prepared, members: Members, settlement: Settlement, aggregator: Aggregator
+    ) -> None:
+        train = self._spec.train
+        samples = {client: train.samples_of_round(count) for client, count in enumerate(prepared.samples)}
         runner = RoundRunner(
             members, self._store, samples, self._spec.peers.sample, self._spec.seed, self._spec.peers.backup
         )
-        optimizer = self._spec.aggregate.server_optimizer.optimizer()
-        aggregator = Aggregator(self._parts.worker, optimizer, prepared.model, self._store.evaluation)
-        model, state = self._store.load_model(len(self._rounds))
+        weights, state = self._store.load_model(len(self._rounds))
+        model = self._global_model(weights)
         while len(self._rounds) < self._spec.rounds.max and not self._target_reached():
             self._check_open(settlement.job)
             number = len(self._rounds)
@@ -246,9 +263,9 @@ class Requester:
                 )  # peers refuse a job that is over: say that, not that they left
                 raise
             self._view.note(f"round {number + 1}: aggregating {len(chosen)} updates")
-            weights, state = await aggregator.step(chosen, model, state)
+            weights, state = await aggregator.step(number, chosen, model, state)
             loss, accuracy = await aggregator.evaluate(weights)
-            following = GlobalModel(weights, tensors.digest(weights))
+            following = self._global_model(weights)
             receipts = tuple(item.receipt for item in chosen)
             seconds = trio.current_time() - begun
             done = RoundDone(number, model.digest, following.digest, accuracy, loss, seconds, receipts)
@@ -336,8 +353,8 @@ class Requester:
 
     async def _tidy(self, prepared: Prepared, state: str, reason: str) -> str:
         """Write the result and let the shards go; returns the reason, with the result's trouble if any."""
-        number = self._store.newest_model()
-        if number:
+        weights = await trio.to_thread.run_sync(self._store.newest_model, self._rounds)
+        if weights is not None:
             facts = {
                 **self._view.full(),
                 "state": state,
@@ -345,7 +362,7 @@ class Requester:
                 "spec": self._spec.model_dump(mode="json"),
             }
             wanted = self._base / self._spec.output.dir / f"{self._spec.name}-{self._view.id}"
-            result = Result(prepared.model, self._store.model_path(number).read_bytes(), self._rounds, facts)
+            result = Result(prepared.model, weights, self._rounds, facts)
             places = wanted, self._store.folder / "result"
             place, reason = await trio.to_thread.run_sync(keep_result, result, places, reason)
             self._view.output = str(place)

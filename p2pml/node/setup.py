@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from p2pml.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
     from chain.genesis import Founder
+    from chain.params import ChainParams
 
 DEFAULT_RATING = 10
 
@@ -94,7 +96,12 @@ def configured_addresses(home: Home, config: Config) -> list[str]:
 
 
 def make_genesis(
-    homes: Sequence[Path], preset: str, name: str, ratings: Mapping[Path, int], allocation: int
+    homes: Sequence[Path],
+    preset: str,
+    name: str,
+    ratings: Mapping[Path, int],
+    allocation: int,
+    changes: Mapping[str, int] | None = None,
 ) -> str:
     """The text of a genesis file.
 
@@ -104,9 +111,10 @@ def make_genesis(
         name: of the network.
         ratings: by absolute path of a home; `DEFAULT_RATING` for the others.
         allocation: base units for each founder.
+        changes: parameters that are not the preset's.
 
     Raises:
-        UserError: a home without keys, an unknown preset, ratings for a home that is not listed.
+        UserError: a home without keys, an unknown preset or parameter, ratings for a home that is not listed.
     """
     from chain.errors import ChainError
     from chain.genesis import Genesis
@@ -126,13 +134,23 @@ def make_genesis(
         genesis = Genesis(
             chain_name=name,
             time_ms=int(time.time() * 1000),
-            params=chain_preset(preset),
+            params=_changed(chain_preset(preset), changes or {}),
             validators=founders,
             allocations=tuple((founder.public, allocation) for founder in founders),
         )
     except ChainError as error:
         raise UserError(f"no network can be made of this: {error}", "correct it", ExitCode.USAGE) from error
     return genesis.to_json()
+
+
+def _changed(params: ChainParams, changes: Mapping[str, Any]) -> ChainParams:
+    """Raises ParamsError for values that contradict, or a name that no parameter has."""
+    from chain.errors import ParamsError
+
+    unknown = sorted(set(changes) - {field.name for field in fields(params)})
+    if unknown:
+        raise ParamsError(f"there is no parameter {unknown[0]!r}")
+    return replace(params, **changes)
 
 
 def _founder(home: Home, rating: int, default_name: str) -> Founder:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from chain.codec import pack
 from chain.crypto import H, Keypair, verify
 from chain.training_records import Commitment
-from p2pml.formats import keras_json
+from p2pml.formats import SpecError, keras_json, local, uploads
 from p2pml.formats.optimizers import Optimizer
 from p2pml.net import train as wire
 from p2pml.training.spec import JobSpec
@@ -17,16 +17,15 @@ FEE_SHARE = 20
 """One part in so many of what is paid may go into fees for settling."""
 
 
-def price_per_sample(budget: int, rounds: int, samples: int, epochs: int) -> int:
+def price_per_sample(budget: int, rounds: int, samples: int) -> int:
     """Base units for one sample in one epoch, so that no round can outrun the budget.
 
     Args:
         budget: base units.
         rounds: most rounds.
-        samples: of all clients together.
-        epochs: of each round.
+        samples: of all clients of a round together, each counted in every epoch.
     """
-    return budget // (rounds * samples * epochs)
+    return budget // (rounds * samples)
 
 
 def settle_interval(budget: int, rounds: int, fee: int) -> int:
@@ -72,6 +71,9 @@ class JobTerms:
         rounds: most rounds.
         price: base units per sample and epoch.
         settle_every: rounds after which what was earned is paid on the chain.
+        algorithm: of a round: a key of `p2pml.formats.local.ALGORITHMS`.
+        prox: weight of FedProx's proximal term, 0 for none.
+        upload: kind of the updates' values, one of `p2pml.formats.uploads.KINDS`.
     """
 
     chain_id: bytes
@@ -86,6 +88,23 @@ class JobTerms:
     rounds: int
     price: int
     settle_every: int = 1
+    algorithm: str = "fedavg"
+    prox: float = 0.0
+    upload: str = "float32"
+
+    def check(self) -> None:
+        """Whether a participant can carry this out, the model apart.
+
+        Raises:
+            SpecError: no; says what it does not know.
+        """
+        local.check(self.algorithm, self.optimizer, self.epochs, self.prox)
+        if self.upload not in uploads.KINDS:
+            raise SpecError(f"unknown kind of upload {self.upload!r}; known: {', '.join(uploads.KINDS)}")
+
+    def samples_of_round(self, count: int) -> int:
+        """What a client with a shard of `count` samples trains on in a round, and is paid for."""
+        return local.samples_of_round(self.algorithm, count, self.batch, self.epochs)
 
     def invite(self, keys: Keypair, requester_peer: str, trainer_peer: str) -> wire.Invite:
         """The message that carries them, signed by the requester's account.
@@ -97,7 +116,8 @@ class JobTerms:
         return wire.Invite(
             wire.VERSION, self.chain_id, self.job, self.requester, self.name, self.model, self.optimizer.name,
             float(self.optimizer.lr), {key: float(value) for key, value in self.optimizer.args.items()},
-            self.batch, self.epochs, self.seed, self.rounds, self.price, self.settle_every, sig,
+            self.batch, self.epochs, self.seed, self.rounds, self.price, self.settle_every,
+            self.algorithm, float(self.prox), self.upload, sig,
         )  # fmt: skip
 
     @classmethod
@@ -107,6 +127,7 @@ class JobTerms:
         return cls(
             invite.chain_id, invite.job, invite.requester, invite.name, invite.model, optimizer,
             invite.batch, invite.epochs, invite.seed, invite.rounds, invite.price, invite.settle_every,
+            invite.algorithm, invite.prox, invite.upload,
         )  # fmt: skip
 
     def invited_by_requester(self, invite: wire.Invite, requester_peer: str, trainer_peer: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -381,10 +382,11 @@ class TorrentSession:
         return Holding(listing, metainfo.raw, self.store.have_count, self.store.state.allowed, sources)
 
     def info(self) -> DatasetInfo:
-        """All that there is to tell."""
+        """All that there is to tell; complete once the swarm too has counted the last piece."""
         problem = "" if self.problem is None else self.problem.cause
         clients = {} if self._pump is None else self._pump.clients()
-        return describe(self.store, self._stats(), self.received(), self.sent(), problem, clients)
+        info = describe(self.store, self._stats(), self.received(), self.sent(), problem, clients)
+        return replace(info, complete=info.complete and self._complete)
 
     def emit(self, kind: str, **data: Any) -> None:
         """Put an event of this dataset into the node's log."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import trio
 
 from chain.crypto import Keypair
@@ -45,14 +47,19 @@ class TxSender:
             fee=self._chain.genesis.params.min_fee,
         )
 
-    async def submit(self, payload: Payload) -> bytes:
+    async def submit(self, payload: Payload, keep: Callable[[Tx], Awaitable[None]] | None = None) -> bytes:
         """Sign and submit; returns the transaction's id without waiting for a block.
+
+        Args:
+            keep: called with the signed transaction before it leaves; what it raises stops it.
 
         Raises:
             UserError: the chain does not take it, e.g. for lack of money.
         """
         async with self._turn:
             tx = self.sign(payload)
+            if keep is not None:
+                await keep(tx)
             return await self._send(tx)
 
     async def resubmit(self, tx: Tx) -> None:

@@ -33,12 +33,30 @@ class HeadView:
 
 
 @dataclass(frozen=True, slots=True)
+class RatingProgressView:
+    """A rating window that is planned or under way: it starts at slot `start`, the present `phase` ends at
+    `ends_ms`. `segments` is what this node has trained in it so far, null where it does not; `committed`
+    whether its claim is in a block.
+    """
+
+    start: int
+    phase: str
+    ends_ms: int
+    segments: int | None
+    committed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StatusView:
     """`transport`: fast or stock. `worker`: starting, ready, busy, or off (then `worker_reason` says why).
 
-    `slot` is the slot of this moment; `behind` counts the blocks that the best peer is ahead. `clock_ms` is
-    the clock of `clock_peers` peers, their median, less this machine's; null before any has told the time.
-    Beyond `clock_limit_ms` this node neither proposes nor votes.
+    `slot` is the slot of this moment, `epoch` its epoch; `behind` counts the blocks that the best peer is
+    ahead. `clock_ms` is the clock of `clock_peers` peers, their median, less this machine's; null before any
+    has told the time.
+    Beyond `clock_limit_ms` this node neither proposes nor votes. `heartbeat_slot` is when the next block is
+    due although nothing waits for one; null while something waits to be included or to become final.
+    Blocks below height `lowest_body` are not here. `rating_window` is null while no window is near;
+    `rating_problem` says why this node could take no part in one now.
     """
 
     version: str
@@ -66,6 +84,21 @@ class StatusView:
     clock_ms: int | None = None
     clock_peers: int = 0
     clock_limit_ms: int = 0
+    heartbeat_slot: int | None = None
+    lowest_body: int = 1
+    rating_window: RatingProgressView | None = None
+    epoch: int = 0
+    rating_problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointView:
+    """A final block as others may begin at it. `text`: `HEIGHT:BLOCK_ID:STATE_ROOT`."""
+
+    height: int
+    id: str
+    state_root: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +198,11 @@ class BlockView:
 
 @dataclass(frozen=True, slots=True)
 class ValidatorView:
-    """`rating` is that of the epoch's weight table, `share` the probability of being drawn at rank 0 of a
-    slot; `bond` and `vesting` are base units that evidence would take, `barred_epochs` finalized epochs
-    without a rating.
+    """`rating` is the weight in the epoch's table: with the selection `rating` a rating, with `richest` base
+    units. `share` is its part of all weights: of the votes, and with `rating` the probability of being drawn
+    at rank 0 of a slot; with `richest` the heaviest always has it. `bond` and `vesting` are base units that
+    evidence would take, `barred_epochs` finalized epochs without a rating, `expires_epochs` finalized epochs
+    after which the rating ends, 0 where it does not.
     """
 
     address: str
@@ -177,6 +212,8 @@ class ValidatorView:
     bond: int = 0
     vesting: int = 0
     barred_epochs: int = 0
+    expires_epochs: int = 0
+    selection: str = "rating"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +237,22 @@ class SubmittedView:
     """A transaction that this node took and passes on."""
 
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedView:
+    """A transaction that was not taken: its place in the batch, counted from 0, and why."""
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchView:
+    """What became of a batch: ids of the transactions that this node took, in order, and the others."""
+
+    ids: list[str]
+    refused: list[RefusedView]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Voting: others' votes come by gossip, and at half of each slot this validator gives its own word.
+"""Voting: others' votes come by gossip, and at half of a slot this validator gives its own word, if it helps.
 
 A vote is about the head and about finality, see `chain.votes`.
 """
@@ -13,6 +13,7 @@ import trio
 
 from chain.crypto import Keypair
 from chain.gossip import Verdict, validate_vote
+from chain.idle import wants_vote
 from chain.votes import Link, Vote
 from chain.voting import owed_vote
 from p2pml.net.gossip import Gossip
@@ -35,6 +36,7 @@ class Voting:
         journal: remembers what was voted for, so that a restart cannot contradict it.
         keypair: the validator's; None for a node that only listens.
         count: gives a checked vote to the owner of the chain.
+        idle: whether to vote only while something is not final (`chain.idle`), instead of in every slot.
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class Voting:
         journal: SigningJournal,
         keypair: Keypair | None,
         count: Callable[[Vote], None],
+        idle: bool = True,
     ) -> None:
         self._service, self._gossip, self._journal = service, gossip, journal
-        self._keypair, self._count = keypair, count
+        self._keypair, self._count, self._idle = keypair, count, idle
         self._last: Link | None = None
 
     def start(self, nursery: trio.Nursery) -> None:
@@ -75,6 +78,8 @@ class Voting:
                 await self._vote(keypair, slot)
 
     async def _vote(self, keypair: Keypair, slot: int) -> None:
+        if self._idle and not wants_vote(self._service.chain):
+            return
         vote = owed_vote(keypair, self._service.state(), slot, self._last)
         if vote is None:
             return

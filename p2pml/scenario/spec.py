@@ -13,8 +13,9 @@ A scenario is a list of steps, carried out one after the other. Each step is a m
     - link: {node: n4, rate: 5 Mbit, delay_ms: 40, loss: 0.02}
     - partition: {groups: [[n1, n2, n3], [n4, n5, n6]], for: 30}
     - wait_job: {job: first, accuracy: 0.85}
+    - wait_window: {number: 1}               until the network's first rating window has been closed
     - get: {nodes: [n5, n6], data: digits}
-    - check: [books, finality, heads, shards, sources]
+    - check: [books, finality, heads, ratings, shards, sources]
 
 What a place to run cannot do (a loopback process has no link to shape) it says in the report; it never
 pretends.
@@ -33,7 +34,7 @@ from p2pml.scenario.links import Link
 
 NodeName = Annotated[str, Field(pattern=r"^n[1-9][0-9]?$")]
 Data = Annotated[str, Field(min_length=1, max_length=1024)]
-Check = Literal["books", "finality", "heads", "shards", "sources"]
+Check = Literal["books", "finality", "heads", "ratings", "shards", "sources"]
 OPEN_BLOCKS = 6
 """`check: finality`: blocks that may lack it while all is well, those of the last few slots."""
 
@@ -84,6 +85,13 @@ class WaitJob(_Strict):
 
     job: str = "job"
     accuracy: Annotated[float, Field(ge=0, le=1)] = 0.0
+    within: Annotated[float, Field(gt=0)] = 600.0
+
+
+class WaitWindow(_Strict):
+    """Until the network's so-many-th regular rating window has been closed on every live node."""
+
+    number: Annotated[int, Field(ge=1)] = 1
     within: Annotated[float, Field(gt=0)] = 600.0
 
 
@@ -148,6 +156,7 @@ Step = (
     | Train
     | WaitRound
     | WaitJob
+    | WaitWindow
     | Kill
     | Restart
     | Pause
@@ -159,9 +168,16 @@ Step = (
 
 VERBS: dict[str, type[_Strict]] = {
     "wait": Wait, "seed": Seed, "join": Join, "train": Train, "wait_round": WaitRound, "wait_job": WaitJob,
-    "kill": Kill, "restart": Restart, "pause": Pause, "link": Relink, "partition": Partition, "get": Get,
-    "check": Checks,
+    "wait_window": WaitWindow, "kill": Kill, "restart": Restart, "pause": Pause, "link": Relink,
+    "partition": Partition, "get": Get, "check": Checks,
 }  # fmt: skip
+
+
+class Rating(_Strict):
+    """What each node gives to a rating window: processes, and per cent of a core for each."""
+
+    lanes: Annotated[int, Field(ge=1, le=1024)] = 1
+    cap: Annotated[int, Field(ge=1, le=100)] = 100
 
 
 class Scenario(_Strict):
@@ -170,6 +186,9 @@ class Scenario(_Strict):
     Args:
         nodes: founders, named n1, n2, …; later names may `join`.
         preset: the chain's parameters.
+        params: those that are not the preset's.
+        rating: what nodes give to rating windows; when it is not given they take no part, as many nodes on
+            one machine would take its cores from everything else.
         trainers: who offers to train; all when it is not given. The others have no training process, but for
             those that ask for a job.
         link: every node's link at the start; nothing is shaped when it is not given.
@@ -180,6 +199,8 @@ class Scenario(_Strict):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
     nodes: Annotated[int, Field(ge=1, le=64)]
     preset: Literal["main", "lab", "demo", "report"] = "demo"
+    params: dict[str, int] = Field(default_factory=dict)
+    rating: Rating | None = None
     trainers: list[NodeName] | None = None
     link: dict[str, Any] = Field(default_factory=dict)
     steps: Annotated[list[Step], Field(min_length=1)]

@@ -7,15 +7,17 @@ the wires and the disk are simulated.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chain import gossip
 from chain.crypto import H
 from chain.errors import FutureBlock, InvalidError, UnknownParent
-from chain.forkchoice import Accepted, Chain, Outcome
+from chain.forkchoice import Accepted, Chain, HeadChanged, Outcome
 from chain.genesis import Genesis
 from chain.gossip import Verdict
+from chain.idle import wants_block, wants_vote
 from chain.mempool import Mempool
 from chain.producer import ProposerKeys, build_block, ranks_for
 from chain.recent import Recent
@@ -30,11 +32,11 @@ from chain.sync import (
     PeerJoined,
     PeerLeft,
     Sync,
-    answer,
     decode_request,
     encode_response,
 )
 from chain.sync_events import Import
+from chain.sync_server import answer
 from chain.transactions import Tx
 from chain.types import Block
 from chain.votes import Vote
@@ -67,6 +69,7 @@ class ChainNode:
         outputs: results of header checks that simulated nodes may share, see `Chain`; None keeps its own.
         votes: whether it votes; without votes nothing becomes final.
         clock: how far its clock is ahead of virtual time, seconds.
+        idle: whether it is silent while there is nothing to say (`chain.idle`).
     """
 
     def __init__(
@@ -78,8 +81,10 @@ class ChainNode:
         outputs: Recent[bytes, bytes] | None = None,
         votes: bool = True,
         clock: float = 0.0,
+        idle: bool = False,
     ) -> None:
         self.genesis = genesis
+        self.idle = idle
         self._clock = clock
         self.votes = votes and keys is not None
         self.signed = SigningRecord()
@@ -99,7 +104,9 @@ class ChainNode:
         self._forget_memory()
 
     def _forget_memory(self) -> None:
-        self._sync = Sync(self.genesis.chain_id, self._rng, self.chain.has)
+        self._sync = Sync(self.genesis, self._rng, lambda: self.chain)
+        self._imports: deque[Import] = deque()
+        self._importing = False
         self._early: list[_Early] = []
         self._seen: Recent[bytes, bool] = Recent(_SEEN)
         self._due = None
@@ -216,7 +223,7 @@ class ChainNode:
         for change in outcomes:
             if isinstance(change, Accepted):
                 self._disk[change.block.block_id] = change.block
-            else:
+            elif isinstance(change, HeadChanged):
                 slot = self.genesis.slot_at(self._ms(now))
                 self.pool.on_head(change.applied, change.reverted, self.chain.state(), slot)
                 sends += self._carry_out(self._sync.receive(self._head_event(), now), now)
@@ -227,7 +234,7 @@ class ChainNode:
         if slot <= self._planned_slot:
             return
         self._planned_slot, self._due = slot, None
-        if self.keys is None or slot <= self.chain.head.slot:
+        if self.keys is None or slot <= self.chain.head.slot or not self._wanted(slot):
             return
         for rank in ranks_for(slot, self.keys.keypair, self.chain.state()):
             self._due = self._slot_time(slot) + rank * self.genesis.params.rank_step_ms / 1000
@@ -237,13 +244,19 @@ class ChainNode:
         slot, self._due = self._planned_slot, None
         if self.keys is None or self.chain.head.slot >= slot or slot in self.sealed:
             return []
+        if not self._wanted(slot):
+            return []
         state = self.chain.state()
         if ranks_for(slot, self.keys.keypair, state) != (self._rank,):
             return []  # the head moved to another epoch's draw since the slot was planned
         txs, records = self.pool.select(state, slot), self.pool.select_records(state, slot)
-        block = build_block(self.chain, slot, self._rank, self.keys, txs, records)
+        ratings = self.pool.select_ratings(state, slot)
+        block = build_block(self.chain, slot, self._rank, self.keys, txs, records, ratings=ratings)
         self.sealed[slot] = block.block_id
         return self.publish(block, now)
+
+    def _wanted(self, slot: int) -> bool:
+        return not self.idle or wants_block(self.chain, self.pool, slot)
 
     def publish(self, block: Block, now: float) -> list[Send]:
         """Send a block of one's own to the neighbours and take it."""
@@ -262,7 +275,7 @@ class ChainNode:
         return made
 
     def _owed_vote(self, slot: int) -> Vote | None:
-        if self.keys is None:
+        if self.keys is None or (self.idle and not wants_vote(self.chain)):
             return None
         return owed_vote(self.keys.keypair, self.chain.state(), slot, self.signed.link)
 
@@ -292,7 +305,12 @@ class ChainNode:
             if isinstance(effect, Ask):
                 sends.append(Send(effect.peer, ASK + effect.request_id.to_bytes(4, "big") + effect.data))
             elif isinstance(effect, Import):
-                sends += self._import(effect, now)
+                self._imports.append(effect)
+        while self._imports and not self._importing:
+            self._importing = True
+            batch = self._imports.popleft()
+            sends += self._import(batch, now)
+            self._importing = False
         return sends
 
     def _import(self, batch: Import, now: float) -> list[Send]:

@@ -81,7 +81,7 @@ class ChainRules:
         for outcome in outcomes:
             if isinstance(outcome, Accepted):
                 self._accepted(name, node, outcome)
-            else:
+            elif isinstance(outcome, HeadChanged):
                 self._moved(name, outcome)
         self._head_is_best(name, node)
         self._head_is_due(name, node)

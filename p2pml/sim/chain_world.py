@@ -63,6 +63,8 @@ class ChainWorld:
         share_checks: whether a sealed header that one node has checked is not checked again by others (see
             `Chain`). Nothing changes but the time that the run takes.
         votes: whether validators vote. Every vote reaches every node, so large worlds are faster without.
+        idle: whether validators are silent while there is nothing to say (`chain.idle`), as real ones are;
+            else each slot has a block.
     """
 
     def __init__(
@@ -79,8 +81,9 @@ class ChainWorld:
         reliable: bool = True,
         share_checks: bool = True,
         votes: bool = True,
+        idle: bool = False,
     ) -> None:
-        self._votes = votes
+        self._votes, self._idle = votes, idle
         self._rng = random.Random(f"{seed}/chain-world")
         self.validators = [f"n{i + 1}" for i in range(nodes)]
         self.names = [*self.validators, *followers]
@@ -147,8 +150,9 @@ class ChainWorld:
 
     def problems(self, report: ChainReport, *, load_is_over: bool = False) -> list[str]:
         """What went wrong although no invariant was violated: disagreement, a stall, lost transfers."""
-        stalled = max(node.chain.head.slot for node in self.live) < report.slots - STALL_SLOTS
-        found = [f"stall: no block in the last {STALL_SLOTS} slots"] if stalled else []
+        longest = STALL_SLOTS + (self.genesis.params.slots_per_epoch if self._idle else 0)
+        stalled = max(node.chain.head.slot for node in self.live) < report.slots - longest
+        found = [f"stall: no block in the last {longest} slots"] if stalled else []
         found += self.agreement(report)
         return found + (self.load_is_in(report) if load_is_over else [])
 
@@ -167,8 +171,9 @@ class ChainWorld:
     def _make(self, name: str, rng: random.Random) -> Actor:
         kind = self._liars.get(name, ChainNode)
         return kind(
-            self.genesis, self.keys.get(name), self._neighbours[name], rng, self._outputs, self._votes
-        )
+            self.genesis, self.keys.get(name), self._neighbours[name], rng, self._outputs, self._votes,
+            idle=self._idle,
+        )  # fmt: skip
 
     def _schedule_load(self, every: float, ends: float) -> None:
         def send() -> None:

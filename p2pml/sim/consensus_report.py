@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import mean, quantiles
 from typing import TYPE_CHECKING
 
-from chain import lottery
+from chain import selection
+from chain.params import ChainParams
 from p2pml.sim.consensus_watch import Seen
 from p2pml.sim.world import Summary
 
@@ -34,6 +35,8 @@ class ConsensusReport:
         coalition_weight, coalition_drawn, coalition_blocks: the adversary's share of the rating, of the
             first choices of the measured slots, and of the final blocks.
         convicted: validators that lost their rating by evidence.
+        split_expired, expired: validators whose rating had run out when the partition ended, on whichever
+            branch, and at the end.
     """
 
     summary: Summary
@@ -56,6 +59,8 @@ class ConsensusReport:
     coalition_drawn: float
     coalition_blocks: float
     convicted: int
+    split_expired: int
+    expired: int
 
 
 def report(world: ConsensusWorld, summary: Summary) -> ConsensusReport:
@@ -67,7 +72,8 @@ def report(world: ConsensusWorld, summary: Summary) -> ConsensusReport:
     made = Counter(named[seen.block.sealed.proposer] for seen in measured)
     users = {user.public for user in world.users}
     members = {world.keys[name].public for name in world.members}
-    earned, convicted = _outcome(world)
+    best = max(watch.up_since, key=lambda name: world.node(name).chain.final_height)
+    earned, convicted = _outcome(world, best)
     delays = quantiles(watch.delays, n=100) if len(watch.delays) > 1 else [float(trial.slots)] * 99
     total, blocks = sum(world.weights.values()), max(1, len(measured))
     return ConsensusReport(
@@ -88,19 +94,20 @@ def report(world: ConsensusWorld, summary: Summary) -> ConsensusReport:
         transfers=sum(world.nonces),
         included=sum(tx.sender in users for seen in final for tx in seen.block.body.txs),
         coalition_weight=sum(world.weights[name] for name in world.members) / total,
-        coalition_drawn=_drawn(measured, members, trial.slots, world.genesis.params.slots_per_epoch),
+        coalition_drawn=_drawn(measured, members, trial.slots, world.genesis.params),
         coalition_blocks=sum(made[name] for name in world.members) / blocks,
         convicted=convicted,
+        split_expired=world.split_expired,
+        expired=len(world.expired(best)),
     )
 
 
-def _outcome(world: ConsensusWorld) -> tuple[dict[str, int], int]:
-    """What each validator earned, and how many were convicted, to the node with the most final blocks.
+def _outcome(world: ConsensusWorld, best: str) -> tuple[dict[str, int], int]:
+    """What each validator earned, and how many were convicted, to the node of that name.
 
     Transfers are between others: what a validator has more than at first, it earned.
     """
-    best = max((world.node(name) for name in world.watch.up_since), key=lambda node: node.chain.final_height)
-    state = best.chain.state()
+    state = world.node(best).chain.state()
     first = dict(world.genesis.allocations)
     keys = {name: world.keys[name].public for name in world.names}
     owned = {name: state.account(key).balance + state.vesting(key).held for name, key in keys.items()}
@@ -109,11 +116,12 @@ def _outcome(world: ConsensusWorld) -> tuple[dict[str, int], int]:
     return earned, sum(entry is not None and entry.barred_until > 0 for entry in entries)
 
 
-def _drawn(final: Sequence[Seen], members: set[bytes], slots: int, per_epoch: int) -> float:
+def _drawn(final: Sequence[Seen], members: set[bytes], slots: int, params: ChainParams) -> float:
     """Of the slots of all epochs with a final block, the share with a member as first choice."""
+    draw, per_epoch = selection.RULES[params.selection].draw, params.slots_per_epoch
     draws = {seen.slot // per_epoch: seen for seen in final}
     mine = [
-        lottery.draw(draws[slot // per_epoch].seed, slot, 0, draws[slot // per_epoch].table).public in members
+        draw(draws[slot // per_epoch].seed, slot, 0, draws[slot // per_epoch].table).public in members
         for slot in range(1, slots + 1)
         if slot // per_epoch in draws
     ]

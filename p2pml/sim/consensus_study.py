@@ -6,12 +6,13 @@ import multiprocessing
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from statistics import mean, stdev
 from typing import Any
 
+from chain.params import preset
 from p2pml.sim import selection
 from p2pml.sim.consensus_world import CALM, ConsensusWorld, Trial
 from p2pml.sim.shortcuts import shared_transitions, stubbed_crypto
@@ -58,6 +59,7 @@ def _parts(study: str, slots: int) -> Iterator[tuple[str, Trial]]:
         cut = Trial(churn=0.0, split_from=slots // 10, split_slots=slots * 6 // 10)
         yield "split 50/50", replace(cut, split=0.5)
         yield "split 70/30", replace(cut, split=0.7)
+        yield "split 50/50 beyond expiry", replace(cut, split=0.5, expires=_amid(cut))
     elif study == "attacks":
         for share in COALITIONS:
             for strategy in ("", "withholding", "equivocation", "ex-ante", "tail"):
@@ -67,17 +69,27 @@ def _parts(study: str, slots: int) -> Iterator[tuple[str, Trial]]:
             yield f"ex-ante without boost {share:.0%}", bare
 
 
-def run_tasks(work: Sequence[Task], jobs: int) -> list[dict[str, Any]]:
-    """All of them, `jobs` at a time, in the order given; one row per run, several for `rules`."""
+def _amid(cut: Trial) -> int:
+    """Finalized epochs that would have passed early in the partition, if something became final in it."""
+    per_epoch = preset(cut.params).slots_per_epoch
+    return cut.split_from // per_epoch + max(1, cut.split_slots // per_epoch // 3)
+
+
+Rows = list[dict[str, Any]]
+
+
+def run_tasks(work: Sequence[Task], jobs: int, run: Callable[[Task], Rows]) -> Iterator[Rows]:
+    """All of them by `run`, which other processes must be able to import, `jobs` at a time, in the order
+    given; one row per run, several for `rules`.
+    """
     if jobs == 1:
-        rows = [run_task(task) for task in work]
-    else:
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-            rows = list(pool.map(run_task, work))
-    return [row for each in rows for row in each]
+        yield from map(run, work)
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(run, work)
 
 
-def run_task(task: Task) -> list[dict[str, Any]]:
+def run_task(task: Task) -> Rows:
     """Rows of figures; `violated` says which invariant was, where one was."""
     head = {"study": task.study, "part": task.part, "seed": task.seed}
     began = time.process_time()
@@ -127,6 +139,8 @@ def problems(row: Mapping[str, Any], trial: Trial) -> list[str]:
         found.append(f"of the slots only {row['final_share']:.1%} have a final block, by {trial.strategy}")
     if trial.split == 0.5 and row["split_final"] > 2:
         found.append(f"half of the weight made {row['split_final']} blocks final during the partition")
+    if trial.split == 0.5 and row["split_expired"]:
+        found.append(f"{row['split_expired']} ratings ran out while nothing became final")
     if trial.split > 2 / 3 and row["split_final"] < trial.split_slots // 2:
         found.append(f"{trial.split:.0%} of the weight made only {row['split_final']} blocks final")
     if trial.split and row["included"] < row["transfers"]:

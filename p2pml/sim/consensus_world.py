@@ -42,9 +42,12 @@ class Trial:
         boost_percent: instead of the preset's.
         split: share of the rating on the first side of a partition, 0 for none.
         split_from, split_slots: when the partition begins, and how long it lasts.
+        expires: after so many finalized epochs the ratings of the partition's second side end; 0 for never.
         selection: how proposers are drawn, one of the core's ways.
         weights: the validators' ratings instead of random ones.
         balances: what each validator owns at the start, tokens; nothing by default.
+        idle: whether validators are silent while there is nothing to say (`chain.idle`), as real ones are;
+            the studies count slots, so there each has a block.
     """
 
     validators: int = 40
@@ -62,9 +65,11 @@ class Trial:
     split: float = 0.0
     split_from: int = 0
     split_slots: int = 0
+    expires: int = 0
     selection: str = "rating"
     weights: tuple[int, ...] = ()
     balances: tuple[int, ...] = ()
+    idle: bool = False
 
 
 CALM = Trial(loss=0.0, churn=0.0)
@@ -102,6 +107,8 @@ class ConsensusWorld:
         self.world.network.links.update(dict.fromkeys(self.names, link))
         self.split_final = 0
         """Final blocks of the partition's slots when it ended."""
+        self.split_expired = 0
+        """Ratings that had run out then, on the branch of whoever saw the most."""
         self._schedule()
 
     def node(self, name: str) -> DirectNode:
@@ -114,6 +121,12 @@ class ConsensusWorld:
         """The whole trial. Raises InvariantViolated."""
         summary = self.world.run((self.trial.slots + TAIL) * self.slot_s)
         return report(self, summary)
+
+    def expired(self, name: str) -> list[bytes]:
+        """Accounts that lost their rating by its age, as a node's head has it."""
+        state = self.node(name).chain.state()
+        entries = filter(None, (state.validator(key.public) for key in self.keys.values()))
+        return [entry.public for entry in entries if not entry.rating and not entry.convicted]
 
     # -- the cast --------------------------------------------------------------------------------------------
 
@@ -132,8 +145,9 @@ class ConsensusWorld:
         if self.trial.boost_percent is not None:
             params = replace(params, boost_percent=self.trial.boost_percent)
         founders = tuple(
-            Founder(self.keys[name].public, self.keys[name].vrf_public, self.weights[name], name)
-            for name in self.names
+            Founder(self.keys[name].public, self.keys[name].vrf_public, self.weights[name], name, until)
+            for until, side in zip((0, self.trial.expires), self.sides, strict=True)
+            for name in side
         )
         allocations = [(user.public, _USER_BALANCE) for user in self.users]
         allocations += [
@@ -146,13 +160,13 @@ class ConsensusWorld:
         others = [other for other in self.names if other != name]
         neighbours = sorted(rng.sample(others, min(_NEIGHBOURS, len(others))))
         clock = rng.uniform(-self.trial.skew_ms, self.trial.skew_ms) / 1000
-        keys, shared = self.keys[name], self._shared
+        keys, shared, idle = self.keys[name], self._shared, self.trial.idle
         if self.trial.strategy and name in self.members:
             strategy = STRATEGIES[self.trial.strategy]
-            member = strategy(self.genesis, keys, neighbours, rng, clock, others, shared)
+            member = strategy(self.genesis, keys, neighbours, rng, clock, others, shared, idle)
             member.plot = self._plot
             return member
-        return DirectNode(self.genesis, keys, neighbours, rng, clock, others, shared)
+        return DirectNode(self.genesis, keys, neighbours, rng, clock, others, shared, idle)
 
     # -- what happens ----------------------------------------------------------------------------------------
 
@@ -205,6 +219,7 @@ class ConsensusWorld:
     def _heal(self) -> None:
         final = [self.watch.blocks[block_id] for block_id in self.watch.final[1:]]
         self.split_final = sum(seen.slot > self.trial.split_from for seen in final)
+        self.split_expired = max(len(self.expired(name)) for name in self.names)
         heal(self.world, self.names, self.node, self._rng)
 
 

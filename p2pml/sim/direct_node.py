@@ -48,7 +48,7 @@ class DirectNode(ChainNode):
     """One validator.
 
     Args:
-        genesis, keys, neighbours, rng, clock: see `ChainNode`; the neighbours are whom it syncs with.
+        genesis, keys, neighbours, rng, clock, idle: see `ChainNode`; the neighbours are whom it syncs with.
         audience: everybody but itself.
         shared: with the other nodes of the process.
     """
@@ -62,8 +62,9 @@ class DirectNode(ChainNode):
         clock: float,
         audience: Sequence[str],
         shared: Shared,
+        idle: bool = False,
     ) -> None:
-        super().__init__(genesis, keys, neighbours, rng, shared.outputs, clock=clock)
+        super().__init__(genesis, keys, neighbours, rng, shared.outputs, clock=clock, idle=idle)
         self.audience = tuple(audience)
         self._shared = shared
 

@@ -94,6 +94,7 @@ class VirtualLab:
             scenario.default_link,
             transfers_per_second=0.5,
             followers=joiners,
+            idle=True,
         )
         self._holders: dict[str, list[str]] = {}
         self._events = 0

@@ -19,19 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from chain.errors import InvalidError
+from chain.header import MAX_SEALED_BYTES, SealedHeader
 from chain.training_records import RoundRecord
 from chain.transactions import JobCancel, JobClaim, JobOpen, JobSettle, Register, Transfer, Tx
-from chain.types import Block
+from chain.types import PAIR_BYTES, Block, split
 from p2pml.errors import ExitCode, UserError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS blocks (
     id BLOB PRIMARY KEY, height INTEGER NOT NULL, data BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS blocks_height ON blocks (height);
+CREATE TABLE IF NOT EXISTS headers (
+    id BLOB PRIMARY KEY, height INTEGER NOT NULL, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS canonical (
     height INTEGER PRIMARY KEY, id BLOB NOT NULL, proposer BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS canonical_proposer ON canonical (proposer);
@@ -163,6 +166,40 @@ class ChainDb:
                     (forget_below, forget_below - 64),
                 )
 
+    def begin_at(self, sealed: SealedHeader) -> None:
+        """Let an empty database begin with a block of which only the header is here."""
+        with self._disk_errors(), self._write_lock, self._writer as db:
+            db.execute("BEGIN IMMEDIATE")
+            row = (sealed.block_id, sealed.height, sealed.encoded)
+            db.execute("INSERT OR IGNORE INTO headers VALUES (?, ?, ?)", row)
+            place = (sealed.height, sealed.block_id, sealed.proposer)
+            db.execute("INSERT OR IGNORE INTO canonical VALUES (?, ?, ?)", place)
+
+    def prune(self, below: int, at_most: int = 256) -> bool:
+        """Drop blocks below a height, the lowest first; the headers of the best branch's stay.
+
+        Transactions go with their blocks; what was recorded of jobs, and who proposed, stays.
+
+        Args:
+            at_most: heights dropped by this call, in one transaction.
+
+        Returns:
+            Whether there is more to drop.
+        """
+        with self._disk_errors(), self._write_lock, self._writer as db:
+            db.execute("BEGIN IMMEDIATE")
+            (first,) = db.execute("SELECT min(height) FROM blocks").fetchone()
+            if first is None or first >= below:
+                return False
+            below, last = min(below, first + at_most), below
+            query = "SELECT id, height, data FROM blocks JOIN canonical USING (id, height) WHERE height < ?"
+            for block_id, height, data in db.execute(query, (below,)).fetchall():
+                header = Block.decode(data).sealed.encoded
+                db.execute("INSERT OR IGNORE INTO headers VALUES (?, ?, ?)", (block_id, height, header))
+            for table in ("blocks", "txs", "touched"):
+                db.execute(f"DELETE FROM {table} WHERE height < ?", (below,))
+        return below < last
+
     def _index(self, db: sqlite3.Connection, block: Block) -> None:
         db.execute(
             "INSERT INTO canonical VALUES (?, ?, ?)", (block.height, block.block_id, block.sealed.proposer)
@@ -180,13 +217,13 @@ class ChainDb:
 
     # -- reading ---------------------------------------------------------------------------------------
 
-    def replay(self) -> Iterator[Block]:
-        """All stored blocks, parents before children.
+    def replay(self, above: int = 0) -> Iterator[Block]:
+        """All stored blocks above a height, parents before children.
 
         Raises:
             UserError: a block is damaged.
         """
-        heights = self._rows("SELECT DISTINCT height FROM blocks ORDER BY height")
+        heights = self._rows("SELECT DISTINCT height FROM blocks WHERE height > ? ORDER BY height", above)
         for (height,) in heights:
             for (data,) in self._rows("SELECT data FROM blocks WHERE height = ? ORDER BY id", height):
                 try:
@@ -194,17 +231,18 @@ class ChainDb:
                 except InvalidError as error:
                     raise self.damaged(f"a block at height {height} is unreadable") from error
 
-    def best_branch(self) -> Iterator[Block]:
-        """The blocks of the best branch as it is now, by height; what is written meanwhile does not show.
+    def best_branch(self, above: int = 0) -> Iterator[Block]:
+        """The blocks of the best branch as it is now above a height; what is written meanwhile does not show.
 
         Raises:
             UserError: a block is damaged.
         """
         query = (
-            "SELECT canonical.height, data FROM canonical JOIN blocks USING (id) ORDER BY canonical.height"
+            "SELECT canonical.height, data FROM canonical JOIN blocks USING (id)"
+            " WHERE canonical.height > ? ORDER BY canonical.height"
         )
         with self._disk_errors(), closing(self._connect()) as db:
-            for height, data in db.execute(query):
+            for height, data in db.execute(query, (above,)):
                 try:
                     yield Block.decode(data)
                 except InvalidError as error:
@@ -214,10 +252,46 @@ class ChainDb:
         """A stored block by id, encoded."""
         return self._value("SELECT data FROM blocks WHERE id = ?", block_id)
 
+    def sealed(self, block_id: bytes) -> bytes | None:
+        """A sealed header by the block's id, encoded, also where the block was dropped.
+
+        The body, which may be large, is not read.
+
+        Raises:
+            UserError: the block is damaged.
+        """
+        with self._disk_errors(), self._read_lock:
+            row = self._reader.execute("SELECT rowid FROM blocks WHERE id = ?", (block_id,)).fetchone()
+            if row is None:
+                dropped = self._reader.execute(
+                    "SELECT data FROM headers WHERE id = ?", (block_id,)
+                ).fetchone()
+                return None if dropped is None else bytes(dropped[0])
+            with self._reader.blobopen("blocks", "data", row[0], readonly=True) as data:
+                begin = data.read(min(len(data), MAX_SEALED_BYTES + PAIR_BYTES))
+        try:
+            return split(begin)[0]
+        except InvalidError as error:
+            raise self.damaged(f"the block {block_id.hex()[:16]} is unreadable") from error
+
     def block_at(self, height: int) -> bytes | None:
         """The block of the best branch at a height, encoded."""
         query = "SELECT data FROM blocks WHERE id = (SELECT id FROM canonical WHERE height = ?)"
         return self._value(query, height)
+
+    def canonical_id(self, height: int) -> bytes | None:
+        """The id at a height of the best branch."""
+        return self._value("SELECT id FROM canonical WHERE height = ?", height)
+
+    def ids_below(self, height: int) -> tuple[int, list[bytes]]:
+        """The best branch's ids below a height, ascending, and the height of the first of them."""
+        rows = self._rows("SELECT height, id FROM canonical WHERE height < ? ORDER BY height", height)
+        return (rows[0][0] if rows else height), [block_id for _, block_id in rows]
+
+    def lowest_body(self) -> int | None:
+        """The lowest height of which blocks are here whole; None without any block."""
+        rows = self._rows("SELECT min(height) FROM blocks")
+        return None if rows[0][0] is None else int(rows[0][0])
 
     def head_id(self) -> bytes | None:
         """The id of the best branch's tip; None before the first block."""

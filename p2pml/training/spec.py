@@ -20,9 +20,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from p2pml.errors import ExitCode, UserError
-from p2pml.formats import SpecError, optimizers
+from p2pml.formats import SpecError, local, optimizers, uploads
+from p2pml.formats.aggregation import RULES, Aggregation
 from p2pml.formats.optimizers import Optimizer
 from p2pml.training import models, yaml_lines
+from p2pml.training.dataset import FORMATS, Reading
 from p2pml.training.spec_values import (
     TOKEN,
     Real,
@@ -43,11 +45,15 @@ class _Part(BaseModel):
 
 
 class ModelSpec(_Part):
-    """Either a named `builder` with its `args`, or `keras`: the path of a Keras JSON configuration."""
+    """Either a named `builder` with its `args`, or `keras`: the path of a Keras JSON configuration.
+
+    `weights`: the path of a safetensors file with the first weights, such as an earlier job's result.
+    """
 
     builder: str | None = None
     args: dict[str, Any] = {}
     keras: str | None = None
+    weights: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> ModelSpec:
@@ -91,31 +97,53 @@ class PartitionSpec(_Part):
 
 
 class DataSpec(_Part):
-    """`train`: a path (it is seeded for you), a dataset's name on the network, or an infohash; npz, or a
-    tar with one."""
+    """`train`: a path (it is seeded for you), a dataset's name on the network, or an infohash; a file, a tar
+    or a folder. The keys from `format` to `scale` say how it is read, see `Reading`."""
 
     train: Annotated[str, Field(min_length=1, max_length=4096)]
+    format: Annotated[str, choice(("auto", *FORMATS))] = "auto"
     member: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    label: Annotated[str, Field(min_length=1, max_length=1024)] | Whole | None = None
+    sample: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    shape: (
+        Annotated[list[Annotated[Whole, Field(ge=1, le=2**24)]], Field(min_length=1, max_length=6)] | None
+    ) = None
+    scale: Annotated[Real, Field(gt=0)] | None = None
     validation: Validation = Validation()
     partition: PartitionSpec = PartitionSpec()
     clients: Literal["auto"] | Annotated[Whole, Field(ge=1, le=1024)] = "auto"
 
+    def reading(self) -> Reading:
+        """How the data is read."""
+        shape = None if self.shape is None else tuple(self.shape)
+        return Reading(self.format, self.member, self.label, self.sample, shape, self.scale)
+
 
 class TrainSpec(_Part):
     """What each client does in a round (McMahan et al. 2017: E epochs of batch size B at learning rate
-    η)."""
+    η); `prox`: μ of FedProx. With `sync_sgd` a round is one step on one batch of each client."""
 
-    algorithm: Annotated[Literal["fedavg"], choice(("fedavg",), ("sync_sgd",))] = "fedavg"
+    algorithm: Annotated[Literal["fedavg", "sync_sgd"], choice(local.ALGORITHMS)] = "fedavg"
     optimizer: Annotated[Literal["sgd", "adam"], choice(optimizers.CLIENT)] = "sgd"
     lr: Real = 0.1
     momentum: Real | None = None
     batch: Annotated[Whole, Field(ge=1, le=65_536)] = 32
     epochs: Annotated[Whole, Field(ge=1, le=1000)] = 1
+    prox: Real = 0.0
 
     @model_validator(mode="after")
     def _fits(self) -> TrainSpec:
-        checked(self.client_optimizer(), optimizers.CLIENT)
+        optimizer = self.client_optimizer()
+        checked(optimizer, optimizers.CLIENT)
+        try:
+            local.check(self.algorithm, optimizer, self.epochs, self.prox)
+        except SpecError as error:
+            raise refusal("train", str(error)) from error
         return self
+
+    def samples_of_round(self, count: int) -> int:
+        """What a client with a shard of `count` samples trains on in a round, each counted in every epoch."""
+        return local.samples_of_round(self.algorithm, count, self.batch, self.epochs)
 
     def client_optimizer(self) -> Optimizer:
         """What the participants' workers are told."""
@@ -191,13 +219,40 @@ class ServerOptimizer(_Part):
 
 
 class AggregateSpec(_Part):
-    rule: Annotated[Literal["mean"], choice(("mean",), ("median", "trimmed_mean", "robust", "dp"))] = "mean"
+    """How a round's updates become one (`p2pml.formats.aggregation`), and what is done with that.
+
+    `max_norm`: an update with a larger L2 norm is refused; `auto`: 100 times the norm of the model that the
+    round starts from, at least 100.
+    """
+
+    rule: Annotated[str, choice(RULES)] = "mean"
+    trim: Real | None = None
+    zero: Real | None = None
+    clip: Real | None = None
+    noise: Real | None = None
+    delta: Real | None = None
+    max_norm: Literal["auto"] | Annotated[Real, Field(gt=0)] = "auto"
     server_optimizer: ServerOptimizer = ServerOptimizer()
+
+    @model_validator(mode="after")
+    def _fits(self) -> AggregateSpec:
+        try:
+            self.aggregation().check(frozenset(self._given()))
+        except SpecError as error:
+            raise refusal("aggregate", str(error)) from error
+        return self
+
+    def aggregation(self) -> Aggregation:
+        """What the aggregator is told."""
+        return Aggregation(self.rule, **self._given())
+
+    def _given(self) -> dict[str, float]:
+        return self.model_dump(include={"trim", "zero", "clip", "noise", "delta"}, exclude_none=True)
 
 
 class TransportSpec(_Part):
     broadcast: Annotated[Literal["stream"], choice(("stream",), ("swarm",))] = "stream"
-    upload: Annotated[Literal["float32"], choice(("float32",), ("float16", "int8"))] = "float32"
+    upload: Annotated[Literal["float32", "float16", "int8"], choice(uploads.KINDS)] = "float32"
 
 
 class AuditSpec(_Part):

@@ -40,7 +40,7 @@ def choice(works: Iterable[str], later: Iterable[str] = ()) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def refusal(kind: Literal["model", "optimizer"], text: str) -> PydanticCustomError:
+def refusal(kind: Literal["model", "optimizer", "train", "aggregate"], text: str) -> PydanticCustomError:
     return PydanticCustomError(kind, "{text}", {"text": text})
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-import faulthandler
 import os
-import resource
-import signal
 import sys
 import threading
 import time
 
+from p2pml.worker.confine import confine
+
 STARTED = time.monotonic()
-PR_SET_NO_NEW_PRIVS = 38
 
 
 def main() -> int:
@@ -25,7 +22,7 @@ def main() -> int:
     except (KeyError, ValueError):
         print("p2pml.worker is started by a node, not by hand", file=sys.stderr)
         return 2
-    _confine()
+    confine()
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
 
     import trio
@@ -34,18 +31,6 @@ def main() -> int:
 
     trio.run(serve, url, token, threads, STARTED)
     return 0
-
-
-def _confine() -> None:
-    """Give way to everything else on the machine, and never gain what the node does not have."""
-    faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the node's terminal is the node's to handle
-    os.nice(10)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
-            score.write("500")  # when memory runs out, the worker goes and the node stays
 
 
 def _die_with(parent: int) -> None:

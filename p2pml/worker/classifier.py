@@ -33,10 +33,14 @@ class Classifier:
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
-        layers = [tf.keras.layers.InputLayer(spec.input_shape)]
-        layers += [getattr(tf.keras.layers, layer.kind)(**layer.options) for layer in spec.layers]
-        self._model = tf.keras.Sequential(layers)
-        self._weights = self._model.trainable_variables
+        layers = [getattr(tf.keras.layers, layer.kind)(**layer.options) for layer in spec.layers]
+        values = [tf.keras.Input(spec.input_shape)]
+        for layer, sources in zip(layers, spec.sources, strict=True):
+            inputs = [values[source] for source in sources]
+            values.append(layer(inputs[0] if len(inputs) == 1 else inputs))
+        self._model = tf.keras.Model(values[0], values[-1])
+        # In the description's order; a Keras model of several branches has one of its own.
+        self._weights = [variable for layer in layers for variable in layer.trainable_variables]
         shapes = tuple(tuple(variable.shape) for variable in self._weights)
         if shapes != spec.weight_shapes:
             raise RuntimeError(f"Keras built weights {shapes} for a description of {spec.weight_shapes}")
@@ -87,32 +91,49 @@ class Classifier:
         """The Keras model."""
         return self._model
 
+    @property
+    def variables(self) -> list[Any]:
+        """All trainable weights, in the order of the description."""
+        return list(self._weights)
+
     def sum_loss(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """Cross-entropy in nats, summed over the samples."""
         return self._loss(labels, outputs)
 
 
 class LocalTraining:
-    """The local steps of one classifier with one kind of optimizer (McMahan et al. 2017, ClientUpdate)."""
+    """The local steps of one classifier with one kind of optimizer (McMahan et al. 2017, ClientUpdate).
 
-    def __init__(self, classifier: Classifier, optimizer: Optimizer) -> None:
+    Args:
+        classifier: to train.
+        optimizer: of the steps.
+        prox: μ of FedProx (Li et al. 2020); 0 for none. The losses that are reported are without its term.
+    """
+
+    def __init__(self, classifier: Classifier, optimizer: Optimizer, prox: float = 0.0) -> None:
         self._classifier = classifier
         self._optimizer = optimizers.client(optimizer)
         first = optimizers.initial_state(self._optimizer, list(classifier.spec.weight_shapes))
         self._state = tf.nest.map_structure(lambda leaf: tf.Variable(leaf, trainable=False), first)
+        self._prox = prox
+        variables = classifier.variables if prox else []
+        self._begun = [tf.Variable(variable, trainable=False) for variable in variables]
         self._chunk = _compiled(self._train_chunk)
 
     def reset(self, optimizer: Optimizer) -> None:
-        """Start the optimizer afresh, with this one's numbers."""
+        """Start the optimizer afresh, with this one's numbers, from the weights that the model has now."""
         shapes = list(self._classifier.spec.weight_shapes)
         first = optimizers.initial_state(optimizers.client(optimizer), shapes)
         tf.nest.map_structure(lambda variable, leaf: variable.assign(leaf), self._state, first)
+        if self._prox:
+            for begun, variable in zip(self._begun, self._classifier.variables, strict=True):
+                begun.assign(variable)
 
     def run(self, shard: Shard, orders: Sequence[Any], batch: int, watch: Watch) -> int:
         """Visit the samples in each epoch's order, a partial last batch included; the number of steps
         taken."""
         x, y, scale = _on_device(shard)
-        per_epoch = _steps(len(shard), batch)
+        per_epoch = _steps(len(orders[0]), batch)
         for epoch, order in enumerate(orders):
             rows = tf.constant(order, tf.int64)
 
@@ -145,12 +166,18 @@ class LocalTraining:
         return total
 
     def _step(self, samples: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        variables = self._classifier.model.trainable_variables
+        variables = self._classifier.variables
         with tf.GradientTape() as tape:
             outputs = self._classifier.model(samples, training=True)
             count = tf.cast(tf.shape(labels)[0], tf.float32)
             loss = self._classifier.sum_loss(labels, outputs) / count
-        gradients = tape.gradient(loss, variables)
+        # An embedding's gradient is rows and their numbers; optimizers and reproducible sums want it whole.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)]
+        if self._prox:
+            gradients = [
+                gradient + self._prox * (variable - begun)
+                for gradient, variable, begun in zip(gradients, variables, self._begun, strict=True)
+            ]
         state = tf.nest.map_structure(lambda variable: variable.read_value(), self._state)
         weights = [variable.read_value() for variable in variables]
         state, weights = self._optimizer.next(state, weights, gradients)

@@ -16,6 +16,7 @@ import numpy as np
 
 from p2pml.formats import FormatError, SpecError, keras_json, shards, tensors
 from p2pml.formats.initial import initial_weights
+from p2pml.formats.local import MAX_PROX
 from p2pml.formats.optimizers import CLIENT, Optimizer
 from p2pml.formats.shards import Shard
 from p2pml.worker import quiet
@@ -55,11 +56,11 @@ class _Compiled:
     classifier: Classifier
     trainings: dict[tuple[object, ...], LocalTraining] = field(default_factory=dict)
 
-    def training(self, optimizer: Optimizer) -> LocalTraining:
+    def training(self, optimizer: Optimizer, prox: float) -> LocalTraining:
         # Another learning rate is another number in the optimizer's state, not another function.
-        key = (optimizer.name, *sorted(optimizer.args.items()))
+        key = (optimizer.name, *sorted(optimizer.args.items()), prox)
         if key not in self.trainings:
-            self.trainings[key] = LocalTraining(self.classifier, optimizer)
+            self.trainings[key] = LocalTraining(self.classifier, optimizer, prox)
         return self.trainings[key]
 
 
@@ -111,20 +112,23 @@ class TensorFlowEngine:
         spec = keras_json.parse(request.model)
         start = tensors.decode(request.weights, spec.weight_shapes)
         shard = _load(request.shard, spec)
+        spec.check_batch(min(request.batch, len(shard)))
         if spec.random:
             # Random state lives in the compiled function: a fresh one draws the same numbers every time.
             self._compiled.pop(spec.to_json(), None)
             entropy = [request.seed, request.round, request.client, 1 << 32]
             tf.keras.utils.set_random_seed(np.random.PCG64(entropy).random_raw() >> 33)
         compiled = self._entry(spec)
-        classifier, training = compiled.classifier, compiled.training(request.optimizer)
+        classifier, training = compiled.classifier, compiled.training(request.optimizer, request.prox)
         classifier.set_weights(start)
         training.reset(request.optimizer)
         probe = shard.take(np.arange(min(LOSS_SAMPLES, len(shard))))
-        before, _ = classifier.evaluate(probe, 512, lambda *_: control.check())
-        orders = [_order(request, epoch, len(shard)) for epoch in range(request.epochs)]
+        batch = spec.evaluation_batch(512)
+        before, _ = classifier.evaluate(probe, batch, lambda *_: control.check())
+        visited = min(request.batch, len(shard)) if request.one_batch else len(shard)
+        orders = [_order(request, epoch, len(shard))[:visited] for epoch in range(request.epochs)]
         steps = training.run(shard, orders, request.batch, _Watch(control))
-        after, _ = classifier.evaluate(probe, 512, lambda *_: control.check())
+        after, _ = classifier.evaluate(probe, batch, lambda *_: control.check())
         update = [end - begin for end, begin in zip(classifier.get_weights(), start, strict=True)]
         if not all(np.isfinite(array).all() for array in update):
             raise FormatError(f"training diverged (learning rate {request.optimizer.lr} is too high?)")
@@ -137,7 +141,7 @@ class TensorFlowEngine:
             raise FormatError(f"batch {request.batch} is not within 1 … {MAX_BATCH}")
         classifier = self._entry(spec).classifier
         classifier.set_weights(tensors.decode(request.weights, spec.weight_shapes))
-        loss, accuracy = classifier.evaluate(shard, request.batch, _Watch(control))
+        loss, accuracy = classifier.evaluate(shard, spec.evaluation_batch(request.batch), _Watch(control))
         return Evaluated(loss, accuracy, len(shard))
 
     def _entry(self, spec: keras_json.ModelSpec) -> _Compiled:
@@ -154,6 +158,8 @@ def _check_train(request: Train) -> None:
     request.optimizer.check(CLIENT)
     if not 1 <= request.batch <= MAX_BATCH or not 1 <= request.epochs <= MAX_EPOCHS:
         raise FormatError(f"batch {request.batch} or epochs {request.epochs} out of bounds")
+    if not 0 <= request.prox <= MAX_PROX:
+        raise FormatError(f"prox {request.prox} is not within 0 … {MAX_PROX:g}")
     if min(request.seed, request.round, request.client) < 0:
         raise FormatError("seed, round and client must not be negative")
 
@@ -166,6 +172,8 @@ def _load(path: str, spec: keras_json.ModelSpec) -> Shard:
         raise FormatError(f"samples of shape {shard.sample_shape} for a model of {spec.input_shape}")
     if int(shard.y.max()) >= spec.classes:
         raise FormatError(f"label {int(shard.y.max())} for a model of {spec.classes} classes")
+    if spec.tokens is not None:
+        shard.check_tokens(spec.tokens)
     return shard
 
 

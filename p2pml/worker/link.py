@@ -24,11 +24,14 @@ from p2pml.worker.protocol import (
     Hello,
     Message,
     Progress,
+    Rest,
     Unable,
     decode,
     encode,
 )
 
+LOOK_S = 0.2
+"""How often a call that rests looks whether it may go on."""
 UNABLE_STATUS = 3
 """Exit status when this machine cannot run a worker at all."""
 
@@ -54,13 +57,17 @@ class Control:
     Args:
         report: sends a progress report.
         cancelled: set when the call shall end.
+        resting: set while the machine is needed for something else.
     """
 
     report: Callable[[Progress], None]
     cancelled: threading.Event = field(default_factory=threading.Event)
+    resting: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """Raise `Cancelled` if the call shall end."""
+        """Rest as long as the node wants it. Raises `Cancelled` if the call shall end."""
+        while self.resting.is_set() and not self.cancelled.wait(LOOK_S):
+            pass
         if self.cancelled.is_set():
             raise Cancelled
 
@@ -114,12 +121,13 @@ async def _read(
     """Take in messages while the engine works, so that Cancel and the node's end are noticed at once."""
     token = trio.lowlevel.current_trio_token()
     running: dict[int, Control] = {}
+    resting = threading.Event()
 
     def control_of(call: int) -> Control:
         def report(progress: Progress) -> None:
             trio.from_thread.run(ws.send_message, encode(call, progress), trio_token=token)
 
-        return Control(report)
+        return Control(report, resting=resting)
 
     while True:
         try:
@@ -130,6 +138,9 @@ async def _read(
         if isinstance(message, Cancel):
             if call in running:
                 running[call].cancelled.set()
+            continue
+        if isinstance(message, Rest):
+            (resting.set if message.resting else resting.clear)()
             continue
         running = {call: control_of(call)}
         await requests.send((call, message, running[call]))

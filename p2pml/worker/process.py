@@ -52,6 +52,9 @@ class WorkerSupervisor:
         threads: threads of one TensorFlow operation; with 1 an update is the same bits every time.
         memory_limit: resident bytes over which it is killed; half of the machine's memory when None.
         backoff: seconds before the first restart; doubles with each death in a row.
+
+    Attributes:
+        resting: whether calls stand still, see `rest`.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class WorkerSupervisor:
         self._session: Session | None = None
         self._refusal = ""
         self._starts = 0
+        self.resting = False
 
     @property
     def ready(self) -> bool:
@@ -127,7 +131,19 @@ class WorkerSupervisor:
         async with self._turn:
             await self.wait_ready()
             assert self._session is not None
+            if self.resting:
+                await self._session.rest(True)
             return await self._session.call(request, progress)
+
+    async def rest(self, resting: bool) -> None:
+        """Stop computing, whatever calls there are, or go on: what is done so far is kept, and calls wait.
+
+        A worker that starts meanwhile rests too, before its first call.
+        """
+        self.resting = resting
+        if self.ready:
+            assert self._session is not None
+            await self._session.rest(resting)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a worker alive until cancelled; the process is dead when this returns."""

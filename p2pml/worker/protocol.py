@@ -17,7 +17,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from p2pml.formats.optimizers import Optimizer
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_MESSAGE = 1 << 30
 """The longest message, 1 GiB: a server step with 100 MB of weights and Adam's state takes 500 MB."""
 
@@ -125,6 +125,8 @@ class Train(Request[Trained]):
         epochs: passes over the shard.
         seed, round, client: epoch e visits the samples in the order `Generator(PCG64([seed, round, client,
             e])).permutation(n)`.
+        prox: μ of FedProx's proximal term (Li et al. 2020); 0 for none.
+        one_batch: visit only the first `batch` samples of an epoch's order.
     """
 
     model: str
@@ -136,6 +138,8 @@ class Train(Request[Trained]):
     seed: int
     round: int
     client: int
+    prox: float = 0.0
+    one_batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +220,13 @@ class Cancel(Message):
     reason: str = field(default="cancelled")
 
 
+@dataclass(frozen=True, slots=True)
+class Rest(Message):
+    """Node to worker: stop computing between two steps, or go on; of no call."""
+
+    resting: bool
+
+
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
@@ -232,6 +243,7 @@ _KINDS: dict[str, type[Message]] = {
         Progress,
         Failed,
         Cancel,
+        Rest,
     )
 }
 _HINTS = {name: get_type_hints(kind) for name, kind in _KINDS.items()}

@@ -22,6 +22,7 @@ from p2pml.worker.protocol import (
     Progress,
     ProtocolError,
     Request,
+    Rest,
     Unable,
     decode,
     encode,
@@ -148,6 +149,10 @@ class Session:
         if isinstance(call.result, WorkerError):
             raise call.result
         return cast(R, call.result)
+
+    async def rest(self, resting: bool) -> None:
+        """Have the worker stop between two steps, or go on."""
+        await self._send(0, Rest(resting))
 
     async def watch_memory(self, limit: int) -> None:
         """Kill the process when it holds more than `limit` resident bytes; a stranger's model chose how much

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,25 @@ from p2pml.node import views
 from p2pml.node.data_views import MemberView, RemovedView, TarView, VerifiedView
 from p2pml.node.events import Events
 from p2pml.node.net_views import BanView, ConnectionView, PingView, UnbannedView
+from p2pml.node.rating_views import (
+    EnergyView,
+    OddsView,
+    OutcomeView,
+    PhaseView,
+    RankView,
+    RatingView,
+    WindowsView,
+    WindowView,
+)
+from p2pml.node.validator_views import (
+    AdoptedView,
+    BaselineView,
+    ParametersView,
+    ProposalView,
+    RegistrationView,
+    SponsorInviteView,
+    ValidatorDetailView,
+)
 from p2pml.storage.torrent_files import Choice
 
 ADDRESS = "pml1someone"
@@ -26,6 +46,8 @@ class FakeNode:
         self.events = Events(keep=10)
         self.data = FakeData(self.calls)
         self.net = FakeNet(self.calls)
+        self.validating = FakeValidating(self.calls)
+        self.rating = FakeRating()
         self.reason = ""
         self.shutdown = trio.Event()
 
@@ -88,11 +110,18 @@ class FakeNode:
     def supply(self) -> views.SupplyView:
         return views.SupplyView(100, 5, 0, 85, 10, 5, 5, True)
 
+    def checkpoint(self) -> views.CheckpointView:
+        return views.CheckpointView(7, "22" * 32, "33" * 32, f"7:{'22' * 32}:{'33' * 32}")
+
     def jobs(self) -> list[dict[str, Any]]:
         return []
 
     def job(self, job_id: str) -> dict[str, Any]:
         raise RuntimeError("a bug with a secret in it")
+
+    async def submit_batch(self, encoded: Sequence[bytes]) -> views.BatchView:
+        self.calls.append(("batch", *encoded))
+        return views.BatchView(["11" * 32], [views.RefusedView(1, "the nonce is 3")])
 
     async def submit(self, encoded: bytes) -> views.SubmittedView:
         self.calls.append(("submit", encoded))
@@ -231,6 +260,73 @@ class FakeNet:
     def unban(self, peer: str) -> UnbannedView:
         self.calls.append(("unban", peer))
         return UnbannedView(peer)
+
+
+class FakeValidating:
+    """Implements `p2pml.api.facade.ValidatorFacade`; notes what it is asked to do."""
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self.calls = calls
+
+    def parameters(self) -> ParametersView:
+        baseline = BaselineView("00" * 20, "bundled digits", 1, 2)
+        proposal = ProposalView("44" * 32, ADDRESS, "fake\x1b[2J", baseline, 70, [ADDRESS], 10, 20)
+        coming = [AdoptedView(5, BaselineView("55" * 20, "", 3, 4))]
+        return ParametersView({"slot_ms": 2000, "min_fee": 10**7}, 66, 4, baseline, coming, [proposal])
+
+    def validator(self, who: str | None) -> ValidatorDetailView:
+        if who not in (None, "fake", ADDRESS):
+            raise views.NotFound(f"no validator is called {who!r}")
+        return ValidatorDetailView(
+            ADDRESS, "fake", who is None, False, 0, 0, 0.0, 0.0, 10**8, 5, 0, "66" * 32, 1
+        )
+
+    async def register(self, name: str | None, bond: int | None) -> views.SubmittedView:
+        self.calls.append(("register", name, bond))
+        return views.SubmittedView("11" * 32)
+
+    async def registration(self, name: str | None, bond: int | None, sponsor: str) -> RegistrationView:
+        self.calls.append(("registration", name, bond, sponsor))
+        return RegistrationView("00", 1, 2)
+
+    async def propose(self, dataset: str, q_min: int | None, q_ref: int | None) -> views.SubmittedView:
+        self.calls.append(("propose", dataset, q_min, q_ref))
+        return views.SubmittedView("11" * 32)
+
+    async def approve(self, proposal: str) -> views.SubmittedView:
+        self.calls.append(("approve", proposal))
+        return views.SubmittedView("11" * 32)
+
+    async def invite(self, bond: int | None, uses: int, hours: int) -> SponsorInviteView:
+        self.calls.append(("invite", bond, uses, hours))
+        return SponsorInviteView(ADDRESS, "77" * 16, 10**8, 2**42)
+
+
+class FakeRating:
+    """Implements `p2pml.api.facade.RatingFacade`."""
+
+    def rating(self, who: str | None) -> RatingView:
+        if who not in (None, "fake", ADDRESS):
+            raise views.NotFound(f"no validator is called {who!r}")
+        outcome = OutcomeView(64, 130_000, 10_000, 30, 6, 940_000, 990_000, 1_010_000, "rated", 3, 1)
+        return RatingView(
+            ADDRESS, "fake\x1b[2J", who is None, 28, 0, 11, 500_000, 5, [outcome], 30, 933_334, 28,
+            [OddsView(4, 28, 0.25), OddsView(7, 30, 0.3)], EnergyView(64, 6, 10, 4915), ["add lanes"],
+        )  # fmt: skip
+
+    def leaderboard(self) -> list[RankView]:
+        return [
+            RankView(
+                1, ADDRESS, "fake\x1b[2J", True, 28, 0.25, 6, 940_000, "rated", 2, 1, 11,
+                EnergyView(64, 6, 10, 4915),
+            ),
+            RankView(2, ADDRESS, "new", False, 0, 0.0, None, None, None, 0, 0, None, None),
+        ]  # fmt: skip
+
+    def windows(self) -> WindowsView | None:
+        phases = [PhaseView("training", 64, 69, 130_000, 140_000)]
+        latest = WindowView(64, 130_000, 5, False, False, False, phases[0], phases, 4, 3, 1, 2, 0)
+        return WindowsView(66, 2000, 64, 5, 128, 258_000, latest)
 
 
 @pytest.fixture

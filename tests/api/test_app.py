@@ -28,6 +28,7 @@ async def test_looking_works_on_both_applications(fake_node: Any) -> None:
             account = (await client.get("/api/v1/accounts/pml1someone")).json()
             assert account["transactions"][0]["payload"] == {"amount": 1}
             assert (await client.get("/api/v1/supply")).json()["adds_up"] is True
+            assert (await client.get("/api/v1/checkpoint")).json()["text"].startswith("7:2222")
             assert (await client.get("/api/v1/validators")).json()[0]["share"] == 1.0
             assert (await client.get("/api/v1/datasets")).json()[0]["infohash"] == "ef" * 20
             assert (await client.get("/healthz")).json() == {"status": "ok"}
@@ -46,6 +47,11 @@ async def test_changing_is_only_possible_through_the_socket(fake_node: Any) -> N
     assert not fake_node.shutdown.is_set()
     async with http(fake_node) as client:
         assert (await client.post("/api/v1/transactions", json=body)).json() == {"id": "11" * 32}
+        batch = await client.post("/api/v1/transactions/batch", json={"transactions": ["00ff", "01"]})
+        assert batch.json() == {"ids": ["11" * 32], "refused": [{"index": 1, "reason": "the nonce is 3"}]}
+        for wrong in ([], ["0"], ["00"] * 257):
+            refused = await client.post("/api/v1/transactions/batch", json={"transactions": wrong})
+            assert refused.status_code == 422
         assert (await client.post("/api/v1/shutdown")).status_code == 202
         assert (await client.delete("/api/v1/jobs/x")).status_code == 202
         resumed = await client.post("/api/v1/jobs/x/resume")
@@ -55,6 +61,7 @@ async def test_changing_is_only_possible_through_the_socket(fake_node: Any) -> N
         assert (quoted.status_code, quoted.json()["rounds"]) == (200, 3)
     assert fake_node.calls == [
         ("submit", b"\x00\xff"),
+        ("batch", b"\x00\xff", b"\x01"),
         ("stop", "x"),
         ("resume", "x"),
         ("quote", "name: a", Path("/base"), "a.yaml"),

@@ -7,10 +7,10 @@ one message each with the library's defaults (`before`), and as a node sends the
 neighbours asked for what gossip lost. `before` runs on the stock transport and `after` on the fast one unless
 `--transport` puts both on one. Prints JSON with the machine's load.
 
-    python tests/bench/gossip.py                            # 20 hosts, 1 KB and 64 KB, burst of 1,000
-    python tests/bench/gossip.py --transport stock          # what gossip itself changes
-    python tests/bench/gossip.py --wires tcp --messages 20 --only after
-    python tests/bench/gossip.py --only burst-after --profile
+    python -m tests.bench.gossip                            # 20 hosts, 1 KB and 64 KB, burst of 1,000
+    python -m tests.bench.gossip --transport stock          # what gossip itself changes
+    python -m tests.bench.gossip --wires tcp --messages 20 --only after
+    python -m tests.bench.gossip --only burst-after --profile
 """
 
 from __future__ import annotations

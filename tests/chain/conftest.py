@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from chain import lottery, merkle
+from chain import merkle, selection
 from chain.crypto import Keypair
 from chain.forkchoice import Chain
 from chain.genesis import Founder, Genesis
 from chain.header import SealedHeader, seal_message
 from chain.params import DEMO, TOKEN, ChainParams
 from chain.producer import ProposerKeys, build_block, ranks_for
+from chain.rating.items import RatingItem
 from chain.state import State
 from chain.training_records import Commitment, Receipt, RoundRecord, receipts_root, settle_receipts
 from chain.transactions import JobOpen, JobSettle, Payload, Transfer, Tx, sign_tx
@@ -39,17 +40,25 @@ class World:
         users: int = 3,
         params: ChainParams = DEMO,
         keep: int = 256,
+        rated_until: tuple[int, ...] = (),
+        balances: tuple[int, ...] = (),
+        name: str = "test",
     ) -> None:
         self.validators = [
             ProposerKeys.from_seeds(seed32(i + 1), seed32(i + 501)) for i in range(len(ratings))
         ]
         self.users = [Keypair.from_seed(seed32(1001 + i)) for i in range(users)]
         founders = tuple(
-            Founder(keys.public, keys.vrf_public, rating, f"v{i}")
+            Founder(keys.public, keys.vrf_public, rating, f"v{i}", rated_until[i] if rated_until else 0)
             for i, (keys, rating) in enumerate(zip(self.validators, ratings, strict=True))
         )
         allocations = tuple((user.public, 1000 * TOKEN) for user in self.users)
-        self.genesis = Genesis("test", START_MS, params, founders, allocations)
+        allocations += tuple(
+            (keys.public, tokens * TOKEN)
+            for keys, tokens in zip(self.validators, balances, strict=False)
+            if tokens
+        )
+        self.genesis = Genesis(name, START_MS, params, founders, allocations)
         self.chain = Chain(self.genesis, keep)
         self.by_public = {keys.public: keys for keys in self.validators}
 
@@ -60,7 +69,7 @@ class World:
     def drawn(self, slot: int, rank: int = 0, state: State | None = None) -> ProposerKeys | None:
         """Who may propose at this rank; None if the winner already won a lower one."""
         state = state or self.state
-        keys = self.by_public[lottery.draw(state.seed_at(slot), slot, rank, state.table_at(slot)).public]
+        keys = self.by_public[selection.draw(state, slot, rank).public]
         return keys if ranks_for(slot, keys.keypair, state) == (rank,) else None
 
     def slot_with(self, rank: int, after: int, state: State | None = None) -> int:
@@ -75,13 +84,14 @@ class World:
         rank: int = 0,
         parent: bytes | None = None,
         chain: Chain | None = None,
+        ratings: Iterable[RatingItem] = (),
     ) -> Block:
         chain = chain or self.chain
         state = chain.state(parent)
         slot = self.slot_with(rank, state.slot, state) if slot is None else slot
         keys = self.drawn(slot, rank, state)
         assert keys is not None
-        return build_block(chain, slot, rank, keys, txs, records, parent)
+        return build_block(chain, slot, rank, keys, txs, records, parent, ratings)
 
     def time_of(self, block: Block) -> int:
         """A moment at which the block is due."""
@@ -90,12 +100,19 @@ class World:
     def give(self, block: Block, chain: Chain | None = None) -> Any:
         return (chain or self.chain).on_block(block, self.time_of(block))
 
-    def mine(self, *txs: Tx, records: Iterable[RoundRecord] = (), slot: int | None = None) -> Block:
+    def mine(
+        self,
+        *txs: Tx,
+        records: Iterable[RoundRecord] = (),
+        slot: int | None = None,
+        ratings: Iterable[RatingItem] = (),
+    ) -> Block:
         """Mine a block on the head and insist that everything got into it."""
-        records = tuple(records)
-        block = self.build(txs, records, slot)
+        records, ratings = tuple(records), tuple(ratings)
+        block = self.build(txs, records, slot, ratings=ratings)
         assert len(block.body.txs) == len(txs)
         assert len(block.body.records) == len(records)
+        assert block.body.ratings == ratings
         self.give(block)
         assert self.chain.head.id == block.block_id
         return block

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chain.entries import Job, JobStatus
 from chain.jobs import advance
-from chain.state import Draft, genesis_state
+from chain.state import Draft, Place, genesis_state
 
 job = st.builds(
     lambda number, status, deadline, end: Job(
@@ -35,7 +35,7 @@ def test_it_is_what_the_jobs_say(world: Any, transactions: list[tuple[list[Job],
         expected = sorted((item.due_slot, item.id) for item in known.values() if item.due_slot is not None)
         assert draft.due == tuple(expected)
     start = genesis_state(world.genesis)
-    sealed = draft.seal(bytes(32), 1, 1, start.randomness, start.finality, start.tables)
+    sealed = draft.seal(bytes(32), Place(1, 1, 0), start.randomness, start.finality, start.tables)
     assert sealed.due == draft.due
 
 

@@ -46,7 +46,7 @@ def test_address_has_one_spelling() -> None:
 
 
 DAY_MS = 86_400_000
-TABLE: dict[str, tuple[int, ...]] = {
+TABLE: dict[str, tuple[int | str, ...]] = {
     "slot_ms": (12_000, 4_000, 2_000, 4_000),
     "rank_step_ms": (2_000, 800, 500, 800),
     "ranks": (4, 4, 3, 3),
@@ -61,10 +61,26 @@ TABLE: dict[str, tuple[int, ...]] = {
     "auditors_share_percent": (20,) * 4,
     "bond": (10 * params.TOKEN, params.TOKEN, params.TOKEN, params.TOKEN),
     "job_challenge_slots": (600, 64, 16, 16),
+    "baseline_infohash": ("00" * 20,) * 4,
+    "window_slots": (50, 30, 5, 30),
+    "window_every_epochs": (3_375, 675, 4, 0),
+    "surprise_slots": (5, 0, 0, 0),
+    "surprise_every_epochs": (112,) * 4,
+    "grace_slots": (16, 16, 4, 16),
+    "reveal_slots": (16, 16, 4, 16),
+    "audit_commit_slots": (64, 32, 8, 32),
+    "audit_reveal_slots": (16, 16, 4, 16),
+    "challenge_slots": (32, 32, 8, 32),
+    "max_rulings": (1,) * 4,
+    "energy_span_ppm": (0, 50_000, 50_000, 0),
+    "q_min": (750_000,) * 4,
+    "q_ref": (950_000,) * 4,
+    "proposal_epochs": (4,) * 4,
+    "max_proposals": (16,) * 4,
     "max_tx_bytes": (16 * 1024,) * 4,
     "max_body_bytes": (2 * 1024 * 1024, 512 * 1024, 512 * 1024, 512 * 1024),
 }
-EVIDENCE_AND_BAR_DAYS = {"main": (30, 3 * 35), "lab": (3, 3 * 3)}
+EVIDENCE_BAR_AND_RATING_DAYS = {"main": (30, 3 * 35, 35), "lab": (3, 3 * 3, 3)}
 
 
 def test_presets_are_those_of_the_table() -> None:
@@ -72,13 +88,15 @@ def test_presets_are_those_of_the_table() -> None:
     assert tuple(PRESETS) == ("main", "lab", "demo", "report")
     for name, values in TABLE.items():
         assert tuple(getattr(preset, name) for preset in PRESETS.values()) == values, name
-    for name, days in EVIDENCE_AND_BAR_DAYS.items():
+    for name, days in EVIDENCE_BAR_AND_RATING_DAYS.items():
         rules = PRESETS[name]
         epoch_ms = rules.slot_ms * rules.slots_per_epoch
-        for epochs, wanted in zip((rules.evidence_epochs, rules.bar_epochs), days, strict=True):
+        periods = (rules.evidence_epochs, rules.bar_epochs, rules.rating_epochs)
+        for epochs, wanted in zip(periods, days, strict=True):
             assert epochs == -(-wanted * DAY_MS // epoch_ms), name
     for rules in (PRESETS["demo"], PRESETS["report"]):
-        assert (rules.evidence_epochs, rules.bar_epochs) == (12, 36)
+        assert (rules.evidence_epochs, rules.bar_epochs, rules.rating_epochs) == (12, 36, 12)
+    assert [preset.selection for preset in PRESETS.values()] == ["rating", "rating", "rating", "richest"]
 
 
 def test_a_preset_that_does_not_exist() -> None:
@@ -89,7 +107,8 @@ def test_a_preset_that_does_not_exist() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"selection": "richest"},
+        {"selection": "poorest"},
+        {"rating_epochs": 0},
         {"slot_ms": 0},
         {"slot_ms": True},
         {"ranks": 5, "rank_step_ms": 500},
@@ -102,6 +121,16 @@ def test_a_preset_that_does_not_exist() -> None:
         {"issuance_per_block": 10**12},
         {"max_body_bytes": 10**9},
         {"max_user_txs": 5000},
+        {"baseline_infohash": "00"},
+        {"baseline_infohash": "AB" * 20},
+        {"baseline_infohash": 5},
+        {"q_min": 950_000},
+        {"q_ref": 10**6 + 1},
+        {"max_proposals": 65},
+        {"max_rating_items": 5000},
+        {"energy_span_ppm": 10**6},
+        {"window_every_epochs": 2},
+        {"window_slots": 29},
     ],
 )
 def test_params_that_make_no_sense(change: dict[str, Any]) -> None:
@@ -125,6 +154,7 @@ def test_chain_id_covers_everything(world: Any) -> None:
         replace(genesis, time_ms=genesis.time_ms + 1),
         replace(genesis, params=replace(DEMO, min_fee=1)),
         replace(genesis, validators=(replace(founder, rating=11), *genesis.validators[1:])),
+        replace(genesis, validators=(replace(founder, rated_until=7), *genesis.validators[1:])),
         replace(genesis, allocations=((account, amount + 1), *genesis.allocations[1:])),
     ]
     assert len({variant.chain_id for variant in variants}) == len(variants)
@@ -167,6 +197,8 @@ def broken(genesis: Genesis, path: list[Any], value: Any) -> str:
         (["validators", 0, "vrf_public"], "zz", "vrf_public must be hexadecimal"),
         (["validators", 0, "vrf_public"], "01" + "00" * 31, "not a VRF key"),
         (["validators", 0, "rating"], 0, "rating"),
+        (["validators", 0, "rated_until"], None, "validators[0].rated_until is missing"),
+        (["validators", 0, "rated_until"], 2**53, "rated_until"),
         (["validators", 0], 7, "validators[0] must be an object"),
         (["allocations", 0, "amount"], 2**63 + 1, "allocation"),
         (["allocations", 0, "amount"], 0, "allocation"),

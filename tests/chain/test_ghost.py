@@ -1,12 +1,15 @@
-"""The incremental subtree weights against the definition, on random trees with random votes."""
+"""Subtree weights and found liars, both kept incrementally, against their definitions on random input."""
 
 from __future__ import annotations
 
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from chain.ghost import Preference, Subtree
+from chain.ghost import LatestVotes, Preference, Subtree
+from chain.votes import Checkpoint, Link, Vote, conflict
 
 
 class Naive:
@@ -76,3 +79,37 @@ def test_a_vote_costs_its_distance_and_not_the_trees_size() -> None:
     tree.back(b"v", name(2999), 5)
     touched = [key for key, place in tree._places.items() if place.total]
     assert touched == [name(number) for number in range(2991, 3000)]
+
+
+_SAID = st.tuples(
+    st.sampled_from((-1, 0, 1, 1, 1, 1)), st.integers(0, 4), st.integers(1, 3), st.booleans(), st.booleans()
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(_SAID, max_size=8))
+def test_a_liar_is_found_as_by_comparing_every_pair(said: list[tuple[int, int, int, bool, bool]]) -> None:
+    """The short cut for votes that go on from the earlier ones changes nothing."""
+    known = LatestVotes()
+    votes: list[Vote] = []
+    slot = 1
+    for step, source, up, branch, head in said:
+        slot = max(slot + step, 0)
+        link = Link(Checkpoint(source, b"\x01" * 32), Checkpoint(source + up, bytes([2 + branch]) * 32))
+        vote = Vote(b"\x07" * 32, slot, link, bytes([4 + head]) * 32)
+        lies = any(conflict(earlier, vote) for earlier in votes)
+        before = bool(known.convicted)
+        assert known.add(vote) == (vote not in votes)
+        assert bool(known.convicted) == (before or lies)
+        votes.append(vote)
+    for pair in known.convicted.values():
+        assert conflict(*pair)
+
+
+def test_a_second_link_to_a_checkpoint_is_seen_in_the_next_slot() -> None:
+    """Its source is no earlier, its slot is later: only the target has been voted for before."""
+    memory = LatestVotes()
+    for slot, branch in ((4, 1), (5, 2)):
+        link = Link(Checkpoint(1, name(0)), Checkpoint(2, name(branch)))
+        assert memory.add(Vote(b"v", slot, link, name(branch)))
+    assert b"v" in memory.convicted

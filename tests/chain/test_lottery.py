@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chain import lottery
+from chain import lottery, selection
 from chain.errors import ChainError
 from chain.state import Randomness
 from chain.weights import Weight, WeightTable
@@ -72,10 +72,12 @@ def test_draw_depends_on_seed_slot_and_rank() -> None:
     assert base != [lottery.draw(b"a" * 32, slot + 1, 0, weights).public for slot in range(30)]
 
 
-def test_a_key_uses_its_lowest_rank_only() -> None:
-    weights = table(2)
-    assert lottery.rank_of(key(0), b"s" * 32, 5, 4, weights) == 0
-    assert lottery.rank_of(key(9), b"s" * 32, 5, 4, weights) is None
+def test_a_key_uses_its_lowest_rank_only(make_world: Any) -> None:
+    state = make_world(ratings=(2,)).state
+    [owner] = state.table_at(5).entries
+    assert selection.draw(state, 5, 3) == owner
+    assert selection.rank_of(owner.public, state, 5, 4) == 0
+    assert selection.rank_of(key(9), state, 5, 4) is None
 
 
 def test_randomness_over_epoch_borders() -> None:

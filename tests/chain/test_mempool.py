@@ -16,6 +16,7 @@ from chain.record_pool import RecordPool
 from chain.training_records import SettledReceipt
 from chain.transactions import JobClaim, Register, Tx
 from chain.transition import open_slot
+from chain.types import Block
 
 FEE = TOKEN // 10
 
@@ -256,3 +257,22 @@ def test_a_settle_may_count_on_a_waiting_record(job_world: Any) -> None:
     follow(pool, world, world.give(block))
     assert len(pool) == 0
     assert world.state.job(job_world.id).paid > 0
+
+
+def test_the_pool_vouches_for_the_very_signature_that_it_checked(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signature is no part of the id: with another one the copy in a block is checked itself."""
+    pool = Mempool()
+    good, other = world.transfer(0, 1, 5), world.transfer(1, 2, 5)
+    fill(pool, world, good, other)
+    block = Block.decode(world.build([good, other]).encoded)
+    forged = replace(block.body.txs[1], sig=block.body.txs[0].sig)
+    checked: list[bytes] = []
+    monkeypatch.setattr(
+        "chain.transactions.verify", lambda public, message, sig: checked.append(sig) or False
+    )
+    block = replace(block, body=replace(block.body, txs=(block.body.txs[0], forged)))
+    pool.vouch_for(block)
+    assert [tx.signature_ok for tx in block.body.txs] == [True, False]
+    assert checked == [forged.sig]

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from chain.errors import InvalidBlock, UnknownParent
-from chain.orphans import MAX_ORPHANS, Orphans
-from chain.recent import Recent
+from chain.orphans import Orphans
 from chain.types import Block
 
 
@@ -62,31 +58,3 @@ def test_the_same_bytes_twice_count_once(world: Any) -> None:
     assert len(pool) == 1
     assert pool.release(block.prev) == (block,)
     assert pool.parents() == ()
-
-
-def test_a_flood_of_orphans_by_a_validator_stays_within_the_pool(world: Any) -> None:
-    template = world.build()
-    for number in range(1, MAX_ORPHANS + 50):
-        block = world.reseal(template, header={"prev": number.to_bytes(32, "big")})
-        with pytest.raises(UnknownParent):
-            world.give(block)
-    assert len(world.chain.missing_parents()) == MAX_ORPHANS
-    world.mine()
-
-
-def test_a_flood_of_invalid_blocks_leaves_nothing_but_their_hashes(world: Any) -> None:
-    """Each is refused for its sender to be blamed, keeps no node, no orphan, and no true block out."""
-    good = world.build()
-    nodes = len(world.chain._tree.nodes)
-    world.chain._bad = Recent(16)
-    for number in range(1, 60):
-        bad = world.reseal(good, leaf0={"parent_state_root": number.to_bytes(32, "big")})
-        for again in (False, True):
-            with pytest.raises(InvalidBlock, match="before" if again else "state root"):
-                world.give(bad)
-        assert world.chain.block(bad.block_id) is None
-    assert len(world.chain._tree.nodes) == nodes
-    assert world.chain.missing_parents() == ()
-    assert len(world.chain._bad) == 16
-    world.give(good)
-    assert world.chain.head.id == good.block_id

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from chain.forkchoice import Chain
+from chain.params import DEMO
 from chain.recent import Recent
 from chain.signing import SigningRecord
 from chain.votes import Vote, conflict
@@ -94,6 +96,44 @@ def test_an_even_partition_of_300_slots_finalizes_nothing_and_heals(make_world: 
     for votes in ([v for v in halves.signed if v.voter == k.public] for k in halves.world.validators):
         recent = votes[-40:]
         assert not [(a, b) for a in votes for b in recent if conflict(a, b)]
+
+
+@pytest.mark.slow
+def test_a_partition_that_outlives_rating_expiry_stalls_and_heals(make_world: Any) -> None:
+    """Two ratings of each side would have run out early in it. Their clock stands still meanwhile, so nobody
+    loses a rating to the partition; once it is over time goes on and they end as they had to.
+    """
+    short = replace(DEMO, slots_per_epoch=4, window_every_epochs=16)
+    world = make_world(ratings=(10,) * 6, params=short, rated_until=(4, 4, 0, 4, 4, 0))
+    halves = Halves(world, 3)
+    for slot in range(1, 6):
+        halves.together(slot)
+    for slot in range(6, 66):
+        for side in (0, 1):
+            halves.slot(slot, side)
+    began = max(halves.final())
+    assert began <= 6
+    for chain in halves.chains:
+        state = chain.state()
+        assert state.epoch - 2 > 3 * 4, "several times as long as the ratings had left"
+        assert state.finality.epochs <= 1
+        assert [entry.rating for entry in state.validators()] == [10] * 6
+        assert state.table(state.epoch + 9).total == 60
+    halves.meet()
+    assert halves.chains[0].head == halves.chains[1].head
+    for slot in range(66, 78):
+        halves.together(slot)
+    state = halves.chains[0].state()
+    assert min(halves.final()) >= 66, "everybody's vote still counts"
+    for slot in range(78, 110):
+        halves.together(slot)
+    one, other = (chain.state() for chain in halves.chains)
+    assert one.root() == other.root()
+    assert one.finality.epochs >= 4
+    left = {world.validators[i].public for i in (2, 5)}
+    assert {entry.public for entry in one.validators() if entry.rating} == left
+    assert one.tables.latest.total == 20
+    assert min(halves.final()) >= 106, "two keys are no table: the last one goes on"
 
 
 @pytest.mark.slow

@@ -101,7 +101,7 @@ def test_a_malformed_question_is_refused(data: bytes) -> None:
     [
         b"\xc1",
         pack((2, ())),
-        pack((0, ((2, b""),))),
+        pack((0, ((3, b""),))),
         pack((0, ((TX, bytes(MAX_ITEM_BYTES + 1)),))),
         pack((0, tuple((TX, b"") for _ in range(MAX_ITEMS + 1)))),
         bytes(MAX_ANSWER_BYTES + 1),

@@ -14,6 +14,7 @@ from chain.crypto import Keypair
 from chain.errors import InvalidError
 from chain.forkchoice import Chain
 from chain.params import TOKEN
+from chain.quality import Baseline
 from chain.state import genesis_state
 from chain.training_records import (
     Commitment,
@@ -29,6 +30,7 @@ from chain.transactions import (
     JobClaim,
     JobOpen,
     JobSettle,
+    ParamUpdate,
     Payload,
     Register,
     Transfer,
@@ -39,7 +41,7 @@ from chain.votes import sign_vote
 FEE = TOKEN // 10
 KINDS = [
     *("transfer", "register", "dataset", "open", "record", "settle", "claim", "cancel", "wait"),
-    *("vote", "offend"),
+    *("vote", "offend", "propose", "approve"),
 ]
 step = st.tuples(
     st.sampled_from(KINDS),
@@ -68,6 +70,9 @@ class Scenario:
             return
         if kind == "record":
             self.record(whom, amount)
+            return
+        if kind in ("propose", "approve"):
+            self.decide(kind, whom, amount)
             return
         payload = self.payload(kind, whom, amount, user)
         if payload is None:
@@ -117,6 +122,15 @@ class Scenario:
         world.give(world.build())
         if twice:
             assert world.state.validator(vote.voter).barred_until
+
+    def decide(self, kind: str, voter: int, amount: int) -> None:
+        """A founder proposes another baseline, or approves one that is open, out of what it earned."""
+        world = self.world
+        opened = world.state.governance().proposals
+        change = Baseline(amount.to_bytes(20, "big"), 1, 2 + amount % 9)
+        wish = opened[amount % len(opened)].id if kind == "approve" and opened else change
+        tx = world.tx(world.validators[voter].keypair, ParamUpdate(wish), fee=FEE + amount % 1000)
+        world.give(world.build([tx]))
 
     def record(self, clients: int, amount: int) -> None:
         world = self.world

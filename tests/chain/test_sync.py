@@ -8,34 +8,39 @@ from typing import Any
 
 import pytest
 
-from chain import sync
-from chain.errors import DecodeError, FutureBlock, InvalidBlock, UnknownParent
+from chain import sync, sync_server
+from chain.errors import DecodeError, FutureBlock, InvalidBlock, StaleBlock, UnknownParent
 from chain.forkchoice import Chain, HeadChanged
 from chain.sync import (
     Answered,
     Ask,
-    Blocks,
+    BodyList,
     Distrust,
     Failed,
     GetBlock,
-    GetBlocks,
+    GetBodies,
+    GetHeaders,
     GetStatus,
+    HeaderList,
     HeadIs,
     Import,
     Imported,
     Missing,
+    OneBlock,
     PeerJoined,
     PeerLeft,
     Response,
     Status,
     Sync,
     SyncState,
-    answer,
     decode_request,
     decode_response,
     encode_request,
     encode_response,
 )
+from chain.sync_messages import MAX_HEADERS
+from chain.sync_server import answer
+from chain.types import Block
 
 Server = Callable[[sync.Request], Response | bytes | None]
 
@@ -45,7 +50,7 @@ class Pump:
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
-        self.machine = Sync(chain.genesis.chain_id, random.Random(1), chain.has)
+        self.machine = Sync(chain.genesis, random.Random(1), lambda: chain)
         self.peers: dict[str, Server] = {}
         self.now = 0.0
         self.asked: list[tuple[str, sync.Request]] = []
@@ -104,6 +109,8 @@ class Pump:
             except UnknownParent as missing:
                 done += self.machine.receive(Missing(effect.peer, missing.parent), self.now)
                 break
+            except StaleBlock:
+                continue
             except (InvalidBlock, FutureBlock) as problem:
                 error = str(problem)
                 break
@@ -117,8 +124,9 @@ def serve(chain: Chain) -> Server:
 
 
 def grown(world: Any, count: int) -> Any:
+    """Blocks that pay somebody something: bodies that have to be fetched."""
     for _ in range(count):
-        world.mine()
+        world.mine(world.transfer(0, 1, 1))
     return world
 
 
@@ -128,7 +136,10 @@ def test_newcomer_catches_up_in_batches(make_world: Any) -> None:
     pump = Pump(Chain(world.genesis))
     pump.join("a", serve(world.chain))
     assert pump.chain.head == world.chain.head
-    assert sum(isinstance(request, GetBlocks) for _, request in pump.asked) == 3
+    assert sum(isinstance(request, GetHeaders) for _, request in pump.asked) == 1, "they end with the claim"
+    asked = [request.ids for _, request in pump.asked if isinstance(request, GetBodies)]
+    bodies = [block_id for ids in asked for block_id in ids]
+    assert len(bodies) == len(set(bodies)), "each body is asked for once"
     assert pump.behind[0] == 150
     assert pump.behind[-1] == 0
     assert pump.distrusted == {}
@@ -215,7 +226,7 @@ def test_failed_request_is_not_counted_twice(make_world: Any) -> None:
     effects = machine.receive(Answered("a", ask.request_id, status), 0.0)
     ids = [e.request_id for e in effects if isinstance(e, Ask)]
     assert machine.receive(Failed("a", ids[0], "reset"), 1.0) == []
-    late = encode_response(honest(GetBlocks((world.genesis.chain_id,))))  # type: ignore[arg-type]
+    late = encode_response(honest(GetHeaders((world.genesis.chain_id,))))  # type: ignore[arg-type]
     assert machine.receive(Answered("a", ids[0], late), 2.0) == []
     assert machine.receive(Imported(12345), 2.0) == []
 
@@ -241,41 +252,83 @@ def other_chain(world: Any) -> Server:
 
 
 def wrong_answer(world: Any) -> Server:
-    return lambda request: Blocks(())
+    return lambda request: BodyList(())
 
 
-def claims(world: Any, blocks: Callable[[], tuple[bytes, ...]]) -> Server:
+def chain_of(world: Any) -> list[Block]:
+    return list(reversed(list(world.chain.ancestors(world.chain.head.id))))
+
+
+def claims(
+    world: Any, headers: Callable[[], list[bytes]], bodies: Callable[[GetBodies], Response] | None = None
+) -> Server:
+    """It claims a head far away, and gives these headers; the bodies are those that there are."""
+    honest = serve(world.chain)
+
     def reply(request: sync.Request) -> Response | bytes | None:
         if isinstance(request, GetStatus):
             return Status(world.genesis.chain_id, b"\x01" * 32, 10**6, 10**9)
-        return Blocks(blocks())
+        if isinstance(request, GetBodies):
+            return honest(request) if bodies is None else bodies(request)
+        return HeaderList(tuple(headers()))
 
     return reply
 
 
+def sealed(*blocks: Block) -> list[bytes]:
+    return [block.sealed.encode() for block in blocks]
+
+
 def broken_links(world: Any) -> Server:
-    chain = list(world.chain.ancestors(world.chain.head.id))
-    return claims(world, lambda: (chain[1].encode(), chain[0].encode()[:], chain[2].encode()))
+    first, second, third = chain_of(world)[:3]
+    return claims(world, lambda: sealed(first, third, second))
 
 
 def repeats_itself(world: Any) -> Server:
-    """Valid blocks, always the same."""
-    chain = list(reversed(list(world.chain.ancestors(world.chain.head.id))))
-    return claims(world, lambda: tuple(block.encode() for block in chain[:5]))
+    """Valid headers, always the same."""
+    return claims(world, lambda: sealed(*chain_of(world)[:5]))
 
 
-def blocks_from_nowhere(world: Any) -> Server:
-    return claims(world, lambda: (world.chain.block(world.chain.head.id).encode(),))
+def headers_from_nowhere(world: Any) -> Server:
+    return claims(world, lambda: sealed(chain_of(world)[-1]))
 
 
 def invalid_block(world: Any) -> Server:
-    first = list(world.chain.ancestors(world.chain.head.id))[-1]
-    bad = world.reseal(first, leaf0={"parent_state_root": bytes(32)})
-    return claims(world, lambda: (bad.encode(),))
+    """Nothing that a header shows is wrong with it."""
+    bad = world.reseal(chain_of(world)[0], leaf0={"parent_state_root": bytes(32)})
+    return claims(world, lambda: sealed(bad), lambda request: BodyList((bad.body.encode(),)))
 
 
-def undecodable_block(world: Any) -> Server:
-    return claims(world, lambda: (b"\x90",))
+def undecodable_header(world: Any) -> Server:
+    return claims(world, lambda: [b"\x90"])
+
+
+def too_many_headers(world: Any) -> Server:
+    header = sealed(chain_of(world)[0])
+    return claims(world, lambda: header * (MAX_HEADERS + 1))
+
+
+def poisoned_bodies(world: Any) -> Server:
+    """The headers are true, the bodies those of other blocks."""
+    others = tuple(block.body.encode() for block in chain_of(world)[::-1])
+    chain = sealed(*chain_of(world))
+    return claims(world, lambda: chain, lambda request: BodyList(others[: len(request.ids)]))
+
+
+def too_many_bodies(world: Any) -> Server:
+    chain, honest = sealed(*chain_of(world)), serve(world.chain)
+
+    def more(request: GetBodies) -> Response:
+        found = honest(request)
+        assert isinstance(found, BodyList)
+        return BodyList((*found.bodies, b""))
+
+    return claims(world, lambda: chain, more)
+
+
+def no_bodies(world: Any) -> Server:
+    chain = sealed(*chain_of(world))
+    return claims(world, lambda: chain, lambda request: BodyList((b"",) * len(request.ids)))
 
 
 @pytest.mark.parametrize(
@@ -287,9 +340,13 @@ def undecodable_block(world: Any) -> Server:
         (wrong_answer, True),
         (broken_links, True),
         (repeats_itself, False),
-        (blocks_from_nowhere, True),
+        (headers_from_nowhere, True),
         (invalid_block, True),
-        (undecodable_block, True),
+        (undecodable_header, True),
+        (too_many_headers, True),
+        (poisoned_bodies, True),
+        (too_many_bodies, True),
+        (no_bodies, False),
     ],
 )
 def test_newcomer_among_liars(make_world: Any, liar: Callable[[Any], Server], at_once: bool) -> None:
@@ -313,7 +370,7 @@ def test_wrong_single_block_is_a_lie(world: Any) -> None:
     grown(world, 3)
     pump = Pump(Chain(world.genesis))
     other = world.chain.block(world.chain.head.id).encode()
-    pump.join("a", lambda r: None if isinstance(r, GetStatus) else Blocks((other,)))
+    pump.join("a", lambda r: None if isinstance(r, GetStatus) else OneBlock(other))
     pump.tell(Missing("a", b"\x05" * 32))
     assert "another block" in pump.distrusted["a"]
 
@@ -328,35 +385,70 @@ def test_fetches_are_bounded(world: Any) -> None:
 
 
 def test_messages_roundtrip(world: Any) -> None:
-    for request in (GetStatus(), GetBlocks((bytes(32), b"\x01" * 32), 7), GetBlock(b"\x02" * 32)):
+    ids = (bytes(32), b"\x01" * 32)
+    for request in (GetStatus(), GetHeaders(ids, 7), GetBodies(ids), GetBlock(b"\x02" * 32)):
         assert decode_request(encode_request(request)) == request
-    for response in (Status(bytes(32), b"\x03" * 32, 9, 2**200), Blocks((b"abc", b"")), Blocks(())):
+    for response in (
+        Status(bytes(32), b"\x03" * 32, 9, 2**200, 4, 3),
+        HeaderList((b"abc",)),
+        BodyList((b"abc", b"")),
+        OneBlock(b""),
+    ):
         assert decode_response(encode_response(response)) == response
     for bad in (
         b"\x90",
         b"\x91\x05",
         b"\x92\x00\x00",
         b"\x93\x01\x90\x00",
-        b"\x93\x01\x90\xcd\x01\x00",
+        b"\x93\x01\x90\xcd\x01\x01",
+        b"\x97\x00" + (b"\xc4\x20" + bytes(32)) * 2 + b"\x01\xc4\x20" + bytes(32) + b"\x00\x00",
         b"\x01",
     ):
         with pytest.raises(DecodeError):
             decode_request(bad)
         with pytest.raises(DecodeError):
             decode_response(bad)
+    for short in (b"\x92\x02\x91\xc4\x01\x00", b"\x92\x03\xc4\x01\x00"):
+        with pytest.raises(DecodeError, match="32 bytes"):
+            decode_request(short)
 
 
 def test_server_serves_from_memory_and_from_storage(make_world: Any) -> None:
     world = make_world(keep=5)
-    stored = [world.mine().encode() for _ in range(30)]
+    stored = []
+    for _ in range(30):
+        stored.append(world.mine(world.transfer(0, 1, 1)).encode())
+        world.all_vote()
+    assert world.chain.block(world.chain.canonical_id(2)) is None, "it is in storage only"
     by_id = {world.chain.canonical_id(i + 1): data for i, data in enumerate(stored)}
 
     def served(request: sync.Request) -> Response:
         return answer(request, world.chain, by_id.get)
 
-    assert served(GetBlocks((world.genesis.chain_id,), 64)) == Blocks(tuple(stored))
-    assert served(GetBlocks(world.chain.locator(), 64)) == Blocks(())
-    assert served(GetBlocks((b"\x07" * 32,), 64)) == Blocks(())
-    assert served(GetBlocks((world.chain.canonical_id(10),), 4)) == Blocks(tuple(stored[10:14]))
-    assert served(GetBlock(world.chain.canonical_id(2))) == Blocks((stored[1],))
-    assert served(GetBlock(b"\x07" * 32)) == Blocks(())
+    def headers(blocks: list[bytes]) -> HeaderList:
+        return HeaderList(tuple(Block.decode(data).sealed.encode() for data in blocks))
+
+    assert served(GetHeaders((world.genesis.chain_id,), 64)) == headers(stored)
+    assert served(GetHeaders(world.chain.locator(), 64)) == headers([])
+    assert served(GetHeaders((b"\x07" * 32,), 64)) == headers([])
+    assert served(GetHeaders((world.chain.canonical_id(10),), 4)) == headers(stored[10:14])
+    old, new = Block.decode(stored[1]), Block.decode(stored[-1])
+    asked = (old.block_id, b"\x07" * 32, new.block_id)
+    assert served(GetBodies(asked)) == BodyList((old.body.encode(), b"", new.body.encode()))
+    damaged = answer(GetBodies((old.block_id,)), world.chain, lambda block_id: b"\x93 damaged")
+    assert damaged == BodyList((b"",))
+    assert served(GetBlock(old.block_id)) == OneBlock(stored[1])
+    assert served(GetBlock(b"\x07" * 32)) == OneBlock(b"")
+
+
+def test_a_server_bounds_what_it_sends(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = chain_of(grown(world, 6))
+    ids = tuple(block.block_id for block in blocks)
+    monkeypatch.setattr(sync_server, "HEADERS_BYTES", 2 * len(blocks[0].sealed.encode()) + 10)
+    monkeypatch.setattr(sync_server, "BODIES_BYTES", 1)
+    served = answer(GetHeaders((world.genesis.chain_id,)), world.chain, lambda block_id: None)
+    assert served == HeaderList(tuple(sealed(*blocks[:2])))
+    assert answer(GetBodies(ids), world.chain, lambda block_id: None) == BodyList((blocks[0].body.encode(),))
+    pump = Pump(Chain(world.genesis))
+    pump.join("a", serve(world.chain))
+    assert pump.chain.head == world.chain.head, "what did not fit is asked for again"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chain.codec import MAX_ITEMS
 from chain.tables import LOOKAHEAD, Tables
 from chain.weights import Weight, WeightTable
 
@@ -85,3 +86,12 @@ def test_a_state_says_the_table_of_epochs_far_ahead(world: Any) -> None:
     state = world.state
     for epoch in (0, 1, 2, 3, 50):
         assert state.table(epoch) == state.tables.latest
+
+
+def test_neither_long_tables_nor_many_of_them_are_too_much_for_the_hash() -> None:
+    """Anybody can register, and while nothing becomes final every change is kept."""
+    many = WeightTable(tuple(Weight(key(i), key(i), 1) for i in range(MAX_ITEMS + 2)))
+    assert many.hash != many.changed({key(0): Weight(key(0), key(0), 0)}).hash
+    short = table(1, 1, 1)
+    stalled = Tables(tuple((slot, short) for slot in range(MAX_ITEMS + 2)), ((0, short),))
+    assert stalled.hash != Tables(stalled.ratings[:-1], stalled.adopted).hash

@@ -291,7 +291,9 @@ def test_evidence_from_the_future_is_refused(grown: Any) -> None:
 
 
 def test_evidence_grows_old_in_finalized_epochs_only(make_world: Any) -> None:
-    world = make_world(params=replace(DEMO, slots_per_epoch=4, evidence_epochs=2, bar_epochs=3))
+    world = make_world(
+        params=replace(DEMO, slots_per_epoch=4, window_every_epochs=16, evidence_epochs=2, bar_epochs=3)
+    )
     world.mine()
     evidence = two_votes(world)
     for slot in range(world.state.slot + 1, 60):  # nobody votes: time stands still
@@ -310,7 +312,9 @@ def test_evidence_grows_old_in_finalized_epochs_only(make_world: Any) -> None:
 
 def test_a_proposer_includes_what_convicts_and_the_offender_is_drawn_no_more(make_world: Any) -> None:
     """From the lie to the table: seen in votes, put into a block, final, and three epochs later in force."""
-    world = make_world(ratings=(10, 10, 10, 10), params=replace(DEMO, slots_per_epoch=4))
+    world = make_world(
+        ratings=(10, 10, 10, 10), params=replace(DEMO, slots_per_epoch=4, window_every_epochs=16)
+    )
     world.mine()
     liar = world.validators[1]
     evidence = two_votes(world, 1)

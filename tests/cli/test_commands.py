@@ -24,7 +24,8 @@ def home(tmp_path: Path) -> Path:
     "command",
     [
         ["status"], ["chain", "head"], ["data", "ls"], ["job", "ls"], ["wallet", "balance"], ["stop"],
-        ["chain", "validators"], ["data", "get", "x"],
+        ["chain", "validators"], ["data", "get", "x"], ["chain", "params"], ["validator", "register"],
+        ["validator", "show"], ["validator", "propose-baseline", "bundled"], ["validator", "approve", "00"],
     ],
 )  # fmt: skip
 def test_without_a_daemon_the_code_is_3_and_the_fix_is_named(
@@ -34,6 +35,11 @@ def test_without_a_daemon_the_code_is_3_and_the_fix_is_named(
     printed = capsys.readouterr()
     assert printed.err.startswith("error: no daemon is running for the home ")
     assert "Traceback" not in printed.err
+
+
+def test_a_bond_without_sponsoring_is_a_mistake(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["invite", "--bond", "2", "--home", str(home)]) == 2
+    assert "--sponsor" in capsys.readouterr().err
 
 
 def test_a_socket_that_nobody_serves_is_a_daemon_down(home: Path) -> None:
@@ -107,7 +113,18 @@ def test_founding_and_joining_a_network(
     capsys.readouterr()
     assert run(["genesis", "show", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["chain_id"] == genesis.chain_id.hex()
+    assert run(["genesis", "show", str(out)]) == 0
+    assert "in proportion to the rating" in capsys.readouterr().out
     assert run([*found, str(home)]) == 1, "an existing file is not replaced"
+
+
+def test_a_network_of_the_richest(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "g.json")
+    create = ["genesis", "create", "--out", out, "--preset", "report", "--allocation", "2500", str(home)]
+    assert run(create) == 0
+    capsys.readouterr()
+    assert run(["genesis", "show", out]) == 0
+    assert "the richest, in order; the validators own 2,500 tokens" in capsys.readouterr().out
 
 
 def test_another_networks_genesis_is_refused(home: Path, tmp_path: Path) -> None:

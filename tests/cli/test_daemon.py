@@ -219,7 +219,7 @@ def test_watching_prints_until_interrupted(node: LocalNode) -> None:
 
 def test_power_cut_restart_and_stop_in_a_home_with_a_long_path(tmp_path: Path) -> None:
     root = tmp_path / ("long" * 30)
-    with LocalNetwork(root, 1, workers=False) as network:
+    with LocalNetwork(root, 1, workers=False, idle=False) as network:
         (node,) = network.nodes
         assert len(str(node.home.api_socket)) > 107
         network.start()

@@ -28,7 +28,9 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [["--help"], ["daemon", "--help"], ["wallet", "send", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["daemon", "--help"], ["wallet", "send", "--help"], ["bench", "run", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert loaded_by(HELP.format(arguments)) == ""
 

@@ -28,3 +28,16 @@ def test_glorot_bounds_zero_biases_and_independent_streams() -> None:
         assert abs(float(array.std()) / (limit / np.sqrt(3)) - 1) < 0.25
     other = initial_weights(spec, 2)
     assert not np.array_equal(weights[0], other[0])
+
+
+def test_recurrent_kernels_are_orthonormal_and_forget_gates_open() -> None:
+    spec = models.build("lstm", {"units": [12], "vocabulary": 9}, (5,), 3)
+    embedding, kernel, recurrent, bias, _, _ = initial_weights(spec, 3)
+    assert 0.04 < np.abs(embedding).max() <= 0.05
+    assert kernel.shape == (8, 48)
+    assert np.abs(recurrent.astype(np.float64) @ recurrent.T - np.eye(12)).max() < 1e-6
+    assert bias.tolist() == [0.0] * 12 + [1.0] * 12 + [0.0] * 24
+    he = models.build("resnet", {"blocks": 1}, (8, 8), 3)
+    assert np.abs(initial_weights(he, 3)[0]).max() <= np.sqrt(6 / 9)
+    zeros = models.build("sequential", {}, (4,), 3)
+    assert not any(array.any() for array in initial_weights(zeros, 3))

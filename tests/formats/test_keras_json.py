@@ -91,13 +91,25 @@ def _insert(raw: Any) -> Change:
     return lambda model: model["config"]["layers"].insert(2, raw)
 
 
+def _first(raw: Any) -> Change:
+    return lambda model: model["config"]["layers"].insert(1, raw)
+
+
 INITIALIZER = {"module": "keras.initializers", "class_name": "GlorotUniform", "config": {"seed": None}}
 
 HOSTILE: dict[str, tuple[Change, str]] = {
     "lambda": (_insert(layer("Lambda", function=["4wAA", None, None])), "Lambda.*not accepted"),
     "op lambda": (_insert(layer("TFOpLambda", function="io.write_file")), "TFOpLambda.*not accepted"),
     "nested model": (_insert(description(layer("Flatten"))), "Sequential.*not accepted"),
-    "functional": (lambda m: m.update(class_name="Functional"), "only 'Sequential'"),
+    "subclassed": (lambda m: m.update(class_name="MyModel"), "only 'Sequential'"),
+    "functional without wiring": (lambda m: m.update(class_name="Functional"), "no name of its own"),
+    "deep in a value": (_config(units=json.loads("[" * 40 + "]" * 40)), "nested over 16 deep"),
+    "deep almost as the stack": (_config(units=json.loads("[" * 900 + "]" * 900)), "nested over 16 deep"),
+    "embedding absurd": (_insert(layer("Embedding", input_dim=1 << 25, output_dim=8)), "input_dim"),
+    "lstm units": (_first(layer("LSTM", units=1 << 20)), "at most 1024"),
+    "lstm stateful": (_first(layer("LSTM", units=2, stateful=True)), "stateful"),
+    "lstm activation": (_first(layer("LSTM", units=2, activation="relu")), "activation"),
+    "groups": (_insert(layer("GroupNormalization", groups=3)), "do not divide"),
     "custom class": (_insert(layer("os>system")), "not accepted"),
     "batch norm": (_insert(layer("BatchNormalization")), "not accepted"),
     "foreign module": (_layer_two(module="os"), "module"),
@@ -193,6 +205,81 @@ def test_size_limits() -> None:
     ):
         with pytest.raises(SpecError, match=message):
             parse(text, limits)
+
+
+def functional() -> dict[str, Any]:
+    """input → a → b, and a + b → classes, as Keras writes it."""
+
+    def named(raw: dict[str, Any], name: str, *sources: str) -> dict[str, Any]:
+        inbound = [[[source, 0, 0, {}] for source in sources]] if sources else []
+        return {**raw, "name": name, "inbound_nodes": inbound}
+
+    layers = [
+        named(layer("InputLayer", batch_input_shape=[None, 4]), "i"),
+        named(layer("Dense", units=4, name="a"), "a", "i"),
+        named(layer("Dense", units=4, kernel_initializer="he_uniform"), "b", "a"),
+        named(layer("Add"), "s", "a", "b"),
+        named(layer("Dense", units=3), "d", "s"),
+    ]
+    ends = {"input_layers": [["i", 0, 0]], "output_layers": [["d", 0, 0]]}
+    return {"class_name": "Functional", "config": {"name": "m", "trainable": True, "layers": layers, **ends}}
+
+
+def test_a_functional_model_has_its_wiring() -> None:
+    spec = parse(json.dumps(functional()))
+    assert spec.sources == ((0,), (1,), (1, 2), (3,))
+    assert [weight.start for weight in spec.weights][::2] == ["glorot", "he", "glorot"]
+    assert parse(spec.to_json()) == spec
+    chain = functional()
+    del chain["config"]["layers"][3]
+    chain["config"]["layers"][3]["inbound_nodes"] = [[["b", 0, 0, {}]]]
+    assert '"Sequential"' in parse(json.dumps(chain)).to_json()
+
+
+def _wire(index: int, inbound: Any) -> Change:
+    return lambda model: model["config"]["layers"][index].update(inbound_nodes=inbound)
+
+
+WIRING: dict[str, tuple[Change, str]] = {
+    "cycle": (_wire(1, [[["b", 0, 0, {}]]]), "no layer before it"),
+    "itself": (_wire(1, [[["a", 0, 0, {}]]]), "no layer before it"),
+    "shared layer": (_wire(2, [[["a", 0, 0, {}]], [["i", 0, 0, {}]]]), "one call"),
+    "no input": (_wire(2, []), "one call"),
+    "call arguments": (_wire(2, [[["a", 0, 0, {"training": True}]]]), "call arguments"),
+    "node of another call": (_wire(2, [[["a", 1, 0, {}]]]), "call arguments"),
+    "constant input": (_wire(2, [[["_CONSTANT_VALUE", -1, 7.0, {}]]]), "no layer before it"),
+    "many inputs": (_wire(3, [[["a", 0, 0, {}]] * 17]), "1 to 16 inputs"),
+    "two inputs of a dense": (_wire(4, [[["s", 0, 0, {}], ["a", 0, 0, {}]]]), "takes one input"),
+    "different shapes": (
+        lambda m: m["config"]["layers"][2]["config"].update(units=5),
+        "adds samples of different shapes",
+    ),
+    "nobody listens": (_wire(3, [[["a", 0, 0, {}]]]), "nobody takes its output"),
+    "same name": (lambda m: m["config"]["layers"][2].update(name="a"), "no name of its own"),
+    "input with sources": (_wire(0, [[["d", 0, 0, {}]]]), "input layer must come first"),
+    "two outputs": (lambda m: m["config"].update(output_layers=[["d", 0, 0], ["s", 0, 0]]), "output_layers"),
+    "other output": (lambda m: m["config"].update(output_layers=[["s", 0, 0]]), "output_layers"),
+    "frozen model": (lambda m: m["config"].update(trainable=False), "not trainable"),
+    "model key": (lambda m: m["config"].update(registered_name="x"), "nothing else"),
+}
+
+
+@pytest.mark.parametrize("name", WIRING)
+def test_hostile_wirings_are_refused(name: str) -> None:
+    change, message = WIRING[name]
+    model = functional()
+    change(model)
+    with pytest.raises(SpecError, match=message):
+        parse(json.dumps(model))
+
+
+def test_batches_that_take_too_much_memory() -> None:
+    spec = parse(json.dumps(good()))
+    spec.check_batch(1000)
+    with pytest.raises(SpecError, match="use a smaller batch"):
+        spec.check_batch(1000, Limits(step=100_000))
+    assert spec.evaluation_batch(512) == 512
+    assert spec.evaluation_batch(512, Limits(step=10_000)) == 10_000 // (12 * (16 + 16))
 
 
 json_values = st.recursive(

@@ -6,13 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from chain import sync_messages as sync
+from chain.baseline.trace import Leaf
 from chain.codec import pack, unpack
 from chain.errors import ChainError, DecodeError
 from chain.genesis import Genesis
 from chain.header import SealedHeader
+from chain.quality import Baseline
+from chain.reconcile import TX, Answer, Question
 from chain.training_records import Receipt, RoundRecord, settle_receipts
-from chain.transactions import DatasetRecord, JobCancel, JobClaim, JobOpen, Tx
+from chain.transactions import DatasetRecord, JobCancel, JobClaim, JobOpen, ParamUpdate, Tx
 from chain.types import Block, Body
+from chain.votes import Vote
 from tests.chain.conftest import JobWorld, World
 from tests.fuzz.runner import Target, decoder
 
@@ -53,11 +57,18 @@ def _targets() -> tuple[Target, ...]:
         world.tx(user, JobOpen(b"\x09" * 20, bytes(32), 3, 10, 10**9, 200)),
         world.tx(user, claim),
         world.tx(user, JobCancel(jobs.id)),
+        world.tx(user, ParamUpdate(Baseline(b"\x07" * 20, 1, 2))),
+        world.tx(user, ParamUpdate(b"\x08" * 32)),
     ]
     block = world.mine(txs[0], records=[record])
     ids = (bytes(32), b"\x01" * 32)
-    requests = (sync.GetStatus(), sync.GetBlocks(ids, 5), sync.GetBlock(ids[1]))
-    responses = (sync.Status(ids[0], ids[1], 7, 99), sync.Blocks((block.encode(), b"")))
+    requests = (sync.GetStatus(), sync.GetHeaders(ids, 5), sync.GetBodies(ids), sync.GetBlock(ids[1]))
+    responses = (
+        sync.Status(ids[0], ids[1], 7, 99, 3, 2),
+        sync.HeaderList((block.sealed.encode(),)),
+        sync.BodyList((block.body.encode(), b"")),
+        sync.OneBlock(block.encode()),
+    )
 
     def target(name: str, cls: Any, items: list[Any]) -> Target:
         seeds = [each.encode() for each in items]
@@ -77,6 +88,16 @@ def _targets() -> tuple[Target, ...]:
         target("transactions", Tx, txs),
         target("receipts", Receipt, receipts),
         target("round records", RoundRecord, [record]),
+        target("leaves of a trace", Leaf, [Leaf(0, 0, bytes(32)), Leaf(2**40, 7, b"\x01" * 32)]),
+        decoder(
+            "votes",
+            canonical(Vote.decode, lambda vote: bytes(vote.encoded)),
+            DecodeError,
+            [world.vote(0).encoded],
+            tokens=TOKENS,
+        ),
+        target("reconcile questions", Question, [Question.about(ids, bytes(16))]),
+        target("reconcile answers", Answer, [Answer(True, ((TX, txs[0].encoded),)), Answer(False, ())]),
         decoder(
             "sync requests",
             canonical(sync.decode_request, sync.encode_request),

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from p2pml.formats import FormatError, SpecError, keras_json, shards, tensors
+from p2pml.formats import FormatError, SpecError, keras_json, shards, tensors, uploads
 from p2pml.worker import protocol
 from tests.formats.test_keras_json import good
 from tests.formats.test_shards import some_shard
@@ -49,6 +49,7 @@ JSON_TOKENS: tuple[bytes, ...] = (
     ),
 )
 
+UPLOAD_SHAPES = [(2, 3), (70,)]
 WORKER_TOKENS: tuple[bytes, ...] = (
     b"\xc0",
     b"\xc3",
@@ -86,6 +87,13 @@ def shard(data: bytes) -> None:
         assert len(shards.read(path)) == shards.sample_count(path)
 
 
+def upload(data: bytes) -> None:
+    with TemporaryDirectory() as name:
+        path = Path(name, "update")
+        path.write_bytes(data)
+        assert np.isfinite(uploads.check(path, "int8", UPLOAD_SHAPES))
+
+
 def worker_message(data: bytes) -> None:
     call, message = protocol.decode(data)
     protocol.encode(call, message)
@@ -98,6 +106,14 @@ TARGETS = (
         FormatError,
         [tensors.encode([np.ones((2, 3)), np.zeros(4)]), tensors.encode([])],
         tokens=TENSOR_TOKENS,
+    ),
+    decoder(
+        "uploads",
+        upload,
+        FormatError,
+        [uploads.encode([np.ones(shape, np.float32) for shape in UPLOAD_SHAPES], "int8")],
+        tokens=(*TENSOR_TOKENS, b'"I8"', b'"s0000"'),
+        runs=300,
     ),
     decoder("shards", shard, FormatError, [shards.encode(some_shard())], tokens=TENSOR_TOKENS, runs=300),
     decoder("model descriptions", model, SpecError, [json.dumps(good()).encode()], tokens=JSON_TOKENS),

@@ -13,7 +13,7 @@ from p2pml.lab.run import charts
 from p2pml.lab.run.checks import Result
 from p2pml.lab.run.finality import TimeToFinality, time_to_finality
 from p2pml.lab.run.page import render
-from p2pml.lab.run.report import Job, NodeFacts, Report, Swarm
+from p2pml.lab.run.report import Job, NodeFacts, Rating, Report, Swarm
 from p2pml.lab.run.timeline import Event, Sample
 
 _EVIL = "<script>alert('x')</script>&\"<b onload=1>"
@@ -22,7 +22,21 @@ _VOID = {"meta", "br", "i"}
 
 def _report(text: str, *, ok: bool = True) -> Report:
     samples = [
-        Sample(t, "up", int(t), f"{t}", int(t) - 1, 10**11, t / 2, 10**8, int(t) * 10**5, 5)
+        Sample(
+            t,
+            "up",
+            int(t),
+            f"{t}",
+            int(t) - 1,
+            10**11,
+            t / 2,
+            10**8,
+            int(t) * 10**5,
+            5,
+            False,
+            10 * int(t),
+            int(t) // 2,
+        )
         for t in (1.0, 2.0, 3.0)
     ]
     return Report(
@@ -38,6 +52,7 @@ def _report(text: str, *, ok: bool = True) -> Report:
         ],
         swarms=[Swarm(text, text, 10, False, {text: 4, "n2": 6})],
         finality=TimeToFinality(5, 1.5, 2.0),
+        ratings=[Rating(text, 12, 0.5, 40, 940_000, None, 2, 3)],
         events=[Event(1.0, "node", text, text), Event(2.0, "node", "n1", f"killed {text}")],
         samples={text: samples, "n1": samples[:1], "n2": []},
     )  # fmt: skip
@@ -119,3 +134,15 @@ def test_time_to_finality_is_from_a_nodes_head_to_its_final_block() -> None:
     assert found is not None
     assert (found.blocks, found.median_s) == (3, 5)
     assert time_to_finality({"n2": silent}) is None
+
+
+def test_empty_blocks_before_a_silence_do_not_wait_for_the_heartbeat() -> None:
+    def look(at: float, height: int, final: int, settled: bool = False) -> Sample:
+        return Sample(at, "up", height, "x", final, settled=settled)
+
+    seen = [look(0, 0, 0), look(2, 1, 0), look(4, 2, 0), look(6, 3, 1, True), look(30, 3, 1, True)]
+    heartbeat = [look(32, 4, 1), look(34, 5, 1), look(36, 6, 4, True)]
+    # 4, 2 and 0 s after they came, and the same after the heartbeat.
+    found = time_to_finality({"n1": [*seen, *heartbeat]})
+    assert found is not None
+    assert (found.blocks, found.median_s) == (6, 2)

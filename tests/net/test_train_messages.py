@@ -42,7 +42,27 @@ from p2pml.net.train import (
 
 ID = bytes(range(32))
 SIG = bytes(64)
-INVITE = Invite(1, ID, ID, ID, "job", "{}", "sgd", 0.1, {"momentum": 0.9}, 10, 2, 3, 4, 5, 6, SIG)
+INVITE = Invite(
+    1,
+    ID,
+    ID,
+    ID,
+    "job",
+    "{}",
+    "sgd",
+    0.1,
+    {"momentum": 0.9},
+    10,
+    2,
+    3,
+    4,
+    5,
+    6,
+    "fedavg",
+    0.0,
+    "float32",
+    SIG,
+)
 MESSAGES: list[Message] = [
     INVITE,
     Accept(ID, ID, 7),

@@ -72,7 +72,7 @@ class InstantChain:
         advance(self.draft, slot)
         return slot
 
-    def height(self) -> int:
+    def head_slot(self) -> int:
         return self.slot_now()
 
     def next_nonce(self, public: bytes) -> int:
@@ -142,6 +142,7 @@ class NumpyWorker:
     """
 
     status: str = "ready"
+    resting: bool = False
     delay: float = 0.0
     fail: str = ""
     deaths: int = 0
@@ -185,13 +186,15 @@ class NumpyWorker:
         weights = [w.copy() for w in start]
         for epoch in range(request.epochs):
             rng = np.random.Generator(np.random.PCG64([request.seed, request.round, request.client, epoch]))
-            order = rng.permutation(len(y))
-            for at in range(0, len(y), request.batch):
+            order = rng.permutation(len(y))[: request.batch if request.one_batch else len(y)]
+            for at in range(0, len(order), request.batch):
                 rows = order[at : at + request.batch]
                 error = _softmax(_logits(weights, x[rows]))
                 error[np.arange(len(rows)), y[rows]] -= 1
-                weights[0] -= request.optimizer.lr * x[rows].T @ error / len(rows)
-                weights[1] -= request.optimizer.lr * error.mean(axis=0)
+                steps = x[rows].T @ error / len(rows), error.mean(axis=0)
+                for i, step in enumerate(steps):
+                    pull = request.prox * (weights[i] - start[i])
+                    weights[i] -= request.optimizer.lr * (step + pull)
             if progress is not None:
                 progress(protocol.Progress(epoch + 1, request.epochs, 0.0))
         await trio.sleep(self.delay)

@@ -31,7 +31,7 @@ from p2pml.storage.chain_db import ChainDb
 pytestmark = pytest.mark.slow
 
 SLOT_MS = 400
-FAST = replace(DEMO, slot_ms=SLOT_MS, rank_step_ms=100, slots_per_epoch=8)
+FAST = replace(DEMO, slot_ms=SLOT_MS, rank_step_ms=100, slots_per_epoch=8, window_every_epochs=8)
 KEYS = ProposerKeys.from_seeds(b"\x01" * 32, b"\x65" * 32)
 BOB = Keypair.from_seed(b"\x77" * 32)
 

@@ -6,8 +6,9 @@ from chain import address, vrf
 from chain.crypto import Keypair
 from chain.forkchoice import Chain
 from chain.genesis import Founder, Genesis
-from chain.params import DEMO, TOKEN
+from chain.params import DEMO, REPORT, TOKEN
 from chain.producer import ProposerKeys, build_block, ranks_for
+from chain.state import genesis_state
 from chain.transactions import Register, sign_tx
 from p2pml.node import chain_views
 
@@ -35,5 +36,21 @@ def test_who_registered_is_shown_with_name_bond_and_what_is_vesting() -> None:
     assert (late.rating, late.share, late.bond, late.barred_epochs) == (0, 0, 5 * TOKEN, 0)
     proposer = shown[founders[KEYS.index(keys)].name]
     assert (proposer.rating, proposer.share, proposer.vesting) == (10, 1 / 3, DEMO.proposer_reward)
+    assert {view.expires_epochs for view in shown.values()} == {0}
     view = chain_views.block_view(block, chain.state(), lambda job: 0, final=False)
     assert (view.proposer_name, view.proposer) == (proposer.name, address.encode(keys.public))
+
+
+def test_what_the_richest_own_is_their_weight_and_the_end_of_a_rating_is_told() -> None:
+    founders = tuple(
+        Founder(keys.public, keys.vrf_public, 10, f"v{i}", rated_until=7 * i) for i, keys in enumerate(KEYS)
+    )
+    owned = tuple((keys.public, (i + 1) * TOKEN) for i, keys in enumerate(KEYS))
+    views = chain_views.validator_views(genesis_state(Genesis("test", 0, REPORT, founders, owned)))
+    assert [(view.name, view.rating, view.share) for view in views] == [
+        ("v2", 3 * TOKEN, 1 / 2),
+        ("v1", 2 * TOKEN, 1 / 3),
+        ("v0", TOKEN, 1 / 6),
+    ]
+    assert {view.selection for view in views} == {"richest"}
+    assert [view.expires_epochs for view in views] == [14, 7, 0]

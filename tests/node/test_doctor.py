@@ -184,6 +184,7 @@ STATUS: dict[str, Any] = {
     "chain_id": "ab" * 32, "network": "net", "pid": 1, "uptime_s": 2.0, "peers": 3, "behind": 0,
     "slot": 100, "head": {"height": 90, "slot": 99}, "worker": "ready", "worker_reason": "",
     "slot_ms": 2000, "clock_ms": None, "clock_peers": 0, "clock_limit_ms": 250,
+    "heartbeat_slot": None, "rating_problem": "",
 }  # fmt: skip
 
 
@@ -203,7 +204,14 @@ def test_no_peers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "level"), [({}, "ok"), ({"behind": 7}, "warning"), ({"slot": 200}, "warning")]
+    ("changes", "level"),
+    [
+        ({}, "ok"),
+        ({"behind": 7}, "warning"),
+        ({"slot": 200}, "warning"),
+        ({"slot": 200, "heartbeat_slot": 180}, "ok"),
+        ({"slot": 201, "heartbeat_slot": 180}, "warning"),
+    ],
 )
 def test_a_chain_that_is_behind_or_stands_still(changes: dict[str, Any], level: str) -> None:
     assert said(doctor_online.check_sync({**STATUS, **changes})) == ("sync", level)
@@ -230,6 +238,12 @@ def test_a_worker_that_is_off() -> None:
     assert said(doctor_online.check_worker_state(STATUS, Config())) == ("worker", "ok")
     assert said(doctor_online.check_worker_state(off, Config())) == ("worker", "problem")
     assert said(doctor_online.check_worker_state(off, Config(worker_threads=0))) == ("worker", "ok")
+
+
+def test_a_baseline_data_set_that_is_not_here() -> None:
+    assert doctor_online.check_rating(STATUS) == []
+    [found] = doctor_online.check_rating({**STATUS, "rating_problem": "the data set 07 is not here"})
+    assert (found.check, found.level) == ("rating", "warning")
 
 
 def report(*reached: bool, ip: str = "192.0.2.7") -> dict[str, Any]:

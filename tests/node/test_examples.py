@@ -14,7 +14,7 @@ import trio
 from p2pml.training.dataset import digits_path
 from p2pml.worker.process import WorkerSupervisor
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 REPO = Path(__file__).parents[2]
 
 
@@ -32,7 +32,7 @@ async def train(world: Any, name: str, data: Path, change: Callable[[str], str])
     spec = change((REPO / "examples" / f"{name}.yaml").read_text())
     worker = WorkerSupervisor(world.root / "worker.log")  # one for all nodes: TensorFlow is large
     await world.nursery.start(worker.run)
-    with trio.fail_after(120):
+    with trio.fail_after(300):
         await worker.wait_ready()
     for node in world.nodes:
         node.worker.instead = worker

@@ -15,7 +15,7 @@ import pytest
 from chain.genesis import Genesis
 from p2pml.config import Config, Home
 from p2pml.errors import ExitCode, UserError
-from p2pml.node.invite import MAX_TEXT, PREFIX, Invite, check_genesis, worth_telling
+from p2pml.node.invite import MAX_TEXT, PREFIX, Invite, SponsorTerms, check_genesis, worth_telling
 from p2pml.node.joining import join
 from p2pml.node.setup import make_genesis, make_keys
 
@@ -44,6 +44,11 @@ def test_an_invite_comes_back_as_it_was_given(genesis: Genesis) -> None:
     assert text.startswith(PREFIX)
     assert len(text) <= MAX_TEXT
     assert Invite.decode(text) == invite_to(genesis)
+
+
+def test_a_sponsoring_invite_comes_back_too(genesis: Genesis) -> None:
+    made = replace(invite_to(genesis), sponsor=SponsorTerms(b"\x05" * 32, b"\x06" * 16, 10**8, 2**42))
+    assert Invite.decode(made.encode()) == made
 
 
 def test_what_chat_programs_do_to_a_text_does_no_harm(genesis: Genesis) -> None:
@@ -79,7 +84,7 @@ def packed(body: bytes) -> str:
 
 
 def fields(*values: object) -> bytes:
-    return b"\x01" + zlib.compress(msgpack.packb(list(values)))
+    return b"\x02" + zlib.compress(msgpack.packb(list(values)))
 
 
 @pytest.mark.parametrize(
@@ -89,14 +94,17 @@ def fields(*values: object) -> bytes:
         ("https://example.org", "does not begin"),
         (PREFIX, "damaged"),
         (PREFIX + "0189", "characters"),
-        (packed(b"\x02xyz"), "version 2"),
-        (packed(b"\x01xyz"), "cannot be read"),
-        (packed(fields("x", bytes(31), [], b"")), "does not hold"),
-        (packed(fields("x", bytes(32), [])), "does not hold"),
-        (packed(fields("x\n", bytes(32), [], b"")), "does not hold"),
-        (packed(fields("x", bytes(32), ["/ip4/1.2.3.4/tcp/1"], b"")), "address"),
-        (packed(fields("x", bytes(32), [ADDRESSES[0]] * 9, b"")), "does not hold"),
-        (packed(fields("x", bytes(32), [], bytes(10_000_000))), "too large"),
+        (packed(b"\x01xyz"), "version 1"),
+        (packed(b"\x02xyz"), "cannot be read"),
+        (packed(fields("x", bytes(31), [], b"", [])), "does not hold"),
+        (packed(fields("x", bytes(32), [], b"")), "does not hold"),
+        (packed(fields("x\n", bytes(32), [], b"", [])), "does not hold"),
+        (packed(fields("x", bytes(32), ["/ip4/1.2.3.4/tcp/1"], b"", [])), "address"),
+        (packed(fields("x", bytes(32), [ADDRESSES[0]] * 9, b"", [])), "does not hold"),
+        (packed(fields("x", bytes(32), [], b"", [bytes(32), bytes(15), 1, 2])), "does not hold"),
+        (packed(fields("x", bytes(32), [], b"", [bytes(32), bytes(16), 1])), "does not hold"),
+        (packed(fields("x", bytes(32), [], b"", [bytes(32), bytes(16), -1, 2])), "does not hold"),
+        (packed(fields("x", bytes(32), [], bytes(10_000_000), [])), "too large"),
     ],
     ids=lambda value: value[:24],
 )

@@ -13,6 +13,7 @@ import trio
 from chain.codec import pack
 from chain.crypto import Keypair
 from chain.entries import JobStatus
+from chain.training_records import Receipt
 from chain.transactions import JobOpen
 from p2pml.formats import tensors
 from p2pml.formats.optimizers import Optimizer
@@ -126,10 +127,23 @@ def foreign_commitment(commit: Commit, task: Task, terms: JobTerms, keys: Keypai
     return replace(commit, commitment=pack(wrong.to_item()), sig=keys.sign(wrong.signing_bytes()))
 
 
+def anothers_commitment(commit: Commit, task: Task, terms: JobTerms, keys: Keypair) -> Commit:
+    """What another trainer signed, passed on word for word."""
+    other = Keypair.from_seed(bytes([77]) * 32)
+    theirs = terms.commitment(
+        task.round, task.client, other.public, task.samples, task.model_in, tensors.digest(good_update())
+    )
+    return replace(commit, commitment=pack(theirs.to_item()), sig=other.sign(theirs.signing_bytes()))
+
+
+def giant() -> bytes:
+    return tensors.encode([np.full((8, 4), 1e30, np.float32), np.zeros(4, np.float32)])
+
+
 LIES: dict[str, tuple[dict[str, Any], str]] = {
     "nan": ({"update": not_finite()}, "not finite"),
     "shape": ({"update": tensors.encode([np.zeros((4, 8), np.float32), np.zeros(4, np.float32)])}, "shape"),
-    "too few tensors": ({"update": tensors.encode([np.zeros((8, 4), np.float32)])}, "1 tensors"),
+    "too few tensors": ({"update": tensors.encode([np.zeros((8, 4), np.float32)])}, "w0001 is missing"),
     "not safetensors": ({"update": b"hello" * 50}, "not a safetensors file"),
     "other bytes": ({"update": good_update(), "send": good_update()[::-1]}, "hash"),
     "gap": ({"update": good_update(), "offset": 1}, "chunks do not follow"),
@@ -143,11 +157,15 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
         "signature does not hold",
     ),
     "samples": ({"update": good_update(), "change": foreign_commitment}, "not for the task"),
+    "another's": ({"update": good_update(), "change": anothers_commitment}, "not for the task"),
+    "giant": ({"update": giant()}, "its norm is 5.66e+30, at most"),
 }
 
 
 PROVEN = ("other bytes", "signature")
 """What no honest program does, however it was interrupted: the host bans who did it once."""
+BLAMELESS = ("giant",)
+"""What a learning rate that is too high does to honest trainers."""
 
 
 @pytest.mark.parametrize("lie", LIES)
@@ -173,9 +191,41 @@ async def test_a_bad_update_is_refused_and_its_sender_is_out(
         assert not list((world.requester.parts.folder / shown["id"] / "updates").iterdir())
         standing, peer = world.requester.host.standing, node.host.peer_id
         assert (standing.banned(peer) is not None) == (lie in PROVEN)
-        assert lie in PROVEN or standing.score(peer) > 5
+        assert lie in PROVEN or (standing.score(peer) > 5) == (lie not in BLAMELESS)
         honest = world.trainers[0].host.peer_id
         assert standing.score(honest) == 0
+
+
+@pytest.mark.parametrize(("value", "once"), [(0.01, True), (0.0, False)])
+async def test_an_update_counts_once(
+    value: float,
+    once: bool,
+    job_world: Callable[..., Any],
+    job_spec: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither one's own of an earlier round, nor what somebody else delivered, can be delivered again; only
+    that there is nothing to change may be said in every round."""
+    monkeypatch.setattr(job_members, "RETRY_S", 0.0)
+    async with job_world(2) as world:
+        node = world.trainers[1]
+        liar = Liar(node.parts.keys, tensors.encode([np.full((8, 4), value, np.float32), np.zeros(4)]))
+        node.host.handle(PROTOCOL, liar)
+        job_id = await world.requester.jobs.start(job_spec(rounds=3, least=1), world.root, "job.yaml")
+        shown = await world.finish(job_id)
+        assert shown["state"] == "done"
+        assert [item["clients"] for item in shown["history"]] == [2, 2, 2]
+        receipts = [message for message in liar.got if isinstance(message, Countersigned)]
+        if not once:
+            assert len(receipts) == 3
+            return
+        assert len(receipts) == 1
+        assert isinstance(liar.got[-1], Done)
+        assert "is one of before: client" in liar.got[-1].reason
+        assert "of round 1 delivered it" in liar.got[-1].reason
+        assert len([message for message in liar.got if isinstance(message, Pull)]) == 1  # not even asked for
+        paid = Receipt.decode(receipts[0].receipt).commitment.samples * shown["price"]
+        assert world.chain.balance(node.account) == 1000 * TOKEN + paid
 
 
 async def test_an_update_that_nobody_asked_for_is_refused_with_a_reason(
@@ -367,6 +417,9 @@ HOSTILE = '{"class_name":"Sequential","config":{"layers":[{"class_name":"Lambda"
         ({"model": HOSTILE}, "model is not accepted"),
         ({"price": 10**9}, "does not say what the job says on the chain"),
         ({"requester": bytes(32)}, "not signed by the job's requester"),
+        ({"algorithm": "fedsomething"}, "unknown algorithm 'fedsomething'"),
+        ({"prox": -1.0}, "prox is -1.0"),
+        ({"upload": "int4"}, "unknown kind of upload 'int4'"),
         ({}, "busy with another job"),
     ],
 )

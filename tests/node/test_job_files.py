@@ -121,5 +121,23 @@ async def test_data_by_path_by_name_and_by_infohash(tmp_path: Path) -> None:
             assert found == infohash
             assert there != path
             assert there.read_bytes() == path.read_bytes()
-        with pytest.raises(UserError, match="is not a file"):
-            await owner.files.dataset(".", tmp_path)
+        with pytest.raises(UserError, match="there is no file"):
+            await owner.files.dataset("./missing", tmp_path)
+
+
+async def test_a_folder_of_readable_files_by_path_and_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "shapes"
+    for name in ("round/1.png", "square/1.png"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(name.encode() * 100)
+    (folder / "notes.md").write_bytes(b"about")
+    async with places(tmp_path, 2) as (owner, other):
+        infohash, place = await owner.files.dataset("shapes", tmp_path)
+        assert place == folder
+        with trio.fail_after(30):
+            found, there = await other.files.dataset("shapes", tmp_path / "elsewhere")
+        assert found == infohash
+        files = sorted(path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file())
+        assert files == ["round/1.png", "square/1.png"]  # nothing reads the notes, so nobody fetches them
+        assert (there / "round/1.png").read_bytes() == (folder / "round/1.png").read_bytes()
+        assert await other.files.local("shapes", tmp_path / "elsewhere") == there

@@ -197,6 +197,26 @@ async def test_a_trainer_at_work_does_not_leave(job_world: Callable[..., Any]) -
         assert "no task within" in (await requester.answer(channel, Done)).reason
 
 
+@pytest.mark.parametrize("what", ["an update that is not there", "a task without its model"])
+async def test_requests_that_come_to_nothing_do_not_hold_a_trainer(
+    what: str, job_world: Callable[..., Any]
+) -> None:
+    async with by_hand(job_world, WorkLimits(idle_s=0.5)) as (_, requester):
+        channel = await requester.accepted()
+        asked = 0
+        with trio.move_on_after(20), suppress(RemoteError):
+            while requester.trainer.participant.busy:
+                if what == "a task without its model":
+                    await requester.order(channel, bytes(32))
+                else:
+                    await channel.send(Pull(0, 0, 0))
+                await channel.receive(FROM_REQUESTER, 5)
+                await trio.sleep(0.1)
+                asked += 1
+        assert 2 <= asked < 20
+        assert not requester.trainer.participant.busy
+
+
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
@@ -321,3 +341,24 @@ async def test_a_trainer_whose_disk_refuses_a_receipt_leaves(
         reasons = world.requester.peer_reasons()
         assert any("this node's disk" in reason and "No space left" in reason for reason in reasons)
         assert not world.trainers[0].participant.busy
+
+
+async def test_a_task_stands_still_while_its_trainer_is_rated(job_world: Any) -> None:
+    """Its time does not run out meanwhile, and the requester hears what it waits for."""
+    async with by_hand(job_world, WorkLimits(task_s=1.5)) as (world, asker):
+        release = trio.Event()
+
+        async def rest(request: Any) -> None:
+            await release.wait()
+
+        asker.trainer.worker.before_training = rest
+        asker.trainer.worker.resting = True
+        channel = await asker.accepted()
+        await hold_a_shard(world, asker, channel)
+        await asker.task(channel)
+        for _ in range(3):  # a report a second: longer than the task may take
+            while (await asker.answer(channel, Working)).stage != "rating":
+                pass
+        asker.trainer.worker.resting = False
+        release.set()
+        await asker.answer(channel, Commit)

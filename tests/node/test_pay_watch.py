@@ -19,7 +19,7 @@ from chain.transactions import JobSettle
 from p2pml.node import settlement
 from p2pml.node.claims import Claims
 from p2pml.node.events import Events
-from p2pml.node.pay_watch import GIVE_UP_BLOCKS, SETTLE_SLOTS, PayWatch
+from p2pml.node.pay_watch import ALIVE_SLOTS, SETTLE_SLOTS, PayWatch
 from p2pml.node.terms import FEE_SHARE, settle_interval
 from p2pml.node.tx_sender import TxSender
 
@@ -33,15 +33,15 @@ class Ledger:
     """What a PayWatch and Claims read of a chain."""
 
     slot: int = 0
-    blocks: int = 0
+    head: int = 0
     price: int = 5
     paid: dict[int, frozenset[int]] = field(default_factory=dict)
 
     def slot_now(self) -> int:
         return self.slot
 
-    def height(self) -> int:
-        return self.blocks
+    def head_slot(self) -> int:
+        return self.head
 
     def job(self, job: bytes) -> Any:
         return SimpleNamespace(price=self.price)
@@ -67,7 +67,7 @@ async def test_a_round_has_to_be_paid_soon_after_the_next_one_began(tmp_path: Pa
     watch = PayWatch(chain, claims, JOB, settle_every=1)
     watch.began(0)
     await claims.keep(receipt(0))
-    chain.slot, chain.blocks = 1000, 1000
+    chain.slot, chain.head = 1000, 1000
     assert (watch.late(), watch.owed()) == (False, 100)  # round 0 may last as long as it likes
     watch.began(1)
     chain.slot += SETTLE_SLOTS
@@ -75,9 +75,15 @@ async def test_a_round_has_to_be_paid_soon_after_the_next_one_began(tmp_path: Pa
     chain.slot += 1
     assert watch.late()
     assert watch.refusal() == ""
-    chain.blocks += GIVE_UP_BLOCKS - 1
-    assert watch.refusal() == ""  # the chain stood still for a while
-    chain.blocks += 1
+    chain.slot += 500
+    assert watch.refusal() == ""  # the chain stands still
+    chain.head += ALIVE_SLOTS - 1
+    assert watch.refusal() == ""
+    chain.head = chain.slot
+    assert watch.refusal() == ""  # it goes on: now it can take the settlement
+    chain.slot += SETTLE_SLOTS - 1
+    assert watch.refusal() == ""
+    chain.slot += 1  # an idle chain has no further block
     assert "round 1 of this job has not been paid" in watch.refusal()
     chain.paid[0] = frozenset({0})
     assert (watch.late(), watch.refusal(), watch.owed()) == (False, "", 0)
@@ -105,7 +111,7 @@ async def test_nothing_is_owed_where_nobody_is_paid(tmp_path: Path) -> None:
     watch = PayWatch(chain, claims, JOB, settle_every=1)
     await claims.keep(receipt(0))
     watch.began(1)
-    chain.slot = chain.blocks = 10_000
+    chain.slot = chain.head = 10_000
     assert not watch.late()
     assert watch.refusal() == ""
 

@@ -82,12 +82,12 @@ def write(path: Path, text: str) -> str:
             ":5: unknown key 'agregate'",
             "'aggregate'",
         ),
-        (SPEC.format(data="a.tar", more="aggregate: {rule: median}"), "median", "version"),
+        (SPEC.format(data="a.tar", more="aggregate: {rule: krum}"), "krum", "median"),
         (SPEC.format(data="a.tar", more="reward: {budget: -1}"), "budget", ""),
         ("name: [x\n", "not valid YAML", ""),
         ("", "", ""),
     ],
-    ids=["unknown-key", "unknown-section", "later-version", "bad-value", "no-yaml", "empty"],
+    ids=["unknown-key", "unknown-section", "unknown-rule", "bad-value", "no-yaml", "empty"],
 )
 def test_a_wrong_spec(node: Any, tmp_path: Path, refused: Refused, text: str, cause: str, fix: str) -> None:
     path = write(tmp_path / "job.yaml", text)

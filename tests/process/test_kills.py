@@ -20,7 +20,7 @@ SIZE = 250_000_000
 @pytest.fixture(scope="module")
 def cluster(start_cluster: Callable[..., Any]) -> Iterator[Any]:
     """Four founders without workers."""
-    with start_cluster(4, workers=False) as cluster:
+    with start_cluster(4, workers=False, idle=False) as cluster:
         yield cluster
 
 

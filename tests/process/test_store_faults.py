@@ -29,7 +29,7 @@ PLACES = (
 
 @pytest.fixture(scope="module")
 def cluster(start_cluster: Callable[..., Any]) -> Iterator[Any]:
-    with start_cluster(7, workers=False) as cluster:
+    with start_cluster(7, workers=False, idle=False) as cluster:
         yield cluster
 
 
@@ -131,7 +131,7 @@ def small_disk(home: Path) -> Iterator[Path]:
         shutil.rmtree(kept)
         shutil.copytree(home, kept, ignore=shutil.ignore_patterns("*.sock"))
     finally:
-        subprocess.run(["umount", str(home)], check=True)
+        subprocess.run(["umount", "--lazy", str(home)], check=True)  # a failed test left its daemon
         home.rmdir()
         kept.rename(home)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from chain import finality, forkchoice
+from chain import finality, forkchoice, ratings
 from chain.params import preset
 from chain.state import Draft, State
 from chain.weights import WeightTable
@@ -41,7 +41,7 @@ def test_lossy_links_absences_wrong_clocks_and_load(seed: int) -> None:
     assert kept(report, trial) == []
     assert report.final_share >= 0.95
     assert report.included >= report.transfers - 5 > 500, "the load gets in"
-    assert report.deepest_reorg <= 2
+    assert report.deepest_reorg <= 3
 
 
 @pytest.mark.slow
@@ -54,6 +54,18 @@ def test_without_faults_a_block_is_final_two_slots_later() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("faults", [CALM, Trial()], ids=["calm", "faults"])
+def test_with_work_in_every_slot_the_idle_rule_leaves_finality_fast(faults: Trial) -> None:
+    trial = replace(faults, validators=12, slots=80, idle=True)
+    report, _ = run(3, trial)
+    assert kept(report, trial) == []
+    assert report.missed <= (0 if faults is CALM else 4)
+    assert report.included >= report.transfers - 5
+    assert 2 < report.delay_p50 < 3
+    assert report.delay_p95 < (3 if faults is CALM else 4)
+
+
+@pytest.mark.slow
 def test_halves_make_nothing_final_and_heal() -> None:
     report, world = run(1, HALVES)
     assert world.trial.split_slots > 3 * preset("demo").slots_per_epoch
@@ -61,6 +73,46 @@ def test_halves_make_nothing_final_and_heal() -> None:
     assert kept(report, HALVES) == []
     assert report.deepest_reorg > 30, "the halves were apart"
     assert report.final_share > 0.9, "afterwards one branch becomes final, with what it did meanwhile"
+
+
+OUTLIVED = replace(HALVES, expires=1)
+"""At the calendar's pace the second half's ratings would end in slot 16, six slots after the cut."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_partition_beyond_the_expiry_of_ratings_takes_none_away_and_heals(seed: int) -> None:
+    report, _ = run(seed, OUTLIVED)
+    assert kept(report, OUTLIVED) == []
+    assert (report.split_final, report.split_expired) == (0, 0)
+    assert report.final_share >= 0.85
+    assert report.expired == 5, "they end once things become final again"
+
+
+@pytest.mark.slow
+def test_ratings_that_end_by_the_calendar_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    expire = ratings.expire
+
+    def by_calendar(draft: Draft) -> None:
+        epochs, draft.epochs = draft.epochs, draft._below.epoch  # type: ignore[union-attr]
+        expire(draft)
+        draft.epochs = epochs
+
+    monkeypatch.setattr(ratings, "expire", by_calendar)
+    report, _ = run(1, OUTLIVED)
+    assert kept(report, OUTLIVED) == ["5 ratings ran out while nothing became final"]
+
+
+@pytest.mark.slow
+def test_the_richest_make_blocks_and_they_become_final() -> None:
+    balances = tuple(range(100, 200, 10))
+    trial = replace(CALM, validators=10, slots=60, params="report", selection="richest", balances=balances)
+    report, world = run(4, trial)
+    assert kept(report, trial) == []
+    made = [report.blocks[name] for name in world.names]
+    assert made[-1] > 0.95
+    assert sum(made[-3:]) == pytest.approx(1), "rank 0, and its fallbacks"
+    assert report.rewards_gini > 0
 
 
 @pytest.mark.slow

@@ -6,16 +6,13 @@ the bug the same scenario passes. The list is explained in docs/guide/simulator.
 
 from __future__ import annotations
 
-import inspect
-import sys
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from chain import finality
+from chain import finality, transition
 from chain.forkchoice import Chain
 from chain.mempool import Mempool
 from chain.transition import apply_tx
@@ -25,6 +22,7 @@ from p2pml.sim.chain_world import ChainWorld
 from p2pml.sim.swarm_liars import POISONER
 from p2pml.sim.swarm_world import SwarmWorld
 from p2pml.sim.world import InvariantViolated
+from tests.planting import plant
 from torrent.blame import Blame
 from torrent.download import Downloader
 from torrent.picker import Picker
@@ -102,9 +100,9 @@ BUGS = [
     ),
     Bug(
         "a block of a fallback rank weighs as much as one of rank 0",
-        Chain._insert,
-        "(parent.state.table_at(state.slot).total >> block.sealed.rank)",
-        "parent.state.table_at(state.slot).total",
+        transition.finish,
+        "(parent.table_at(slot).total >> sealed.rank)",
+        "parent.table_at(slot).total",
         split_and_heal,
         "weighs",
     ),
@@ -167,24 +165,6 @@ BUGS = [
 ]
 
 
-def plant(monkeypatch: pytest.MonkeyPatch, bug: Bug) -> None:
-    """Put the bug into the core, for this test."""
-    source = textwrap.dedent(inspect.getsource(bug.function))
-    assert source.count(bug.right) == 1, f"{bug.function.__qualname__} has changed: plant the bug anew"
-    module = sys.modules[bug.function.__module__]
-    scope: dict[str, Any] = {}
-    code = compile(source.replace(bug.right, bug.wrong), f"<{bug.name}>", "exec", dont_inherit=True)
-    exec("from __future__ import annotations", scope)
-    exec(code, module.__dict__, scope)
-    owner, _, name = bug.function.__qualname__.rpartition(".")
-    if owner:
-        monkeypatch.setattr(getattr(module, owner), name, scope[name])
-        return
-    for user in list(sys.modules.values()):  # a function of a module is known by name in others
-        if getattr(user, name, None) is bug.function:
-            monkeypatch.setattr(user, name, scope[name])
-
-
 def symptoms(scenario: Callable[[], list[str]]) -> str:
     """What the simulator says; empty when all is well."""
     try:
@@ -195,7 +175,7 @@ def symptoms(scenario: Callable[[], list[str]]) -> str:
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_caught(bug: Bug, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant(monkeypatch, bug)
+    plant(monkeypatch, bug.function, bug.right, bug.wrong)
     assert bug.symptom in symptoms(bug.scenario)
 
 

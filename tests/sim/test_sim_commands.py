@@ -131,6 +131,32 @@ def test_consensus_compares_the_rules_and_draws_them(
 
 
 @pytest.mark.slow
+def test_a_study_that_was_ended_goes_on_where_it_was(tmp_path: Path) -> None:
+    command = [
+        "sim",
+        "consensus",
+        "--study",
+        "faults",
+        "--validators",
+        "4",
+        "--slots",
+        "20",
+        "--out",
+        str(tmp_path),
+    ]
+    assert run(command) == 0
+    document = json.loads((tmp_path / "consensus-faults.json").read_text())
+    first, second = sorted((tmp_path / "runs").iterdir())
+    [kept] = json.loads(first.read_text())
+    first.write_text(json.dumps([{**kept, "final_share": 0.99}]))  # as nothing but the file says
+    second.write_text("[")  # spoilt: run again
+    assert run(command) == 0
+    shares = {row["part"]: row["final_share"] for row in document["runs"]}
+    again = json.loads((tmp_path / "consensus-faults.json").read_text())
+    assert {row["part"]: row["final_share"] for row in again["runs"]} == {**shares, kept["part"]: 0.99}
+
+
+@pytest.mark.slow
 def test_a_broken_promise_is_told_with_its_seed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

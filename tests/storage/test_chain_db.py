@@ -17,6 +17,7 @@ import pytest
 from chain.crypto import Keypair
 from chain.forkchoice import Accepted, Chain, HeadChanged
 from chain.genesis import Founder, Genesis
+from chain.header import MAX_SEALED_BYTES
 from chain.params import DEMO, TOKEN
 from chain.producer import ProposerKeys, build_block, ranks_for
 from chain.signing import SigningRecord
@@ -148,6 +149,32 @@ def test_damage_outside_the_blocks_is_noticed_at_the_start(tmp_path: Path) -> No
     path.write_bytes(data)
     with pytest.raises(DamagedChain):
         ChainDb(path, genesis.chain_id)
+
+
+def test_a_header_is_read_without_its_body(tmp_path: Path) -> None:
+    genesis = small_genesis()
+    chain = Chain(genesis)
+    db = ChainDb(tmp_path / "chain.sqlite", genesis.chain_id)
+    txs = tuple(pay(genesis, nonce) for nonce in range(5))
+    block = next_block(chain, genesis.chain_id, 1, txs)
+    store(db, chain, block)
+    assert db.sealed(block.block_id) == block.sealed.encode()
+    assert db.sealed(bytes(32)) is None
+    large = block.sealed.encode() + bytes(3 * MAX_SEALED_BYTES)
+    for data, damaged in (
+        (b"\x92" + large, False),
+        (b"\x93" + large, True),
+        (b"\x92\xc1" + large, True),
+        (b"", True),
+    ):
+        with closing(sqlite3.connect(tmp_path / "chain.sqlite")) as raw, raw:
+            raw.execute("UPDATE blocks SET data = ?", (data,))
+        if damaged:
+            with pytest.raises(UserError, match="unreadable"):
+                db.sealed(block.block_id)
+        else:
+            assert db.sealed(block.block_id) == block.sealed.encode()
+    db.close()
 
 
 def test_a_flipped_bit_in_a_block_is_a_clear_error(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2pml.errors import ExitCode, UserError
+from p2pml.training.dataset import Reading
 from p2pml.training.spec import JobSpec, parse_spec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -57,13 +58,23 @@ def test_an_unknown_key_names_line_and_nearest_key(line: str, key: str, near: st
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("train: {algorithm: sync_sgd}", ["'sync_sgd' is not supported by this version", "fedavg"]),
+        ("train: {algorithm: sync_sgd, epochs: 2}", ["sync_sgd takes one step of plain sgd a round"]),
+        ("train: {algorithm: sync_sgd, optimizer: adam}", ["sync_sgd takes one step of plain sgd a round"]),
+        ("train: {algorithm: fedprox}", ["'fedprox' is unknown", "fedavg"]),
+        ("train: {prox: -0.1}", ["prox is -0.1", "from 0 to 1000"]),
         ("transport: {broadcast: swarm}", ["'swarm' is not supported by this version", "stream"]),
-        ("transport: {upload: int8}", ["'int8' is not supported by this version", "float32"]),
+        ("transport: {upload: int4}", ["'int4' is unknown", "did you mean 'int8'?"]),
         ("audit: {mode: replay}", ["'replay' is not supported by this version", "trusted"]),
         ("peers: {sample: 0}", ["peers.sample", "greater than 0"]),
         ("peers: {backup: 1}", ["backup needs a sample below 1"]),
-        ("aggregate: {rule: median}", ["'median' is not supported by this version", "mean"]),
+        ("aggregate: {rule: krum}", ["'krum' is unknown", "trimmed_mean"]),
+        ("aggregate: {trim: 0.2}", ["rule 'mean' has no argument 'trim'; it takes none"]),
+        ("aggregate: {rule: trimmed_mean, trim: 0.5}", ["trim is 0.5", "below 0.5"]),
+        ("aggregate: {rule: robust}", ["rule 'robust' needs zero, clip or both"]),
+        ("aggregate: {rule: robust, clip: 0}", ["clip is 0.0", "over 0"]),
+        ("aggregate: {rule: dp, clip: 1}", ["rule 'dp' needs noise"]),
+        ("aggregate: {rule: dp, clip: 1, noise: 1, delta: 1}", ["delta is 1.0"]),
+        ("aggregate: {max_norm: 0}", ["max_norm"]),
         ("train: {optimizer: sgdd}", ["'sgdd' is unknown", "did you mean 'sgd'?"]),
         ("train: {lr: .nan}", ["train.lr"]),
         ("train: {lr: true}", ["must be a number"]),
@@ -133,3 +144,38 @@ def test_durations(text: str, seconds: float) -> None:
 def test_a_spec_survives_a_round_trip() -> None:
     spec = parse_spec(MINIMAL + "rounds: {max: 3, target: {metric: accuracy, value: 0.9}}")
     assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_arguments_of_builders_are_checked_before_anything_starts() -> None:
+    error = refused(MINIMAL.replace("[8]", "[0]"))
+    assert error.cause.startswith("job.yaml:2: ")
+    assert "args.hidden.0: Input should be greater than or equal to 1" in error.cause
+    resnet = MINIMAL.replace("mlp, args: {hidden: [8]}", "resnet, args: {blocks: 99}")
+    assert "args.blocks: Input should be less than or equal to 9" in refused(resnet).cause
+
+
+def test_how_data_is_read() -> None:
+    text = MINIMAL.replace(
+        "digits.npz", "d, format: csv, member: sub, label: -1, sample: s, shape: [8, 8], scale: 2"
+    )
+    assert parse_spec(text).data.reading() == Reading("csv", "sub", -1, "s", (8, 8), 2.0)
+    assert parse_spec(MINIMAL).data.reading() == Reading()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("format: cvs", "data.format: 'cvs' is unknown; did you mean 'csv'?"),
+        ("shape: []", "data.shape"),
+        ("shape: [0]", "data.shape"),
+        ("shape: 8", "data.shape"),
+        ("scale: 0", "data.scale"),
+        ("scale: .inf", "data.scale"),
+        ("label: 1.5", "data.label"),
+        ("lable: y", "unknown key 'data.lable'"),
+    ],
+)
+def test_wrong_ways_of_reading_are_named(data: str, words: str) -> None:
+    error = refused(MINIMAL.replace("digits.npz", f"digits.npz, {data}"))
+    assert error.cause.startswith("job.yaml:3: ")
+    assert words in error.cause

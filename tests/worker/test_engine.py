@@ -94,11 +94,57 @@ def test_it_learns_digits(worker: Any, digits_train: Path, digits_test: Path) ->
     assert after.samples == 300
 
 
+@pytest.mark.parametrize(
+    ("builder", "args", "optimizer"),
+    [
+        ("sequential", {}, Optimizer("sgd", 0.3)),
+        ("resnet", {"blocks": 1, "filters": 8, "groups": 4}, Optimizer("adam", 0.01)),
+    ],
+)
+def test_other_builders_learn_digits(
+    worker: Any, small: Path, builder: str, args: dict[str, int], optimizer: Optimizer
+) -> None:
+    spec = models.build(builder, args, (8, 8), 10)
+    weights = worker.call(Build(spec.to_json(), 7)).weights
+    result = train(worker, spec, weights, small, optimizer=optimizer, epochs=5)
+    assert result.loss_after < 1.2 < 2.2 < result.loss_before
+    assert train(worker, spec, weights, small, optimizer=optimizer, epochs=5) == result
+
+
+def test_an_lstm_learns_text_and_wants_tokens(worker: Any, small: Path) -> None:
+    path = worker.folder / "text.txt"
+    path.write_bytes(b"the cat sat on the mat. " * 30)
+    text = dataset.load(path, dataset.Reading(shape=(12,)))
+    spec = models.build("lstm", {"units": [16, 16]}, (12,), text.classes)
+    shards.write(worker.folder / "text", text.train)
+    weights = worker.call(Build(spec.to_json(), 7)).weights
+    result = train(worker, spec, weights, worker.folder / "text", optimizer=Optimizer("adam", 0.02), epochs=4)
+    assert result.loss_after < 2.6 < 4 < result.loss_before
+    scaled = Shard(text.train.x, text.train.y, 1 / 255)
+    for number, (shard, message) in enumerate(
+        [(scaled, "not tokens"), (Shard(text.train.x.astype(np.float32) + 0.5, text.train.y), "not tokens")]
+    ):
+        shards.write(worker.folder / f"wrong{number}", shard)
+        with pytest.raises(WorkerError, match=message) as caught:
+            train(worker, spec, weights, worker.folder / f"wrong{number}")
+        assert caught.value.refused
+    few = models.build("lstm", {"units": [4], "vocabulary": 100}, (12,), text.classes)
+    few_weights = tensors.encode(initial_weights(few, 1))
+    with pytest.raises(WorkerError, match=r"tokens run from .* not within 0 … 99"):
+        train(worker, few, few_weights, worker.folder / "text")
+
+
 def numpy_softmax_regression(
-    weights: Sequence[np.ndarray], shard: Shard, lr: float, batch: int, orders: Sequence[np.ndarray]
+    weights: Sequence[np.ndarray],
+    shard: Shard,
+    lr: float,
+    batch: int,
+    orders: Sequence[np.ndarray],
+    prox: float = 0.0,
 ) -> list[np.ndarray]:
     """Minibatch SGD on softmax regression in float64: the reference that shares no code with the worker."""
-    kernel, bias = (array.astype(np.float64) for array in weights)
+    first = [array.astype(np.float64) for array in weights]
+    kernel, bias = first
     x = shard.x.reshape(len(shard), -1).astype(np.float64) * shard.scale
     for order in orders:
         for begin in range(0, len(order), batch):
@@ -107,8 +153,8 @@ def numpy_softmax_regression(
             p = np.exp(logits - logits.max(axis=1, keepdims=True))
             p /= p.sum(axis=1, keepdims=True)
             p[np.arange(len(rows)), shard.y[rows]] -= 1
-            kernel = kernel - lr * x[rows].T @ p / len(rows)
-            bias = bias - lr * p.mean(axis=0)
+            kernel = kernel - lr * (x[rows].T @ p / len(rows) + prox * (kernel - first[0]))
+            bias = bias - lr * (p.mean(axis=0) + prox * (bias - first[1]))
     return [kernel, bias]
 
 
@@ -121,6 +167,35 @@ def test_sgd_is_the_textbooks_in_the_promised_order_with_the_partial_batch(worke
     wanted = numpy_softmax_regression(start, shards.read(small), 0.1, 10, orders)
     for got, begin, end in zip(tensors.decode(result.update), start, wanted, strict=True):
         assert np.abs(got - (end - begin)).max() < 1e-6
+
+
+def test_the_proximal_term_pulls_towards_the_rounds_weights(worker: Any, small: Path) -> None:
+    """FedProx (Li et al. 2020) by its definition; another μ and none at all do not disturb each other."""
+    spec = models.build("logistic", {}, (8, 8), 10)
+    start = initial_weights(spec, 3)
+    weights = tensors.encode(start)
+    plain = train(worker, spec, weights, small, epochs=3, seed=4, round=5, client=6)
+    orders = [np.random.Generator(np.random.PCG64([4, 5, 6, epoch])).permutation(103) for epoch in range(3)]
+    for prox in (1.0, 0.2):
+        result = train(worker, spec, weights, small, epochs=3, seed=4, round=5, client=6, prox=prox)
+        wanted = numpy_softmax_regression(start, shards.read(small), 0.1, 10, orders, prox)
+        for got, begin, end in zip(tensors.decode(result.update), start, wanted, strict=True):
+            assert np.abs(got - (end - begin)).max() < 1e-6
+        assert tensors.norm(tensors.decode(result.update)) < tensors.norm(tensors.decode(plain.update))
+    assert train(worker, spec, weights, small, epochs=3, seed=4, round=5, client=6) == plain
+
+
+def test_one_batch_is_one_step_on_the_first_of_the_order(worker: Any, small: Path) -> None:
+    spec = models.build("logistic", {}, (8, 8), 10)
+    start = initial_weights(spec, 3)
+    result = train(worker, spec, tensors.encode(start), small, epochs=1, seed=4, round=5, one_batch=True)
+    assert (result.steps, result.samples) == (1, 103)
+    order = np.random.Generator(np.random.PCG64([4, 5, 0, 0])).permutation(103)[:10]
+    wanted = numpy_softmax_regression(start, shards.read(small), 0.1, 10, [order])
+    for got, begin, end in zip(tensors.decode(result.update), start, wanted, strict=True):
+        assert np.abs(got - (end - begin)).max() < 1e-6
+    whole = train(worker, spec, tensors.encode(start), small, epochs=1, batch=500, one_batch=True)
+    assert whole == train(worker, spec, tensors.encode(start), small, epochs=1, batch=500)
 
 
 @pytest.mark.parametrize("name", ["sgd", "sgdm", "adam"])
@@ -224,6 +299,7 @@ def test_requests_that_are_to_blame_are_refused_and_the_worker_lives_on(worker: 
         (Train(spec.to_json(), weights, str(small), SGD, 0, 1, 0, 0, 0), "batch 0"),
         (Train(spec.to_json(), weights, str(small), Optimizer("lion", 1), 1, 1, 0, 0, 0), "lion"),
         (Train(spec.to_json(), weights, str(small), SGD, 1, 1, 0, -1, 0), "negative"),
+        (Train(spec.to_json(), weights, str(small), SGD, 1, 1, 0, 0, 0, float("nan")), "prox nan"),
         (Evaluate(spec.to_json(), weights, str(small), 0), "batch 0"),
         (ServerStep(SGD, weights, tensors.encode([np.ones(1)])), "1 tensors"),
     ]  # fmt: skip

@@ -234,3 +234,34 @@ def test_it_is_not_started_by_hand() -> None:
     )
     assert ran.returncode == 2
     assert ran.stderr.strip() == "p2pml.worker is started by a node, not by hand"
+
+
+async def test_a_worker_rests_between_two_steps_and_goes_on(tmp_path: Path) -> None:
+    request = long_training(tmp_path)
+    async with supervised(tmp_path) as supervisor, trio.open_nursery() as nursery:
+        await supervisor.wait_ready()
+        reports: list[int] = []
+        nursery.start_soon(supervisor.call, request, lambda progress: reports.append(progress.done))
+        assert await eventually(lambda: len(reports) > 2, 30)
+        await supervisor.rest(True)
+        await trio.sleep(0.5)  # what was under way is told
+        told = len(reports)
+        await trio.sleep(1.5)
+        assert len(reports) == told
+        await supervisor.rest(False)
+        assert await eventually(lambda: len(reports) > told, 30)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_call_that_comes_while_the_worker_rests_waits(tmp_path: Path) -> None:
+    request = long_training(tmp_path)
+    async with supervised(tmp_path) as supervisor, trio.open_nursery() as nursery:
+        await supervisor.rest(True)  # before there is a process
+        await supervisor.wait_ready()
+        reports: list[int] = []
+        nursery.start_soon(supervisor.call, request, lambda progress: reports.append(progress.done))
+        await trio.sleep(2)
+        assert reports == []
+        await supervisor.rest(False)
+        assert await eventually(lambda: len(reports) > 0, 30)
+        nursery.cancel_scope.cancel()

@@ -17,6 +17,7 @@ from p2pml.worker.protocol import (
     Message,
     Progress,
     ProtocolError,
+    Rest,
     ServerStep,
     Stepped,
     Train,
@@ -31,7 +32,7 @@ ONE_OF_EACH: list[Message] = [
     Unable("no"),
     Build("{}", 2**63),
     Built(b"w", "{}", 3),
-    Train("{}", b"w", "/s", Optimizer("sgdm", 0.1, {"momentum": 0.9}), 10, 2, 1, 0, 5),
+    Train("{}", b"w", "/s", Optimizer("sgdm", 0.1, {"momentum": 0.9}), 10, 2, 1, 0, 5, 0.5, True),
     Trained(b"u", 10, 4, 2.0, 1.0, 10),
     Evaluate("{}", b"w", "/d"),
     Evaluated(0.5, 0.9, 100),
@@ -40,6 +41,7 @@ ONE_OF_EACH: list[Message] = [
     Progress(1, 2, float("inf")),
     Failed("why", "trace", refused=True),
     Cancel(),
+    Rest(True),
 ]
 
 

@@ -11,7 +11,11 @@ from p2pml.lab.run.timeline import Sample
 
 @dataclass(frozen=True, slots=True)
 class TimeToFinality:
-    """Seconds from a block's being on a node to its being final there, to the nearest second or so."""
+    """Seconds from a block's being on a node to its being final there, to the nearest second or so.
+
+    The empty blocks before a silence become final with the next heartbeat. They count as soon as nothing
+    is left that has to.
+    """
 
     blocks: int
     median_s: float
@@ -34,8 +38,7 @@ def _took(seen: Sequence[Sample]) -> list[float]:
     took, final, head = [], known[0].final, known[0].height
     for sample in known:
         there |= dict.fromkeys(range(head + 1, sample.height + 1), sample.at)
-        took += [
-            sample.at - there[height] for height in range(final + 1, sample.final + 1) if height in there
-        ]
-        final, head = max(final, sample.final), max(head, sample.height)
+        reached = sample.height if sample.settled else sample.final
+        took += [sample.at - there[height] for height in range(final + 1, reached + 1) if height in there]
+        final, head = max(final, reached), max(head, sample.height)
     return took

@@ -121,7 +121,8 @@ class Fleet:
         for node in self.nodes.values():
             self._set_up(node)
         homes = [node.home.root for node in self.nodes.values()]
-        self._genesis = make_genesis(homes, self.scenario.preset, self.scenario.name, {}, ALLOCATION)
+        scenario = self.scenario
+        self._genesis = make_genesis(homes, scenario.preset, scenario.name, {}, ALLOCATION, scenario.params)
         for node in self.nodes.values():
             self._admit(node)
 
@@ -190,7 +191,7 @@ class Fleet:
 
     def _set_up(self, node: Node) -> None:
         first = [self.nodes[name] for name in self.scenario.founders[:_BOOTSTRAPS]]
-        settings = {
+        settings: dict[str, Any] = {
             "name": node.name,
             "listen": node.address,
             "port": node.port,
@@ -200,7 +201,13 @@ class Fleet:
             "trainer": self.scenario.is_trainer(node.name),
             "worker_threads": 1 if self.scenario.needs_worker(node.name) else 0,
             "transport": self.transport,
+            "rating": self.scenario.rating is not None,
         }
+        if self.scenario.rating is not None:
+            settings |= {
+                "rating_lanes": self.scenario.rating.lanes,
+                "rating_cap": self.scenario.rating.cap,
+            }
         node.account = set_up(node.home, settings)["account"]
 
     def _admit(self, node: Node) -> None:

@@ -13,6 +13,7 @@ from p2pml.lab.run import charts
 
 if TYPE_CHECKING:
     from p2pml.lab.run.report import Job, Report
+    from p2pml.lab.run.timeline import Sample
 
 _TOKEN = 10**8
 _STYLE = """
@@ -55,6 +56,7 @@ def render(report: Report) -> str:
         _heads(report),
         "<h2>Balances</h2>",
         _balances(report),
+        *_ratings(report),
         *(_job(job) for job in report.jobs),
         "<h2>Swarms: verified bytes by source</h2>",
         _swarms(report),
@@ -133,6 +135,33 @@ def _balances(report: Report) -> str:
         money = map(_tokens, (before, after, change))
         rows.append((node.name, role, node.state, node.height, *money))
     return _table(("node", "role", "at the end", "height", "before", "after", "change"), rows, numbers=4)
+
+
+def _ratings(report: Report) -> list[str]:
+    """The rating of each node by epochs, and the leaderboard at the end; nothing where no window passed."""
+    if not any(item.outcomes for item in report.ratings):
+        return []
+    series = {
+        name: [(float(epoch), float(rating)) for epoch, rating in by_epoch(samples).items()]
+        for name, samples in report.samples.items()
+    }
+    rows = [
+        (
+            item.name, item.rating, f"{item.share:.1%}", "–" if item.segments is None else item.segments,
+            "–" if item.quality is None else f"{item.quality / 1e4:.2f} %",
+            "–" if item.samples_per_joule is None else item.samples_per_joule,
+            f"{item.windows} of {item.outcomes}",
+        )
+        for item in report.ratings
+    ]  # fmt: skip
+    headers = ("node", "rating", "chance", "segments", "quality", "samples/J", "windows rated")
+    chart = charts.lines(series, "rating", step=True, x_unit="")
+    return ["<h2>Ratings by epoch</h2>", chart, _table(headers, rows, numbers=6)]
+
+
+def by_epoch(samples: Sequence[Sample]) -> dict[int, int]:
+    """A node's rating at the end of each epoch in which it answered."""
+    return {sample.epoch: sample.rating for sample in samples if sample.epoch >= 0}
 
 
 def _job(job: Job) -> str:

@@ -66,6 +66,20 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Rating:
+    """A line of the leaderboard at the end: `windows` gave it something, of its last `outcomes`."""
+
+    name: str
+    rating: int
+    share: float
+    segments: int | None
+    quality: int | None
+    samples_per_joule: int | None
+    windows: int
+    outcomes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All of a run. `wire` tells whether the bytes of nodes were counted at network interfaces."""
 
@@ -86,6 +100,7 @@ class Report:
     jobs: list[Job]
     swarms: list[Swarm]
     finality: TimeToFinality | None
+    ratings: list[Rating]
     events: list[Event]
     samples: dict[str, list[Sample]] = field(repr=False)
 
@@ -137,6 +152,7 @@ def collect(steps: Steps, text: str, failures: list[str], machine: str) -> Repor
         ],
         swarms=[swarm for watcher in steps.watchers.values() for swarm in _swarms(watcher, steps)],
         finality=time_to_finality(timeline.samples),
+        ratings=[_rating(item) for item in steps.leaderboard],
         events=list(timeline.events),
         samples={name: timeline.samples.get(name, []) for name in steps.watchers},
     )  # fmt: skip
@@ -162,6 +178,14 @@ def _node(steps: Steps, name: str) -> NodeFacts:
         sent=last.sent,
         transport=steps.watchers[name].transport,
     )
+
+
+def _rating(item: dict[str, Any]) -> Rating:
+    energy = item["energy"] or {"samples_per_joule": None}
+    return Rating(
+        item["name"], item["rating"], item["share"], item["segments"], item["quality"],
+        energy["samples_per_joule"], item["rated"], item["outcomes"],
+    )  # fmt: skip
 
 
 def _swarms(watcher: Watcher, steps: Steps) -> list[Swarm]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from p2pml.errors import ExitCode, UserError
 from p2pml.lab.errors import LabError, UnsupportedError
-from p2pml.lab.run import checks, datasets
+from p2pml.lab.run import checks, datasets, ratings
 from p2pml.lab.run.fleet import Fleet, Node
 from p2pml.lab.run.timeline import Timeline
 from p2pml.lab.run.usage import Usage
@@ -45,6 +46,7 @@ class Steps:
     results: list[checks.Result] = field(default_factory=list)
     fetches: list[checks.Fetch] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    leaderboard: list[dict[str, Any]] = field(default_factory=list)
     _killed: set[str] = field(default_factory=set)
     _holders: dict[str, set[str]] = field(default_factory=dict)
 
@@ -77,6 +79,8 @@ class Steps:
                 self._wait_round(step)
             case spec.WaitJob():
                 self._wait_job(step)
+            case spec.WaitWindow():
+                self._wait_window(step)
             case spec.Kill():
                 self.fleet.kill(step.node)
                 self._killed.add(step.node)
@@ -97,7 +101,9 @@ class Steps:
                     self._check(name)
 
     def close(self) -> None:
-        """End the watching."""
+        """End the watching; what ratings have come to is asked for before."""
+        with suppress(UserError, StopIteration):
+            self.leaderboard = next(iter(self.fleet.live())).api.get("/ratings")
         for watcher in self.watchers.values():
             watcher.end()
         for watcher in self.watchers.values():
@@ -138,6 +144,13 @@ class Steps:
             return all(item is not None and item["head"]["height"] >= step.height for item in found)
 
         self._until(f"not every head is at height {step.height}", reached, step.within)
+
+    def _wait_window(self, step: spec.WaitWindow) -> None:
+        def closed() -> bool:
+            found = [node.api.get("/rating/windows") for node in self.fleet.live()]
+            return all(ratings.closed_windows(windows) >= step.number for windows in found)
+
+        self._until(f"rating window {step.number} was not closed", closed, step.within)
 
     # -- faults ----------------------------------------------------------------------------------------
 
@@ -310,6 +323,8 @@ class Steps:
                 self._note(checks.patiently(lambda: checks.books(apis()), PATIENCE_S, self._not_yet))
             case "finality":
                 self._note(checks.patiently(lambda: checks.finality(apis()), PATIENCE_S, self._not_yet))
+            case "ratings":
+                self._note(checks.patiently(lambda: ratings.earned(apis()), PATIENCE_S, self._not_yet))
             case "sources":
                 self._note(checks.sources(self.fetches))
             case _:

@@ -37,7 +37,9 @@ class Sample:
         state: `up`, `paused`, `down`, or `silent` when it is up but does not answer.
         height, head: of its chain; -1 and empty when unknown.
         final: height up to which its blocks are final; -1 when unknown.
+        settled: whether nothing there waits to become final: what is above `final` are empty blocks.
         balance: of its account, base units.
+        rating, epoch: of its account at its head, and of the slot of this moment; -1 when unknown.
         cpu_s: seconds of processor time of the daemon and its worker since the run began, over restarts.
         rss: resident bytes of both.
         received, sent: bytes over its interface where it has one of its own, otherwise verified bytes of
@@ -54,6 +56,9 @@ class Sample:
     rss: int = 0
     received: int = 0
     sent: int = 0
+    settled: bool = False
+    rating: int = -1
+    epoch: int = -1
 
 
 @dataclass(slots=True)

@@ -113,7 +113,8 @@ class Watcher:
         head = status["head"]
         known = {
             "height": head["height"], "head": head["id"], "final": head["final_height"],
-            "balance": status["balance"],
+            "balance": status["balance"], "settled": status["heartbeat_slot"] is not None,
+            "rating": status["rating"], "epoch": status["epoch"],
         }  # fmt: skip
         self.timeline.sample(self.node.name, Sample(round(at, 2), state, **known, **self._usage()))
 

@@ -116,6 +116,7 @@ async def honest(tmp_path: Path) -> AsyncIterator[tuple[Node, Node, Metainfo]]:
         (seeder,) = await stack.enter_async_context(nodes_up(tmp_path / "one", 1, plain=True))
         (leecher,) = await stack.enter_async_context(nodes_up(tmp_path / "two", 1, plain=True))
         info = await seeder.data.seed(path)
+        await pump_of(seeder)  # before it runs, whoever comes is turned away
         yield seeder, leecher, Metainfo.parse(info.torrent_file.read_bytes())
 
 
@@ -251,8 +252,9 @@ async def test_a_node_does_not_talk_to_itself(tmp_path: Path, monkeypatch: pytes
 
 
 async def pump_of(node: Node) -> SwarmPump:
-    """Its swarm, once it runs."""
+    """Its swarm, once it runs and takes connections."""
     session = node.data._sessions.of("set")
-    await until(lambda: session._pump is not None, "the swarm runs")
+    assert node.plain is not None
+    await until(lambda: node.plain._find(session.infohash) is not None, "the swarm runs")
     assert session._pump is not None
     return session._pump

@@ -1,0 +1,117 @@
+"""Whether a rating item may still come to stand on the chain: what a pool asks before it lets one wait.
+
+It is less than a block asks (`chain.rating.steps`): what an item follows from may not have come here yet.
+"""
+
+from __future__ import annotations
+
+from chain.errors import InvalidRating
+from chain.rating.items import (
+    Accusation,
+    Answer,
+    AuditCommit,
+    AuditReveal,
+    Challenge,
+    Commit,
+    Point,
+    Reveal,
+)
+from chain.rating.schedule import Schedule, schedule_of
+from chain.state import State
+
+
+def check(point: Point, state: State, slot: int) -> None:
+    """Check all but the signature.
+
+    Args:
+        state: after the head.
+        slot: that runs.
+
+    Raises:
+        InvalidRating: the item cannot stand in any block after this state.
+    """
+    check_sender(point, state)
+    check_time(point, state, slot)
+    if stands(point, state):
+        raise InvalidRating("the chain has it, or another one in its place")
+
+
+def stands(point: Point, state: State) -> bool:
+    """Whether the chain has the item, or another one in its place."""
+    claim, duty = state.claim(point.signer, point.window), state.duty(point.signer, point.window)
+    match point:
+        case Commit():
+            return claim is not None
+        case Reveal():
+            return claim is not None and bool(claim.evaluations)
+        case AuditCommit():
+            return duty is not None
+        case AuditReveal():
+            return duty is not None and bool(duty.reports)
+        case Challenge():
+            theirs = state.claim(point.subject, point.window)
+            return theirs is not None and point.signer in theirs.challengers
+        case Answer():
+            open_at = [each.position for each in claim.challenges] if claim else []
+            return claim is not None and bool(claim.challengers) and point.position not in open_at
+    return False  # an accusation convicts one of the two whom `check_sender` looks at
+
+
+def _times(point: Point, plan: Schedule, state: State) -> tuple[int, int]:
+    """The slots of blocks that may hold an item: the first, and the one after the last."""
+    match point:
+        case Commit():
+            return plan.train_end, plan.commit_end
+        case Reveal():
+            return plan.commit_end, plan.reveal_end
+        case AuditCommit() | Challenge():
+            return plan.reveal_end, plan.audit_commit_end
+        case AuditReveal():
+            return plan.audit_commit_end, plan.audit_reveal_end
+        case Answer():
+            return plan.reveal_end, plan.audit_commit_end + state.genesis.params.challenge_slots
+    return plan.commit_end, plan.end
+
+
+def check_time(point: Point, state: State, slot: int) -> None:
+    """Raises InvalidRating for a window that the chain is not in, another branch's draw, or an item whose
+    time is over.
+    """
+    window = state.window()
+    if window.over or not window.mix or window.start != point.window:
+        raise InvalidRating(f"no window of slot {point.window} is under way here")
+    if window.drawn_for(point) not in (b"", point.drawn):
+        raise InvalidRating("the item was made for another draw than this branch's")
+    plan = schedule_of(state.genesis.params, window)
+    if max(slot, state.slot + 1) >= _times(point, plan, state)[1]:
+        raise InvalidRating("it comes too late for any block")
+
+
+def check_sender(point: Point, state: State) -> None:
+    """Raises InvalidRating if the signer, or whom it accuses, is no validator or was convicted."""
+    accounts = {point.signer: "signer"}
+    if isinstance(point, Accusation):
+        accounts[point.accused] = "accused"
+    for account, role in accounts.items():
+        validator = state.validator(account)
+        if validator is None or validator.convicted:
+            raise InvalidRating(f"the {role} is no validator, or was convicted")
+        if (
+            role == "signer"
+            and isinstance(point, Accusation)
+            and not validator.bonded(state.genesis.params.bond)
+        ):
+            raise InvalidRating("who accuses needs the bond")
+
+
+def is_late(point: Point, state: State, slot: int) -> bool:
+    """Whether an item is a commitment, and the first slot after the training is over: its sender may have
+    trained on since.
+
+    The chain takes a commitment during the whole grace, so that a few proposers cannot keep it out; that it
+    was made in time is for those to see who watched it come.
+    """
+    window = state.window()
+    if not isinstance(point, Commit) or window.over or window.start != point.window:
+        return False
+    return slot > schedule_of(state.genesis.params, window).train_end

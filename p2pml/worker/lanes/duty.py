@@ -1,0 +1,34 @@
+"""A cap on the processor time of a lane, as a share of one core."""
+
+from __future__ import annotations
+
+SLACK = 0.05
+"""Seconds of processor time that may be saved up, and that may be owed before there is a rest."""
+
+
+class Duty:
+    """Says when to rest. Processor time that was not used because the machine was busy is not made up for.
+
+    Args:
+        percent: of one core, 1 to 100.
+    """
+
+    def __init__(self, percent: int) -> None:
+        self._share = percent / 100
+        self._credit = 0.0
+        self._last: tuple[float, float] | None = None
+
+    def rest(self, busy: float, wall: float) -> float:
+        """Seconds to sleep now.
+
+        Args:
+            busy: processor seconds that the process has used so far.
+            wall: the clock, in seconds.
+        """
+        if self._last is not None:
+            earned = self._share * (wall - self._last[1]) - (busy - self._last[0])
+            self._credit = min(self._credit + earned, SLACK)
+        self._last = (busy, wall)
+        if self._share >= 1 or self._credit > -SLACK:
+            return 0.0
+        return -self._credit / self._share

@@ -1,0 +1,318 @@
+"""Rating items that wait for a block: whose they may be, when, how many, and which go first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chain.crypto import Keypair
+from chain.errors import InvalidRating, PoolFull
+from chain.gossip import Verdict, validate_rating
+from chain.idle import something_waits
+from chain.mempool import Mempool
+from chain.rating import admission
+from chain.rating.auditing import parts
+from chain.rating.items import (
+    MARK_BYTES,
+    Accusation,
+    Answer,
+    AuditCommit,
+    AuditReveal,
+    Challenge,
+    Charge,
+    Commit,
+    Point,
+    Report,
+    Ruling,
+    reports_digest,
+)
+from chain.rating_pool import PLACES, RatingPool
+from chain.transition import open_slot
+from tests.chain.conftest import World
+from tests.chain.rating_window import BRIEF, Windows, Work, proven
+
+
+@pytest.fixture
+def windows() -> Windows:
+    """A window is announced; three validators of different weight, the last one without."""
+    found = Windows(World((30, 10, 20, 5), params=BRIEF))
+    found.announce()
+    return found
+
+
+def work(windows: Windows, i: int, segments: int = 20) -> Work:
+    return windows.work.setdefault(
+        windows.world.validators[i].public,
+        Work(windows.world, windows.world.validators[i].keypair, windows.window, segments),
+    )
+
+
+def signed(windows: Windows, i: int, point: Any) -> Any:
+    return work(windows, i).signed(point)
+
+
+def accusation(windows: Windows, by: int, accused: int, place: int = 0) -> Accusation:
+    window = windows.window
+    public = [keys.public for keys in windows.world.validators]
+    made = Accusation(public[by], window.start, window.draw, Charge.MATRIX, public[accused], (), place, b"")
+    return signed(windows, by, made)  # type: ignore[no-any-return]
+
+
+def revealed(windows: Windows) -> None:
+    """All have committed and shown how they do."""
+    windows.commit(0, 1, 2, 3)
+    windows.draw()
+    windows.reveal(0, 1, 2, 3)
+
+
+def add(windows: Windows, pool: RatingPool, *points: Point, slot: int | None = None) -> None:
+    for point in points:
+        assert pool.add(point, windows.world.state, windows.world.state.slot if slot is None else slot)
+
+
+def select(windows: Windows, pool: RatingPool, slot: int, limit: int | None = None) -> tuple[Any, ...]:
+    return pool.select(open_slot(windows.world.state, slot), slot, limit)
+
+
+def refusal(windows: Windows, pool: RatingPool, point: Point, slot: int | None = None) -> str:
+    with pytest.raises(InvalidRating) as refused:
+        pool.add(point, windows.world.state, windows.world.state.slot if slot is None else slot)
+    return str(refused.value)
+
+
+def test_what_comes_early_waits_for_its_time(windows: Windows) -> None:
+    pool, commit, end = RatingPool(), work(windows, 0).commit, windows.borders.train_end
+    add(windows, pool, commit)
+    assert not pool.add(commit, windows.world.state, end)
+    assert pool.has(commit.id)
+    assert pool.points() == (commit,)
+    assert select(windows, pool, end - 1) == ()
+    assert select(windows, pool, end) == (commit,)
+
+
+def test_a_commitment_that_comes_late_is_refused(windows: Windows) -> None:
+    """Blocks take it during the whole grace, so only who watched it come knows: see docs/spec/rating.md."""
+    pool, end = RatingPool(), windows.borders.train_end
+    first, second = work(windows, 0).commit, work(windows, 1).commit
+    add(windows, pool, first, slot=end)
+    assert "more than a slot after the end" in refusal(windows, pool, second, end + 1)
+    assert not pool.add(first, windows.world.state, end + 1)  # it is here, whoever sends it again
+    assert pool.put_back(second, windows.world.state, end + 1)
+    assert set(select(windows, pool, end + 1)) == {first, second}
+
+
+def test_only_validators_have_a_place(windows: Windows) -> None:
+    pool, commit = RatingPool(), work(windows, 0).commit
+    stranger = Keypair.from_seed(b"s" * 32)
+    assert "no validator" in refusal(windows, pool, Work(windows.world, stranger, windows.window).commit)
+    assert "signature" in refusal(windows, pool, replace(commit, joules=7))
+    assert "no window" in refusal(windows, pool, signed(windows, 0, replace(commit, window=1)))
+    assert "another draw" in refusal(windows, pool, signed(windows, 0, replace(commit, drawn=bytes(32))))
+    assert len(pool) == 0
+
+
+def test_what_no_block_can_hold_any_more_is_refused(windows: Windows) -> None:
+    pool, borders = RatingPool(), windows.borders
+    with pytest.raises(InvalidRating, match="too late"):
+        pool.put_back(work(windows, 0).commit, windows.world.state, borders.commit_end)
+    windows.commit(0, 1, 2)
+    windows.draw()
+    shown = work(windows, 0).reveal(windows.window)
+    assert "too late" in refusal(windows, pool, shown, borders.reveal_end)
+    add(windows, pool, shown, slot=borders.reveal_end - 1)
+
+
+def test_what_the_chain_has_does_not_come_back(windows: Windows) -> None:
+    """Pools that are behind offer it for a while."""
+    pool, borders = RatingPool(), windows.borders
+    windows.commit(0, 1, 2)
+    assert "the chain has it" in refusal(windows, pool, work(windows, 0).commit, borders.train_end)
+    window = windows.draw()
+    windows.reveal(0, 1, 2)
+    assert admission.stands(work(windows, 0).reveal(window), windows.world.state)
+    i, subject, positions = audited(windows)
+    auditor, position = work(windows, i).keys.public, positions[0]
+    of_window = (auditor, window.start, window.draw)
+    report = Report(subject, bytes(MARK_BYTES * len(positions)))
+    sealed = signed(windows, i, AuditCommit(*of_window, reports_digest(auditor, bytes(32), (report,))))
+    asked = signed(windows, i, Challenge(*of_window, subject, position))
+    assert not any(admission.stands(each, windows.world.state) for each in (sealed, asked))
+    windows.go(borders.reveal_end, [sealed, asked])
+    leaves = windows.work[subject].leaves
+    shown = tuple(proven(leaves, place) for place in range(max(position - 1, 0), position + 1))
+    answer = windows.work[subject].signed(Answer(subject, window.start, window.draw, position, shown))
+    add(windows, pool, answer)
+    opened = signed(windows, i, AuditReveal(*of_window, bytes(32), (report,)))
+    assert not any(admission.stands(each, windows.world.state) for each in (answer, opened))
+    windows.go(borders.audit_commit_end, [answer, opened])
+    assert all(admission.stands(each, windows.world.state) for each in (sealed, asked, answer, opened))
+
+
+def audited(windows: Windows) -> tuple[int, bytes, tuple[int, ...]]:
+    """Somebody's duty: which validator, whom it audits, at which positions."""
+    state, publics = windows.world.state, [keys.public for keys in windows.world.validators]
+    return next(
+        (publics.index(auditor), subject, positions)
+        for subject in publics
+        for auditor, positions in parts(state, windows.window, subject).items()
+    )
+
+
+def test_a_flood_of_one_account_displaces_nobody(windows: Windows) -> None:
+    revealed(windows)
+    pool, window = RatingPool(), windows.window
+    borders = windows.borders
+    first = [
+        signed(
+            windows, 1, AuditCommit(work(windows, 1).keys.public, window.start, window.draw, bytes([i]) * 32)
+        )
+        for i in range(50)
+    ]
+    add(windows, pool, first[0])
+    for another in first[1:]:
+        assert "waits in its place" in refusal(windows, pool, another)
+    charges = [accusation(windows, 1, 0, place) for place in range(50)]
+    add(windows, pool, *charges[: PLACES[Accusation]])
+    for another in charges[PLACES[Accusation] :]:
+        assert f"more than {PLACES[Accusation]}" in refusal(windows, pool, another)
+    others = [bytes([i]) * 32 for i in range(100)]
+    asked = [
+        signed(windows, 1, Challenge(work(windows, 1).keys.public, window.start, window.draw, other, 0))
+        for other in others
+    ]
+    add(windows, pool, *asked[: PLACES[Challenge]])
+    assert "more than" in refusal(windows, pool, asked[-1])
+    honest = signed(
+        windows, 2, AuditCommit(work(windows, 2).keys.public, window.start, window.draw, bytes(32))
+    )
+    add(windows, pool, honest)
+    assert set(select(windows, pool, borders.reveal_end)) == {first[0], honest}
+
+
+def test_in_a_full_pool_the_lighter_one_gives_way(windows: Windows) -> None:
+    size = len(work(windows, 0).commit.encoded)
+    pool = RatingPool(max_bytes=2 * size + 10)
+    light, heavy, middle, lightest = (work(windows, i).commit for i in (1, 0, 2, 3))
+    add(windows, pool, light, heavy, middle)
+    assert pool.points() == (heavy, middle)
+    for other in (light, lightest):
+        with pytest.raises(PoolFull):
+            pool.add(other, windows.world.state, windows.world.state.slot)
+    assert pool.points() == (heavy, middle)
+
+
+def test_the_heaviest_go_first_as_many_as_fit(windows: Windows) -> None:
+    pool, end = RatingPool(), windows.borders.train_end
+    add(windows, pool, *(work(windows, i).commit for i in (1, 2, 3, 0)))
+    ordered = tuple(work(windows, i).commit for i in (0, 2, 1, 3))
+    assert select(windows, pool, end) == ordered
+    assert select(windows, pool, end, 2) == ordered[:2]
+
+
+def test_an_accusation_waits_for_its_ruling_and_goes_first(windows: Windows) -> None:
+    revealed(windows)
+    pool, window = RatingPool(), windows.window
+    mine = [accusation(windows, 1, 0, place) for place in (0, 1)]
+    theirs = accusation(windows, 2, 3)
+    report = signed(
+        windows, 0, AuditCommit(work(windows, 0).keys.public, window.start, window.draw, bytes(32))
+    )
+    add(windows, pool, report, *mine, theirs)
+    slot = windows.borders.reveal_end
+    assert pool.unruled() == (mine[0], theirs)  # the second only once the first is settled
+    assert select(windows, pool, slot) == (report,)
+    pool.ruled(mine[0].id, True)
+    pool.ruled(theirs.id, False)
+    assert pool.unruled() == (mine[1],)
+    assert select(windows, pool, slot) == (Ruling(theirs, False), report)  # one a block, the heavier first
+    block = windows.go(slot, select(windows, pool, slot))
+    pool.on_head(block.body.ratings, windows.world.state, slot)
+    assert pool.points() == tuple(mine)
+    assert "convicted" in refusal(windows, pool, theirs)
+
+
+def test_a_ruling_is_remembered_before_its_accusation_comes(windows: Windows) -> None:
+    revealed(windows)
+    pool, charge = RatingPool(), accusation(windows, 1, 0)
+    pool.ruled(charge.id, True)
+    add(windows, pool, charge)
+    assert pool.unruled() == ()
+    assert select(windows, pool, windows.borders.reveal_end) == (Ruling(charge, True),)
+
+
+def test_who_accuses_needs_the_bond(make_world: Callable[..., World]) -> None:
+    found = Windows(World((30, 10, 20), params=BRIEF))
+    found.announce()
+    found.commit(0, 1, 2)
+    found.draw()
+    found.reveal(0, 1, 2)
+    charge = accusation(found, 1, 0)
+    state = found.world.state
+    known = state.validator(charge.signer)
+    assert known is not None
+    draft = open_slot(state, state.slot + 1)
+    draft.put_validator(replace(known, founder=False))
+    with pytest.raises(InvalidRating, match="needs the bond"):
+        RatingPool().add(charge, draft, state.slot)  # type: ignore[arg-type]
+
+
+def test_the_head_clears_the_pool(windows: Windows) -> None:
+    pool, world = Mempool(), windows.world
+    mine, theirs = work(windows, 0).commit, work(windows, 1).commit
+    end = windows.borders.train_end
+    for commit in (mine, theirs):
+        pool.ratings.add(commit, world.state, end)
+    block = windows.go(end, [mine])
+    pool.on_head([block], [], world.state, end)
+    assert pool.ratings.points() == (theirs,)
+    other = signed(windows, 0, replace(mine, joules=9))
+    assert "the chain has it" in refusal(windows, pool.ratings, other, end)
+    windows.go(windows.borders.commit_end)
+    pool.on_head([], [], world.state, world.state.slot)
+    assert pool.ratings.points() == ()
+
+
+def test_what_a_reverted_block_held_comes_back_however_late(windows: Windows) -> None:
+    pool, world = Mempool(), windows.world
+    before, commit, end = world.state, work(windows, 0).commit, windows.borders.train_end
+    block = windows.go(end, [commit])
+    pool.on_head([block], [], world.state, end)
+    pool.on_head([], [block], before, end + 1)
+    assert pool.ratings.points() == (commit,)
+    assert pool.select_ratings(before, end + 1) == (commit,)
+
+
+def test_a_waiting_item_wants_a_block_once_it_applies(windows: Windows) -> None:
+    pool, chain = Mempool(), windows.world.chain
+    end = windows.borders.train_end
+    assert not something_waits(chain, pool, end)
+    pool.ratings.add(work(windows, 0).commit, windows.world.state, end)
+    assert not something_waits(chain, pool, end - 1)
+    assert something_waits(chain, pool, end)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00", b"\xc0", b"\x91\x01", b"\x98\x01" + b"\xc4\x00" * 7])
+def test_garbage_by_gossip_is_rejected(windows: Windows, data: bytes) -> None:
+    assert validate_rating(data, Mempool(), windows.world.state, 1).verdict is Verdict.REJECT
+
+
+def test_gossip_blames_only_for_what_is_wrong_everywhere(windows: Windows) -> None:
+    pool, world, end = Mempool(), windows.world, windows.borders.train_end
+    commit = work(windows, 0).commit
+
+    def judged(point: Point, slot: int = end) -> tuple[Verdict, bool]:
+        found = validate_rating(point.encoded, pool, world.state, slot)
+        return found.verdict, found.item == point
+
+    assert judged(replace(commit, signature=bytes(64))) == (Verdict.REJECT, False)
+    stranger = Work(world, Keypair.from_seed(b"s" * 32), windows.window).commit
+    assert judged(stranger) == (Verdict.IGNORE, True)
+    assert judged(replace(stranger, signature=bytes(64))) == (Verdict.IGNORE, True)  # not even looked at
+    assert judged(signed(windows, 0, replace(commit, window=1))) == (Verdict.IGNORE, True)
+    assert judged(commit, end + 1) == (Verdict.IGNORE, True)
+    assert judged(commit) == (Verdict.ACCEPT, True)
+    assert judged(commit) == (Verdict.IGNORE, True)
+    assert isinstance(pool.ratings.points()[0], Commit)

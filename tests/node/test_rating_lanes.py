@@ -1,0 +1,41 @@
+"""A rating window with real lanes: what they train in it is what an auditor's replay gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chain.baseline.draws import challenge
+from chain.quality import BUNDLED
+from p2pml.node.rating_training import run_lanes
+from p2pml.storage.rating_traces import RatingTraces
+from tests.node.rating_nodes import SMALL, rated_net
+
+pytestmark = pytest.mark.slow
+
+
+async def test_real_lanes_train_from_the_window_s_first_slot_to_its_end(tmp_path: Path) -> None:
+    async with rated_net(tmp_path) as net:
+        node = net.nodes[0]
+        node.lanes = run_lanes
+        await net.announce()
+        window = net.chain.state().window()
+        # Lanes start two seconds of the wall's clock before the window, which then lasts for four.
+        await net.start(0)
+        net.chain.pass_slot(window.start - 2)
+        await net.until(lambda: node.told("rating.window"), 60)
+        net.chain.pass_slot(window.start)
+        await net.until(lambda: node.told("rating.committed"), 60)
+        [committed] = node.told("rating.committed")
+        kept = RatingTraces(node.home.ratings).read(window.start)
+        assert kept is not None
+        assert len(kept.leaves) == committed["segments"] >= SMALL.net.segments
+        given = challenge(window.mix, window.start, node.account)
+        assert kept.challenge == given
+        assert kept.infohash == BUNDLED
+        leaf = next(leaf for leaf in kept.leaves if leaf.segment == SMALL.net.segments - 1)
+        digest, _ = SMALL.looks(given, leaf.episode, {leaf.segment: 0})[leaf.segment]
+        assert digest == leaf.digest
+        assert node.rests == [True, False]
+        assert node.told("rating.training")

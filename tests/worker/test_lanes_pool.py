@@ -1,0 +1,162 @@
+"""Real lanes: what they compute, how they pause, rest and end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trio
+
+from chain.baseline.dataset import Samples, net_for, prepare
+from chain.baseline.episode import replay
+from chain.baseline.kernel import NumpyTrainer
+from chain.baseline.net import Net
+from chain.baseline.trace import Trace
+from p2pml.training import dataset
+from p2pml.worker.lanes import store
+from p2pml.worker.lanes.pool import LanesFailed, Look, Plan, WindowRun
+
+pytestmark = pytest.mark.slow
+GIVEN = b"c" * 32
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Net, Samples]:
+    train = dataset.load(dataset.digits_path()).train
+    # A quarter of the width: an episode takes a fraction of a second.
+    net = replace(net_for(train.x, train.y), inputs=200, hidden=64, steps=8, segments=4)
+    return net, prepare(net, train.x, train.y)
+
+
+def plan(folder: Path, digits: tuple[Net, Samples], lanes: int, seconds: float, **more: object) -> Plan:
+    store.write(folder, *digits)
+    return replace(Plan(folder, digits[0], GIVEN, lanes, seconds), **more)  # type: ignore[arg-type]
+
+
+def alive(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def lane_pids(folder: Path) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(folder).encode() in command:
+                found.append(int(entry.name))
+    return found
+
+
+async def test_lanes_give_the_trace_that_this_process_computes(
+    tmp_path: Path, digits: tuple[Net, Samples]
+) -> None:
+    net, samples = digits
+    looks: list[Look] = []
+    window = await WindowRun(plan(tmp_path, digits, 2, 1.5), looks.append).run()
+    trace = Trace(net, window.leaves)
+    assert len(trace.completed) >= 2
+    trainer = NumpyTrainer(net, samples)
+    for episode in trace.completed[:4]:
+        assert replay(trainer, GIVEN, episode, 0, net.segments - 1) == trace.of_episode(episode)
+    assert window.lanes_left == 2
+    assert 0 < window.cpu_ms <= 2 * 1500 + 100
+    assert looks[-1].segments <= len(trace)
+    assert lane_pids(tmp_path) == []
+
+
+async def test_a_pause_is_time_that_is_lost(tmp_path: Path, digits: tuple[Net, Samples]) -> None:
+    begun, seen = trio.Event(), 0
+
+    def look(now: Look) -> None:
+        nonlocal seen
+        seen = now.segments
+        if seen >= 10:
+            begun.set()
+
+    run = WindowRun(plan(tmp_path, digits, 2, 4.0), look)
+    during: list[tuple[int, int]] = []
+
+    async def interfere() -> None:
+        await begun.wait()
+        await run.pause()
+        await trio.sleep(0.3)  # what was on its way arrives
+        before = seen
+        await trio.sleep(1.0)
+        during.append((before, seen))
+        await run.resume()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(interfere)
+        window = await run.run()
+        nursery.cancel_scope.cancel()
+    [(before, after)] = during
+    assert before == after
+    assert len(window.leaves) > after + 5
+    assert len(Trace(digits[0], window.leaves)) == len(window.leaves)
+
+
+async def test_the_window_survives_a_killed_lane(tmp_path: Path, digits: tuple[Net, Samples]) -> None:
+    killed: list[int] = []
+
+    def kill_one(look: Look) -> None:
+        if look.segments >= 6 and not killed:
+            killed.append(lane_pids(tmp_path)[0])
+            os.kill(killed[0], signal.SIGKILL)
+
+    window = await WindowRun(plan(tmp_path, digits, 2, 2.0), kill_one).run()
+    assert killed
+    assert window.lanes_left == 1
+    assert len(Trace(digits[0], window.leaves)) > 6
+
+
+async def test_no_lane_is_an_error_that_says_why(tmp_path: Path, digits: tuple[Net, Samples]) -> None:
+    with pytest.raises(LanesFailed, match="there is no kernel 'abacus'"):
+        await WindowRun(plan(tmp_path, digits, 2, 1.0, kernel="abacus")).run()
+
+
+async def test_cancelled_in_the_middle_it_leaves_no_process(
+    tmp_path: Path, digits: tuple[Net, Samples]
+) -> None:
+    pids: list[int] = []
+    with trio.CancelScope() as scope:
+
+        def cancel(look: Look) -> None:
+            if look.segments >= 2 and not pids:
+                pids.extend(lane_pids(tmp_path))
+                scope.cancel()
+
+        await WindowRun(plan(tmp_path, digits, 2, 60.0), cancel).run()
+    assert scope.cancelled_caught
+    assert len(pids) == 2
+    assert alive(pids) == []
+
+
+def test_lanes_end_with_their_parent(tmp_path: Path, digits: tuple[Net, Samples]) -> None:
+    """Whoever held the other end of their input was killed: in the middle of an episode, and before one."""
+    store.write(tmp_path, *digits)
+    command = [sys.executable, "-m", "p2pml.worker.lanes", str(tmp_path), GIVEN.hex(), "numpy", "100", "0"]
+    for order in (b"train 0\n", b"pause\n"):
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as lane:
+            assert lane.stdin is not None
+            assert lane.stdout is not None
+            assert lane.stdout.readline().startswith(b"ready ")
+            lane.stdin.write(order)
+            lane.stdin.close()
+            assert lane.wait(10) == 0
+
+
+def test_samples_are_mapped_as_they_were_written(tmp_path: Path, digits: tuple[Net, Samples]) -> None:
+    store.write(tmp_path, *digits)
+    net, samples = store.read(tmp_path)
+    assert net == digits[0]
+    assert np.array_equal(samples.x, digits[1].x)
+    assert np.array_equal(samples.y, digits[1].y)
