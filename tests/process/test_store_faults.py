@@ -110,9 +110,10 @@ def test_damaged_files_are_told_set_aside_and_fetched_again(cluster: Any) -> Non
 @contextmanager
 def small_disk(home: Path) -> Iterator[Path]:
     """The home on a disk of its own, full but for 64 KiB; gives the file that fills it. Afterwards the home
-    is where it was, with what it has by then.
+    is where it was, with what it has by then. The logs stay on the large disk: a full one would cut the
+    words that are judged.
     """
-    kept = home.with_name(home.name + "-kept")
+    kept, logs = home.with_name(home.name + "-kept"), home.with_name(home.name + "-logs")
     home.rename(kept)
     home.mkdir()
     size = f"size={(sum(path.stat().st_size for path in kept.rglob('*')) >> 10) + 2048}k"
@@ -123,7 +124,9 @@ def small_disk(home: Path) -> Iterator[Path]:
         kept.rename(home)
         pytest.skip("A FULL DISK UNDER A DAEMON WAS NOT TESTED: this process may not mount a tmpfs")
     try:
-        shutil.copytree(kept, home, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock"))
+        shutil.copytree(kept, home, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sock", "logs"))
+        shutil.copytree(kept / "logs", logs)
+        (home / "logs").symlink_to(logs)
         space = os.statvfs(home)
         filler = home / "filler"
         filler.write_bytes(bytes(space.f_bavail * space.f_frsize - 65536))
