@@ -65,6 +65,7 @@ class Audits:
         if self._drawn != window.draw:
             self._note = await trio.to_thread.run_sync(self._notes.read, window.start, window.draw)
             self._drawn, self._found, self._looked_again = window.draw, {}, set()
+            await self.report(self._parts.view())
         baseline = self._parts.baselines.get(view.rules.infohash)
         if baseline is None:
             return

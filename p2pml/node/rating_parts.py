@@ -131,9 +131,12 @@ class RatingParts:
             return False
         return True
 
-    async def wait(self) -> None:
-        """Wait for another head, or the next slot."""
-        until = self.chain.genesis.slot_start_ms(self.chain.slot_now() + 1)
+    async def wait(self, seen: View) -> None:
+        """Wait for another head than a view's, or a later slot; what changed since it was taken counts."""
+        until = self.chain.genesis.slot_start_ms(seen.slot + 1)
+        await trio.lowlevel.checkpoint()
+        if self.chain.state().block_id != seen.state.block_id:
+            return
 
         async def first(event: Callable[[], Coroutine[Any, Any, None]]) -> None:
             await event()

@@ -108,8 +108,9 @@ class RatingService:
 
     async def _repeat(self, duty: Callable[[View], Awaitable[None]]) -> None:
         while True:
-            await duty(self._parts.view())
-            await self._parts.wait()
+            view = self._parts.view()
+            await duty(view)
+            await self._parts.wait(view)
 
     @property
     def problem(self) -> str:

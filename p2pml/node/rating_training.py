@@ -168,10 +168,10 @@ class Training:
     async def _stop_when_void(self, view: View, scope: trio.CancelScope) -> None:
         """Stop where another branch has become the best that announced the window with another mix."""
         while True:
-            await self._parts.chain.wait_change()
             now = self._parts.view().window
             if (now.start, now.mix) != (view.window.start, view.window.mix):
                 scope.cancel()
+            await self._parts.chain.wait_change()
 
     async def _resting(self, view: View) -> None:
         chain = self._parts.chain

@@ -22,8 +22,9 @@ from chain.rating.items import (
 )
 from p2pml.net.errors import RemoteError
 from p2pml.net.rating_exchange import MAX_POSITIONS, PROTOCOL, Question, ask_leaves
+from p2pml.node.rating_parts import RatingParts
 from p2pml.worker.lanes.pool import LanesFailed, Look, Plan, Window
-from tests.node.rating_nodes import Net, rated_net, train_two_episodes
+from tests.node.rating_nodes import Net, SharedChain, rated_net, train_two_episodes
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +114,19 @@ async def test_what_was_committed_and_sealed_survives_a_restart(tmp_path: Path) 
         for node in net.nodes:
             assert node.told("rating.rated")[0]["reason"] == "rated"
             assert node.told("rating.rated")[0]["missed"] == 0
+
+
+@pytest.mark.parametrize("passes", ["a block", "a slot"])
+async def test_what_happens_while_a_duty_is_done_wakes_it_again(passes: str) -> None:
+    chain = SharedChain(1)
+    parts = RatingParts(chain, *[None] * 4)  # type: ignore[arg-type, call-arg]
+    seen = parts.view()
+    if passes == "a block":
+        chain.go(chain.slot)
+    else:
+        chain.pass_slot(chain.slot + 1)
+    with trio.fail_after(5):
+        await parts.wait(seen)
 
 
 async def test_who_comes_when_the_window_runs_misses_it_and_says_so(tmp_path: Path) -> None:
