@@ -12,10 +12,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import replace
 
+from chain.draft import Draft
 from chain.entries import GOVERNANCE_KEY, Governance, Proposal
 from chain.errors import InvalidTransaction
 from chain.quality import Baseline
-from chain.state import Draft
 from chain.transactions import ParamUpdate, Tx
 from chain.weights import WeightTable
 

@@ -13,9 +13,9 @@ from bisect import insort
 from dataclasses import replace
 
 from chain import merkle
+from chain.draft import Draft
 from chain.entries import Job, JobStatus, RoundEntry
 from chain.errors import InvalidRecord, InvalidTransaction
-from chain.state import Draft
 from chain.training_records import RoundRecord, SettledReceipt
 from chain.transactions import JobCancel, JobClaim, JobOpen, JobSettle
 

@@ -11,12 +11,13 @@ import heapq
 from collections.abc import Iterable
 from contextlib import suppress
 
+from chain.draft import Draft
 from chain.errors import InvalidRating, InvalidRecord, InvalidTransaction, PoolFull
 from chain.rating.items import RatingItem, Ruling
 from chain.rating_pool import RatingPool
 from chain.record_pool import RecordPool
 from chain.rewards import vested
-from chain.state import Draft, State
+from chain.state import State
 from chain.training_records import RoundRecord
 from chain.transactions import JobClaim, JobOpen, JobSettle, Register, Transfer, Tx
 from chain.transition import apply_record, apply_tx, check_tx_alone, open_slot

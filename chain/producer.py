@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from chain import lottery, merkle, selection, vrf
 from chain.crypto import Keypair
+from chain.draft import Draft
 from chain.errors import (
     ChainError,
     InvalidEvidence,
@@ -25,7 +26,7 @@ from chain.forkchoice import Chain
 from chain.header import Header, Leaf0, SealedHeader, seal_message
 from chain.mempool import NOBODY
 from chain.rating.items import RatingItem, Ruling
-from chain.state import Draft, State
+from chain.state import State
 from chain.training_records import RoundRecord
 from chain.transactions import Tx
 from chain.transition import apply_evidence, apply_rating, apply_record, apply_tx, following, open_slot

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from chain.draft import Draft
 from chain.errors import InvalidRating, PoolFull
 from chain.rating import admission
 from chain.rating.items import (
@@ -28,7 +29,7 @@ from chain.rating.items import (
     Ruling,
 )
 from chain.recent import Recent
-from chain.state import Draft, State
+from chain.state import State
 from chain.transition import apply_rating
 
 MAX_POOL_BYTES = 16 * 1024 * 1024

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chain.draft import Draft
 from chain.errors import InvalidRating
 from chain.genesis import MAX_RATING
-from chain.state import Draft
 
 
 def rate(draft: Draft, public: bytes, rating: int, rated_until: int) -> None:

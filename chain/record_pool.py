@@ -5,8 +5,9 @@ A full pool takes a record only from a job with fewer of them than another one h
 
 from __future__ import annotations
 
+from chain.draft import Draft
 from chain.errors import InvalidRecord, PoolFull
-from chain.state import Draft, State
+from chain.state import State
 from chain.training_records import RoundRecord
 from chain.transition import apply_record
 

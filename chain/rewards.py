@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from chain.draft import Draft
 from chain.entries import Grant, Vesting, vesting_key
 from chain.finality import epoch_of
+from chain.ledger import Ledger
 from chain.params import ChainParams
-from chain.state import Draft, Ledger
 from chain.votes import Vote
 from chain.weights import WeightTable
 

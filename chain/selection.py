@@ -20,7 +20,8 @@ from chain.genesis import Genesis
 from chain.weights import Weight, WeightTable
 
 if TYPE_CHECKING:
-    from chain.state import Draft, State
+    from chain.draft import Draft
+    from chain.state import State
 
 Draw = Callable[[bytes, int, int, WeightTable], Weight]
 """(seed, slot, rank, table) -> whose rank it is."""

@@ -23,8 +23,9 @@ from chain.errors import ChainError, InvalidSnapshot
 from chain.finality import Finality
 from chain.genesis import Genesis
 from chain.header import MAX_SEALED_BYTES, SealedHeader
+from chain.ledger import Books, Place, Randomness, root_of
 from chain.roll import Roll
-from chain.state import Books, Place, Randomness, State, root_of
+from chain.state import State
 from chain.tables import Tables
 
 VERSION = 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from chain import governance, jobs, lottery, ratings, rewards, selection, validators, vrf
+from chain.draft import Draft
 from chain.entries import Account, DatasetEntry, EpochEntry, account_key, epoch_key
 from chain.errors import (
     ChainError,
@@ -22,11 +23,12 @@ from chain.errors import (
 from chain.evidence import Evidence
 from chain.finality import Finality, apply_votes
 from chain.header import SealedHeader
+from chain.ledger import Place
 from chain.params import ChainParams
 from chain.rating import steps, windows
 from chain.rating.items import RatingItem
 from chain.rating.schedule import border_is_due
-from chain.state import Draft, Place, State
+from chain.state import State
 from chain.training_records import RoundRecord
 from chain.transactions import (
     DatasetRecord,

@@ -14,11 +14,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chain import rewards, vrf
+from chain.draft import Draft
 from chain.entries import EpochEntry, Validator
 from chain.errors import InvalidEvidence, InvalidTransaction
 from chain.evidence import Evidence, TwoSeals
 from chain.rating.entries import Standing, standing_key
-from chain.state import Draft
 from chain.transactions import Register, Tx
 
 REPORTER_SHARE = 16

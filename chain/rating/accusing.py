@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from chain.baseline.draws import challenge
 from chain.baseline.trace import Leaf, check_neighbours
+from chain.draft import Draft
 from chain.entries import Validator
 from chain.errors import InvalidRating
 from chain.rating.auditing import NO_MARK, mark_step, opened, parts
 from chain.rating.entries import Claim, Evaluated, Window
 from chain.rating.items import MARK_BYTES, Accusation, Charge, ProvenLeaf
 from chain.rating.phases import NET, check_leaf, claim_of
-from chain.state import Draft, State
+from chain.state import State
 
 TRACE, EPISODES = 0, 1
 """`Accusation.place` of a breach of order: in which tree."""

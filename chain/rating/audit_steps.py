@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from chain import validators
+from chain.draft import Draft
 from chain.errors import InvalidRating
 from chain.rating import accusing
 from chain.rating.auditing import parts
@@ -26,7 +27,6 @@ from chain.rating.items import (
     reports_digest,
 )
 from chain.rating.phases import check_leaf, check_phase, claim_of, running
-from chain.state import Draft
 
 
 def audit_commit(draft: Draft, item: AuditCommit, slot: int) -> None:

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 from chain import lottery
 from chain.crypto import H
+from chain.draft import Draft
 from chain.rating.draws import sample
 from chain.rating.entries import Window
 from chain.rating.items import MARK_BYTES, Report
-from chain.state import Draft, State
+from chain.state import State
 from chain.weights import WeightTable
 
 AUDITORS = 3

@@ -14,13 +14,13 @@ from enum import IntEnum
 
 from chain import ratings, rewards
 from chain.baseline.score import ScoreRules, add, rules_of, score
+from chain.draft import Draft
 from chain.errors import InvalidRating
 from chain.genesis import MAX_RATING
 from chain.rating.auditing import NO_MARK, opened, parts
 from chain.rating.entries import Claim, Outcome, Standing, Window, standing_key
 from chain.rating.items import MARK_BYTES, Report
 from chain.rating.phases import NET, registered_for
-from chain.state import Draft
 from chain.tables import MIN_KEYS
 
 COUNTED = 3

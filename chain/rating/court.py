@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from chain.draft import Draft
 from chain.errors import InvalidBlock
 from chain.rating.accusing import Case, case_of
 from chain.rating.auditing import NO_MARK, mark
 from chain.rating.bench import Bench
 from chain.rating.draws import split
 from chain.rating.items import Accusation
-from chain.state import Draft, State
+from chain.state import State
 from chain.transition import open_slot
 from chain.types import Body
 

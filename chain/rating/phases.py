@@ -5,11 +5,12 @@ from __future__ import annotations
 from chain import merkle
 from chain.baseline.net import Net
 from chain.baseline.trace import Leaf
+from chain.draft import Draft
 from chain.errors import InvalidRating
 from chain.rating.entries import Claim, Window
 from chain.rating.items import Point, ProvenLeaf
 from chain.rating.schedule import Schedule, schedule_of
-from chain.state import Draft, State
+from chain.state import State
 
 NET = Net()
 """Steps and segments are the same whatever the data set."""

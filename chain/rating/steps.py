@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chain.draft import Draft
 from chain.errors import InvalidRating
 from chain.rating import audit_steps
 from chain.rating.draws import evaluated
@@ -24,7 +25,6 @@ from chain.rating.items import (
     Ruling,
 )
 from chain.rating.phases import NET, check_leaf, check_phase, claim_of, registered_for, running
-from chain.state import Draft
 
 MAX_SEGMENTS = 2**26
 """Of a claim: 900 TFLOPS over ten minutes."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chain.crypto import H
+from chain.draft import Draft
 from chain.params import ANNOUNCE_SLOTS
 from chain.rating import closing
 from chain.rating.entries import MIXES_KEY, WINDOW_KEY, Mixes, Window
 from chain.rating.schedule import PLANNED_SLOTS, next_border, next_regular, regular, schedule_of
-from chain.state import Draft
 from chain.tables import MIN_KEYS
 
 KEPT_EPOCHS = 3

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from chain.errors import ChainError
 from chain.genesis import Genesis
-from chain.state import State, Supply, genesis_state
+from chain.ledger import Supply
+from chain.state import State, genesis_state
 from chain.transition import apply_block
 from chain.types import Block
 from p2pml.errors import UserError

@@ -12,8 +12,9 @@ from chain.entries import Account, Job
 from chain.forkchoice import Chain
 from chain.genesis import Genesis
 from chain.idle import something_waits
+from chain.ledger import Supply
 from chain.mempool import Mempool
-from chain.state import State, Supply
+from chain.state import State
 from chain.transactions import Tx
 from chain.tree import Head
 from chain.types import Block

@@ -11,6 +11,7 @@ from typing import Any
 from chain import merkle
 from chain.baseline.trace import Leaf
 from chain.crypto import H, Keypair
+from chain.draft import Draft
 from chain.errors import InvalidRating
 from chain.forkchoice import Chain
 from chain.params import DEMO
@@ -32,7 +33,7 @@ from chain.rating.items import (
 )
 from chain.rating.phases import NET
 from chain.rating.schedule import Schedule, next_regular, schedule, schedule_of
-from chain.state import Draft, State
+from chain.state import State
 from chain.transition import apply_rating, open_slot
 from chain.types import Block
 from tests.chain.conftest import World

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chain.draft import Draft
 from chain.errors import InvalidRating
 from chain.params import TOKEN
 from chain.rating.accusing import EPISODES, case_of
@@ -23,7 +24,6 @@ from chain.rating.items import (
     read_rating_item,
 )
 from chain.rating.phases import NET
-from chain.state import Draft
 from chain.transition import apply_rating, open_slot
 from tests.chain.audited_window import LONGER, Audited, small_bench, states
 from tests.chain.rating_window import proven

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from chain.draft import Draft
 from chain.errors import InvalidRating
 from chain.rating.auditing import NO_MARK, parts
 from chain.rating.closing import Reason
 from chain.rating.entries import Duty, OpenChallenge
 from chain.rating.items import MARK_BYTES, Report, reports_digest
-from chain.state import Draft
 from chain.transition import apply_rating, open_slot
 from tests.chain.audited_window import SALT, Audited
 

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chain.draft import Draft
 from chain.entries import Job, JobStatus
 from chain.jobs import advance
-from chain.state import Draft, Place, genesis_state
+from chain.ledger import Place
+from chain.state import genesis_state
 
 job = st.builds(
     lambda number, status, deadline, end: Job(

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from chain.codec import pack
 from chain.crypto import Keypair
+from chain.draft import Draft
 from chain.entries import GOVERNANCE_KEY, Governance
 from chain.errors import DecodeError, InvalidTransaction, ParamsError
 from chain.forkchoice import Chain
 from chain.genesis import Founder, Genesis
 from chain.governance import KEPT_EPOCHS, advance
+from chain.ledger import Place
 from chain.params import DEMO, TOKEN
 from chain.quality import BUNDLED, Baseline
-from chain.state import Draft, Place, State, genesis_state
+from chain.state import State, genesis_state
 from chain.tables import Tables
 from chain.transactions import ParamUpdate, Transfer, Tx, sign_tx
 from chain.transition import apply_block, apply_tx, check_tx, open_slot

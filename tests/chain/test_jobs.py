@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from chain.crypto import Keypair
+from chain.draft import Draft
 from chain.entries import JobStatus
 from chain.errors import ChainError, InvalidRecord, InvalidTransaction
 from chain.params import TOKEN
-from chain.state import Draft
 from chain.training_records import (
     Receipt,
     RoundRecord,

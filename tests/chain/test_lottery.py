@@ -9,7 +9,7 @@ import pytest
 
 from chain import lottery, selection
 from chain.errors import ChainError
-from chain.state import Randomness
+from chain.ledger import Randomness
 from chain.weights import Weight, WeightTable
 
 SLOTS = 20_000

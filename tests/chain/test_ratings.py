@@ -10,12 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chain import buckets, ratings
+from chain.draft import Draft
 from chain.entries import Validator
 from chain.errors import InvalidRating
 from chain.forkchoice import Chain
+from chain.ledger import Place
 from chain.params import DEMO, TOKEN
 from chain.roll import Roll
-from chain.state import Draft, Place, State, genesis_state
+from chain.state import State, genesis_state
 from chain.transactions import Register
 from chain.transition import apply_tx, open_slot
 from chain.voting import owed_vote

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chain import rewards
+from chain.draft import Draft
 from chain.entries import Vesting, vesting_key
 from chain.errors import InvalidTransaction
 from chain.mempool import Mempool
 from chain.params import DEMO, TOKEN, ChainParams
-from chain.state import Draft, State, genesis_state
+from chain.state import State, genesis_state
 from chain.transactions import Transfer
 from chain.transition import apply_tx, check_tx
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from chain import buckets, lottery, selection
+from chain.draft import Draft
 from chain.errors import GenesisError, InvalidBlock
 from chain.evidence import TwoVotes
 from chain.forkchoice import Chain
 from chain.params import REPORT, SELECTIONS, TOKEN
 from chain.producer import ranks_for, seal
-from chain.state import Draft
 from chain.sync_messages import GetStatus, decode_response, encode_response
 from chain.sync_server import answer
 from chain.transactions import Register, Transfer

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from chain import buckets, fields, snapshot
 from chain.buckets import BUCKETS
 from chain.codec import pack, unpack
+from chain.draft import Draft
 from chain.entries import (
     Account,
     DatasetEntry,
@@ -48,7 +49,7 @@ from chain.rating.entries import (
 )
 from chain.rating.items import Report
 from chain.snapshot import Assembly, Manifest, Snapshot, TrustedPoint
-from chain.state import Draft, genesis_state
+from chain.state import genesis_state
 from chain.training_records import RoundRecord
 from tests.chain.conftest import World
 from tests.chain.snapshots import busy_world, rebuilt, snapshot_of

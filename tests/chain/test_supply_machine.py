@@ -21,11 +21,12 @@ from hypothesis.stateful import (
 )
 
 from chain import buckets, jobs, rewards, validators
+from chain.draft import Draft
 from chain.entries import Account, Entry, Job, JobStatus, Validator, Vesting
 from chain.errors import ChainError, InvalidBlock, StaleBlock, UnknownBlock, UnknownParent
 from chain.forkchoice import Chain
 from chain.params import TOKEN
-from chain.state import Draft, State, genesis_state
+from chain.state import State, genesis_state
 from chain.transition import apply_block, apply_tx
 from chain.types import Block, Body
 from tests.chain.traffic import KINDS, Traffic, Watched, history

@@ -10,10 +10,12 @@ import pytest
 
 from chain import lottery, vrf
 from chain.crypto import Keypair
+from chain.draft import Draft
 from chain.errors import ChainError, InvalidBlock, InvalidTransaction
+from chain.ledger import Place
 from chain.params import DEMO, TOKEN
 from chain.producer import build_block
-from chain.state import Draft, Place, genesis_state
+from chain.state import genesis_state
 from chain.training_records import Commitment, Receipt, SettledReceipt
 from chain.transactions import DatasetRecord, JobCancel, JobClaim, Transfer, Tx, sign_tx
 from chain.transition import apply_block, apply_tx, check_tx, open_slot

@@ -10,12 +10,12 @@ import pytest
 
 from chain import vrf
 from chain.crypto import Keypair
+from chain.draft import Draft
 from chain.errors import DecodeError, InvalidBlock, InvalidEvidence, InvalidTransaction
 from chain.evidence import TwoSeals, TwoVotes, read_evidence
 from chain.forkchoice import Chain
 from chain.header import SealedHeader
 from chain.params import DEMO, TOKEN
-from chain.state import Draft
 from chain.transactions import Register
 from chain.transition import apply_block, apply_evidence, apply_tx, check_tx
 from chain.types import Block, Body

@@ -16,11 +16,12 @@ import trio
 
 from chain import vrf
 from chain.crypto import Keypair
+from chain.draft import Draft
 from chain.entries import Job
 from chain.genesis import Founder, Genesis
 from chain.jobs import advance
 from chain.params import preset
-from chain.state import Draft, genesis_state
+from chain.state import genesis_state
 from chain.training_records import RoundRecord
 from chain.transactions import Tx
 from chain.transition import apply_record, apply_tx

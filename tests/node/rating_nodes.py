@@ -15,15 +15,17 @@ from chain.baseline.dataset import Samples
 from chain.baseline.episode import train
 from chain.baseline.kernel import NumpyTrainer
 from chain.baseline.trace import Leaf
+from chain.draft import Draft
 from chain.errors import InvalidRating
 from chain.genesis import Genesis
+from chain.ledger import Place
 from chain.mempool import Mempool
 from chain.params import DEMO
 from chain.producer import ProposerKeys
 from chain.quality import BUNDLED
 from chain.rating import entries as rating_entries
 from chain.rating.items import Commit, Point
-from chain.state import Draft, Place, State
+from chain.state import State
 from chain.transition import open_slot
 from chain.types import Block
 from p2pml.config import Home

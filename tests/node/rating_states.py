@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from chain.entries import Entry
 from chain.genesis import Founder, Genesis
+from chain.ledger import Place
 from chain.params import DEMO, ChainParams
 from chain.producer import ProposerKeys
 from chain.rating.entries import WINDOW_KEY as WINDOW_KEY
 from chain.rating.entries import Claim, Outcome, Standing, Window, claim_key, standing_key
-from chain.state import Place, State, genesis_state
+from chain.state import State, genesis_state
 from chain.transition import open_slot
 
 KEYS = [ProposerKeys.from_seeds(bytes([i]) * 32, bytes([i + 100]) * 32) for i in range(1, 5)]

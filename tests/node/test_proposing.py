@@ -8,9 +8,10 @@ from typing import Any
 
 from chain.entries import Validator
 from chain.genesis import Founder, Genesis
+from chain.ledger import Place
 from chain.params import DEMO
 from chain.producer import ProposerKeys
-from chain.state import Place, State, genesis_state
+from chain.state import State, genesis_state
 from chain.tables import Tables
 from chain.transition import open_slot
 from chain.voting import owed_vote

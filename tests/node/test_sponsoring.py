@@ -16,9 +16,9 @@ from chain.crypto import Keypair
 from chain.entries import Account
 from chain.errors import InvalidTransaction
 from chain.genesis import Founder, Genesis
+from chain.ledger import Place as BlockPlace
 from chain.params import DEMO, TOKEN
 from chain.producer import ProposerKeys
-from chain.state import Place as BlockPlace
 from chain.state import State, genesis_state
 from chain.transactions import Register, Transfer, Tx, sign_tx
 from chain.transition import apply_tx, check_tx, open_slot

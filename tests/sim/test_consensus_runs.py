@@ -7,8 +7,9 @@ from dataclasses import asdict, replace
 import pytest
 
 from chain import finality, forkchoice, ratings
+from chain.draft import Draft
 from chain.params import preset
-from chain.state import Draft, State
+from chain.state import State
 from chain.weights import WeightTable
 from p2pml.sim.consensus_report import ConsensusReport, gini
 from p2pml.sim.consensus_study import problems

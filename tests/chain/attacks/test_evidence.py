@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from chain.draft import Draft
 from chain.errors import InvalidEvidence
 from chain.evidence import TwoSeals, TwoVotes
 from chain.gossip import Verdict, validate_block
-from chain.state import Draft
 from chain.transition import apply_evidence
 from chain.types import Block
 from chain.votes import Checkpoint, Link, Vote, sign_vote

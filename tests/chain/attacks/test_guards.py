@@ -32,7 +32,6 @@ from chain import (
     orphans,
     params,
     producer,
-    state,
     tables,
     transactions,
     transition,
@@ -43,7 +42,9 @@ from chain import (
     vrf,
     weights,
 )
+from chain.draft import Draft
 from chain.errors import ChainError
+from chain.ledger import Randomness
 from chain.rating import accusing, audit_steps, closing, court, items, phases, schedule, windows
 from p2pml.node import clock_watch
 from tests.chain.attacks import (
@@ -110,7 +111,7 @@ insert = forkchoice.Chain._insert
 
 GUARDS = [
     # -- transactions
-    Guard(test_transactions.test_double_spend_in_one_block, state.Draft.debit,
+    Guard(test_transactions.test_double_spend_in_one_block, Draft.debit,
           "if account.balance < amount:", "if 0:"),
     Guard(test_transactions.test_replay_on_the_same_chain, apply_tx,
           "if tx.nonce != account.nonce:", "if 0:"),
@@ -131,7 +132,7 @@ GUARDS = [
     Guard(test_branches.test_double_spend_across_forks, insert,
           "apply_body(parent.state,", "apply_body(self.state(),"),
     Guard(test_branches.test_replay_after_a_reorg, apply_tx, "if tx.nonce != account.nonce:", "if 0:"),
-    Guard(test_branches.test_reorg_across_an_epoch, state.Randomness.entering, "if epochs == 0:", "if True:"),
+    Guard(test_branches.test_reorg_across_an_epoch, Randomness.entering, "if epochs == 0:", "if True:"),
     Guard(test_branches.test_partition_50_50_then_heal, finality.quorum,
           "< 2 * table.voices", "< table.voices"),
     Guard(test_branches.test_partition_70_30_then_heal, finality.quorum,
