@@ -190,7 +190,7 @@ class RatedNode:
                     self.network[self.account] = host
                     self.service = RatingService(
                         self.chain, self.keys.keypair, host, self._peers_of, nobody_has_it, self.home,
-                        self.events, Effort(lanes=1), rest, self.lanes,
+                        self.events, Effort(lanes=1, nice=0), rest, self.lanes,
                     )  # fmt: skip
                     await self.service.run(task_status=task_status)
         finally:
@@ -240,7 +240,7 @@ class Net:
         asker.learn(host.peer_id, host.addrs())
         return host.peer_id
 
-    async def until(self, condition: Callable[[], object], within: float = 20) -> None:
+    async def until(self, condition: Callable[[], object], within: float = 60) -> None:
         """Wait for what the nodes do."""
         with trio.fail_after(within):
             while not condition():  # noqa: ASYNC110  (what it waits for has no event)
