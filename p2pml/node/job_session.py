@@ -320,6 +320,10 @@ class PeerSession:
             elif upload is self._upload:
                 await self.pull()  # a crash may have spoilt what was here from before: that is nobody's lie
             return
+        except FileNotFoundError:
+            if upload is self._upload:
+                raise
+            return  # the round ended, and with it what was uploaded
         commit, commitment = upload.commit, upload.commitment
         self.standing.useful(self.peer, commit.size)
         if self._upload is not upload:

@@ -212,7 +212,7 @@ class JobStore:
     def drop_updates(self) -> None:
         """Delete what participants uploaded: the round that they belong to is in the journal."""
         for path in self.updates.iterdir():
-            path.unlink()
+            path.unlink(missing_ok=True)  # a spare's may be checked, and so renamed, right now
 
     def _receipted(self, entry: dict[str, Any]) -> Receipted:
         before, after = entry["loss"]
@@ -223,11 +223,9 @@ class JobStore:
 
 def _round(entry: dict[str, Any]) -> RoundDone:
     receipts = tuple(Receipt.decode(bytes.fromhex(text)) for text in entry["receipts"])
-    all_clients = [
-        receipt.commitment.client for receipt in receipts
-    ]  # journals from before there were spares
+    everybody = [receipt.commitment.client for receipt in receipts]  # before there were spares
     return RoundDone(
         entry["round"], bytes.fromhex(entry["model_in"]), bytes.fromhex(entry["model_out"]),
         entry["accuracy"], entry["loss"], entry["seconds"], receipts,
-        tuple(entry.get("counted", all_clients)), entry.get("resumed", False),
+        tuple(entry.get("counted", everybody)), entry.get("resumed", False),
     )  # fmt: skip

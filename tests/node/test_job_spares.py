@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import trio
 
 from p2pml.node.job_session import PeerSession
 from p2pml.node.job_store import JobStore, RoundDone
+from p2pml.node.update_spool import Upload
 from p2pml.worker.protocol import Evaluate, ServerStep
 
 pytestmark = pytest.mark.slow
@@ -95,6 +97,40 @@ async def test_a_spare_that_comes_while_the_model_is_made_is_paid_and_does_not_c
         (written,) = json.loads((world.root / shown["output"] / "report.json").read_text())["history"]
         assert chosen["clients"] == written["counted"]
         assert len(written["receipts"]) == 2 + in_time
+
+
+async def test_a_spare_whose_check_outlasts_the_round_costs_only_itself(
+    job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file goes with the round's others, under the eyes of who checks it."""
+    async with job_world(3) as world:
+        slow, quick = world.trainers[1], (world.trainers[0], world.trainers[2])
+        at_it, gone = trio.Event(), threading.Event()
+        to_trio = trio.lowlevel.current_trio_token()
+        finish, drop = Upload.finish, JobStore.drop_updates
+
+        def slowly(upload: Upload, *args: Any) -> Any:
+            if upload.commitment.trainer == slow.account and not gone.is_set():
+                to_trio.run_sync_soon(at_it.set)
+                gone.wait(10)
+            return finish(upload, *args)
+
+        def dropped(store: JobStore) -> None:
+            drop(store)
+            gone.set()
+
+        async def after_the_slow_one(request: Any) -> None:
+            await at_it.wait()
+
+        monkeypatch.setattr(Upload, "finish", slowly)
+        monkeypatch.setattr(JobStore, "drop_updates", dropped)
+        for node in quick:
+            node.worker.before_training = after_the_slow_one
+        spec = job_spec(rounds=2, clients=3).replace("quorum: 1.0", BACKUP)
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
+        assert (shown["state"], shown["reason"]) == ("done", "")
+        assert [record["clients"] for record in shown["history"]] == [2, 2]
+        check_books(world, shown)
 
 
 @pytest.mark.parametrize("point", ["aggregating", "evaluating", "model saved"])
