@@ -250,7 +250,8 @@ async def _first_weights(spec: JobSpec, base_dir: Path, model: ModelSpec, parts:
 
 def checked_price(spec: JobSpec, samples: Sequence[int]) -> int:
     """Base units for one sample in one epoch, by the samples of each shard. Raises UserError for none."""
-    most = most_samples([spec.train.samples_of_round(count) for count in samples], spec.peers.sample)
+    counts = [spec.train.samples_of_round(count) for count in samples]
+    most = most_samples(counts, spec.peers.sample, spec.peers.backup)
     price = price_per_sample(spec.budget, spec.rounds.max, most)
     if spec.budget and not price:
         least = spec.rounds.max * most

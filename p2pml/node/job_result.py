@@ -12,14 +12,15 @@ from p2pml.storage.journal import write_atomic
 
 
 def shown(done: RoundDone) -> dict[str, Any]:
-    """A round as people see it; `round` counts from 1."""
+    """A round as people see it; `round` counts from 1, `samples` are those that are paid for."""
     return {
         "round": done.number + 1,
         "accuracy": done.accuracy,
         "loss": done.loss,
         "seconds": done.seconds,
         "samples": _samples(done),
-        "clients": len(done.receipts),
+        "clients": len(done.counted),
+        "spares": len(done.receipts) - len(done.counted),
     }
 
 
@@ -71,6 +72,7 @@ def _write(result: Result, folder: Path, reason: str) -> None:
             **shown(done),
             "model_in": done.model_in.hex(),
             "model_out": done.model_out.hex(),
+            "counted": list(done.counted),
             "receipts": [receipt.encode().hex() for receipt in done.receipts],
         }
         for done in result.rounds
@@ -84,10 +86,11 @@ def _write(result: Result, folder: Path, reason: str) -> None:
 
 
 def _metrics(rounds: list[RoundDone]) -> list[str]:
-    lines = ["round,accuracy,loss,seconds,samples,clients"]
+    lines = ["round,accuracy,loss,seconds,samples,clients,spares"]
     for done in rounds:
         numbers = f"{done.accuracy:.6f},{done.loss:.6f},{done.seconds:.3f}"
-        lines.append(f"{done.number + 1},{numbers},{_samples(done)},{len(done.receipts)}")
+        count = len(done.counted)
+        lines.append(f"{done.number + 1},{numbers},{_samples(done)},{count},{len(done.receipts) - count}")
     return lines
 
 

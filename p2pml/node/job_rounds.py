@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import trio
 
 from chain.training_records import Receipt
 from p2pml.node.job_members import Members
 from p2pml.node.job_session import Delivered, GlobalModel, Report
-from p2pml.node.job_store import JobStore, Receipted
+from p2pml.node.job_store import JobStore, Receipted, RoundDone
 from p2pml.training import round as machine
 from p2pml.training.sampling import sample_size, sampled
 
 MIN_AUTO_DEADLINE_S = 60.0
 AUTO_DEADLINE = 1.5
 """A round may take so many times the median of those before."""
+TOO_LATE = "too late: round {} is over"
 
 
 class RoundError(Exception):
     """The round has no result; the message says why."""
 
 
-def auto_deadline(seconds: list[float]) -> float:
-    """The deadline of the next round from the durations of those before; infinite for the first.
+def auto_deadline(rounds: Sequence[RoundDone]) -> float:
+    """The deadline of the next round, seconds, from those before; infinite while none was seen as a whole.
 
     The first round includes what happens once (downloads, tracing, warm-up): it counts while it is alone.
     """
-    if not seconds:
+    whole = [done.seconds for done in rounds if not done.resumed]
+    if not whole:
         return math.inf
-    known = seconds[1:] or seconds
+    known = whole[1:] or whole
     return max(MIN_AUTO_DEADLINE_S, AUTO_DEADLINE * statistics.median(known))
 
 
@@ -55,6 +57,8 @@ class RoundRunner:
     fraction: float
     seed: int
     spare: int = 0
+    _spares: dict[int, str] = field(default_factory=dict)
+    """Of the round that is aggregated: the clients whose updates are still on their way, and from whom."""
 
     def clients(self, number: int) -> tuple[int, ...]:
         """Who takes part in a round."""
@@ -75,7 +79,7 @@ class RoundRunner:
             RoundError: too few updates.
         """
         delivered = self.store.receipted(number)
-        self._drain(number)
+        await self._drain(number)
         holders = self.members.placement.holders
         works = tuple(machine.Work(client, holders(client)) for client in self.clients(number))
         limits = self.members.limits
@@ -93,7 +97,9 @@ class RoundRunner:
         while True:
             for effect in effects:
                 match effect:
-                    case machine.RoundComplete(chosen):
+                    case machine.RoundComplete(chosen, spares):
+                        self._spares = dict(spares)
+                        await self.store.note_chosen(number, [client for client, _ in chosen])
                         return [delivered[client] for client, _ in chosen]
                     case machine.RoundFailed(reason):
                         raise RoundError(reason)
@@ -148,18 +154,36 @@ class RoundRunner:
             case machine.Drop(peer, reason, banned):
                 self.members.drop(peer, reason, banned=banned)
 
-    def _drain(self, number: int) -> None:
-        """Leave out what was reported between rounds: the new machine starts from who is ready now."""
+    async def close(self, number: int) -> list[Receipt]:
+        """End a round that has its model: spares that came while it was made are paid, later ones are not.
+
+        Returns:
+            everything that the round owes, in client order.
+        """
+        await self._drain(number)
+        for client, peer in self._spares.items():
+            session = self.members.session(peer)
+            if session is not None:
+                self.members.start(session.refuse, session, number, client, TOO_LATE.format(number + 1))
+        self._spares = {}
+        return [item.receipt for _, item in sorted(self.store.receipted(number).items())]
+
+    async def _drain(self, number: int) -> None:
+        """Take what was reported while no machine was listening; a new one starts from who is ready now."""
         while True:
             try:
                 report = self.members.reports.receive_nowait()
             except trio.WouldBlock:
                 return
             match report.event:
+                case machine.UpdateReceived(peer, client) if (
+                    report.delivered and report.round == number and self._spares.get(client) == peer
+                ):
+                    del self._spares[client]
+                    await self._give_receipt(report, report.delivered, {})
                 case machine.CommitReceived(_, client) | machine.UpdateReceived(_, client):
-                    reason = f"too late: round {report.round} is over"
-                    session = report.session
-                    self.members.start(session.refuse, session, report.round or 0, client, reason)
+                    round_, session = report.round or 0, report.session
+                    self.members.start(session.refuse, session, round_, client, TOO_LATE.format(round_ + 1))
                 case machine.UpdateBad(peer, _, reason):
                     self.members.drop(peer, reason, banned=True)
 

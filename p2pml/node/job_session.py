@@ -38,9 +38,9 @@ from p2pml.net.train import (
     Update,
     Working,
 )
-from p2pml.node import update_check
 from p2pml.node.terms import JobTerms
 from p2pml.node.update_check import BadUpdate
+from p2pml.node.update_spool import Upload
 from p2pml.training import round as machine
 
 JOIN_S = 30.0
@@ -94,15 +94,6 @@ class _Assigned:
 
 
 @dataclass(slots=True)
-class _Upload:
-    commit: Commit
-    commitment: Commitment
-    path: Path
-    max_norm: float
-    received: int = 0
-
-
-@dataclass(slots=True)
 class PeerSession:
     """One participant, from its invitation to its end.
 
@@ -139,7 +130,7 @@ class PeerSession:
     told: tuple[tuple[int, ...], tuple[str, ...]] | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     _task: _Assigned | None = None
-    _upload: _Upload | None = None
+    _upload: Upload | None = None
     _faults: list[tuple[Deed, str]] = field(default_factory=list)
     _model_sent: bytes = b""
     _held: tuple[bytes, int] = (NO_MODEL, 0)
@@ -228,15 +219,9 @@ class PeerSession:
         upload = self._upload
         if upload is None:
             return
-        if upload.path.exists():
-            upload.received = upload.path.stat().st_size
-        if (
-            upload.received >= upload.commit.size
-        ):  # what is there is whole, yet was never accepted: start anew
-            upload.path.unlink()
-            upload.received = 0
+        offset = upload.begin()
         self._show(f"upload client {upload.commitment.client}")
-        await self.channel.send(Pull(upload.commitment.round, upload.commitment.client, upload.received))
+        await self.channel.send(Pull(upload.commitment.round, upload.commitment.client, offset))
 
     async def countersign(self, receipt: Receipt) -> None:
         """Hand over the receipt for a delivered update."""
@@ -305,7 +290,7 @@ class PeerSession:
         else:
             digest = commitment.update_hash.hex()[:16]
             name = f"r{task.round:05}-c{task.client:04}-{digest}-{self.peer[-12:]}.part"
-            self._upload = _Upload(commit, commitment, self.spool / name, task.model.max_norm)
+            self._upload = Upload(commit, commitment, self.spool / name, task.model.max_norm)
             self._tell(machine.CommitReceived(self.peer, task.client), task.round)
 
     async def _on_update(self, update: Update) -> None:
@@ -315,25 +300,30 @@ class PeerSession:
         commitment = upload.commitment
         if (update.round, update.client) != (commitment.round, commitment.client):
             return
-        end = update.offset + len(update.data)
-        if update.offset != upload.received or end > upload.commit.size or not update.data:
+        if not upload.follows(update):
             self._bad("the update's chunks do not follow each other")
             return
-        await trio.to_thread.run_sync(_append, upload.path, update.data)
-        upload.received = end
+        await trio.to_thread.run_sync(upload.append, update.data)
         self._tell(machine.Progress(self.peer))
-        if end == upload.commit.size and upload is self._upload:
+        if upload.received == upload.commit.size and upload is self._upload:
             await self._finish(upload)
 
-    async def _finish(self, upload: _Upload) -> None:
+    async def _finish(self, upload: Upload) -> None:
         try:
             path, norm = await trio.to_thread.run_sync(
-                _checked, upload, self.terms.upload, self.shapes, limiter=_CHECKS
+                upload.finish, self.terms.upload, self.shapes, limiter=_CHECKS
             )
         except BadUpdate as error:
             upload.path.unlink(missing_ok=True)
-            self._bad(f"bad update: {error}", error.deed)
+            if not (upload.resumed and error.deed is Deed.LIED):
+                self._bad(f"bad update: {error}", error.deed)
+            elif upload is self._upload:
+                await self.pull()  # a crash may have spoilt what was here from before: that is nobody's lie
             return
+        except FileNotFoundError:
+            if upload is self._upload:
+                raise
+            return  # the round ended, and with it what was uploaded
         commit, commitment = upload.commit, upload.commitment
         self.standing.useful(self.peer, commit.size)
         if self._upload is not upload:
@@ -377,19 +367,6 @@ class PeerSession:
 
 class Refused(RemoteError):
     """The peer was asked and said no."""
-
-
-def _append(path: Path, data: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(data)
-
-
-def _checked(upload: _Upload, kind: str, shapes: list[tuple[int, ...]]) -> tuple[Path, float]:
-    """Check a whole update; returns where it lies now, and its norm. Raises BadUpdate."""
-    norm = update_check.check(upload.path, upload.commitment.update_hash, kind, shapes, upload.max_norm)
-    path = upload.path.with_suffix(".update")
-    upload.path.replace(path)
-    return path, norm
 
 
 def _percent(working: Working) -> str:

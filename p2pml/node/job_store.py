@@ -42,7 +42,16 @@ class Receipted:
 
 @dataclass(frozen=True, slots=True)
 class RoundDone:
-    """A round in the journal; `number` counts from 0, accuracy from 0 to 1, loss in nats."""
+    """A round in the journal.
+
+    Args:
+        number: from 0.
+        accuracy: 0 to 1.
+        loss: nats.
+        receipts: all that are paid, in client order.
+        counted: the clients whose updates became the model; the others were spares.
+        resumed: whether the requester was started in the midst of it, so that `seconds` are not all of it.
+    """
 
     number: int
     model_in: bytes
@@ -51,6 +60,8 @@ class RoundDone:
     loss: float
     seconds: float
     receipts: tuple[Receipt, ...]
+    counted: tuple[int, ...]
+    resumed: bool = False
 
 
 @dataclass(slots=True)
@@ -166,6 +177,19 @@ class JobStore:
         found = [self._receipted(entry).receipt.commitment for entry in self.journal.all("receipt")]
         return {item.update_hash: (item.round, item.client) for item in found}
 
+    async def note_chosen(self, number: int, clients: Sequence[int]) -> None:
+        """Journal whose updates make the round's model, before it is made: whoever is first after a restart,
+        the model stays the same."""
+        await self.note("chosen", round=number, clients=list(clients))
+
+    def chosen(self, number: int) -> list[Receipted]:
+        """The updates that were chosen for a round, in client order; none before, or if one is not here."""
+        entry = self.journal.last("chosen")
+        here = self.receipted(number)
+        if entry is None or entry["round"] != number or not here.keys() >= set(entry["clients"]):
+            return []
+        return [here[client] for client in entry["clients"]]
+
     async def note_round(self, done: RoundDone) -> None:
         """Journal a finished round."""
         await self.note(
@@ -177,26 +201,31 @@ class JobStore:
             loss=done.loss,
             seconds=done.seconds,
             receipts=[receipt.encode().hex() for receipt in done.receipts],
+            counted=list(done.counted),
+            resumed=done.resumed,
         )
 
     def rounds(self) -> list[RoundDone]:
         """The finished rounds in order."""
-        return [
-            RoundDone(
-                entry["round"], bytes.fromhex(entry["model_in"]), bytes.fromhex(entry["model_out"]),
-                entry["accuracy"], entry["loss"], entry["seconds"],
-                tuple(Receipt.decode(bytes.fromhex(text)) for text in entry["receipts"]),
-            )
-            for entry in self.journal.all("round")
-        ]  # fmt: skip
+        return [_round(entry) for entry in self.journal.all("round")]
 
     def drop_updates(self) -> None:
         """Delete what participants uploaded: the round that they belong to is in the journal."""
         for path in self.updates.iterdir():
-            path.unlink()
+            path.unlink(missing_ok=True)  # a spare's may be checked, and so renamed, right now
 
     def _receipted(self, entry: dict[str, Any]) -> Receipted:
         before, after = entry["loss"]
         receipt = Receipt.decode(bytes.fromhex(entry["receipt"]))
         path = self.updates / entry["path"]
         return Receipted(entry["client"], entry["peer"], path, receipt, before, after)
+
+
+def _round(entry: dict[str, Any]) -> RoundDone:
+    receipts = tuple(Receipt.decode(bytes.fromhex(text)) for text in entry["receipts"])
+    everybody = [receipt.commitment.client for receipt in receipts]  # before there were spares
+    return RoundDone(
+        entry["round"], bytes.fromhex(entry["model_in"]), bytes.fromhex(entry["model_out"]),
+        entry["accuracy"], entry["loss"], entry["seconds"], receipts,
+        tuple(entry.get("counted", everybody)), entry.get("resumed", False),
+    )  # fmt: skip

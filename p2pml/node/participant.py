@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from p2pml.net.streams import Stream
 from p2pml.net.train import MAX_INVITE, PROTOCOL, VERSION, Channel, Done, Invite
 from p2pml.node.claims import Claims
 from p2pml.node.model_download import ModelDownload
+from p2pml.node.own_updates import OwnUpdates
 from p2pml.node.participant_job import Idle, ParticipantJob, refusal
 from p2pml.node.pay_watch import PayWatch
 from p2pml.node.ports import NodeParts
@@ -44,6 +45,15 @@ class _Running:
     job: bytes
     scope: trio.CancelScope
     ended: trio.Event
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is left of a job's conversations for the next one about it, if its terms are the same."""
+
+    terms: JobTerms
+    model: ModelDownload = field(default_factory=ModelDownload)
+    updates: OwnUpdates = field(default_factory=OwnUpdates)
 
 
 class Participant:
@@ -71,7 +81,7 @@ class Participant:
         self._nursery: trio.Nursery | None = None
         self._leaving: dict[bytes, trio.CancelScope] = {}
         self._pay: dict[bytes, PayWatch] = {}
-        self._model: tuple[bytes, ModelDownload] = (b"", ModelDownload())  # of the newest job
+        self._kept: _Kept | None = None  # of the newest job
         self._idled: dict[bytes, float] = {}
 
     @property
@@ -179,11 +189,11 @@ class Participant:
         limits, idle_s = self._limits, self._limits.idle_s
         if job is not None:
             idle_s = limits.patience(job, chain.slot_now(), chain.genesis.params.slot_ms)
-        if self._model[0] != terms.job:
-            self._model = terms.job, ModelDownload()
+        if self._kept is None or self._kept.terms != terms:
+            self._kept = _Kept(terms)
         return ParticipantJob(
-            channel, terms, self._parts, self._pay_watch(terms), limits, self._model[1], idle_s,
-            partial(self._keep, terms), self._wanted_again,
+            channel, terms, self._parts, self._pay_watch(terms), limits, self._kept.model, self._kept.updates,
+            idle_s, partial(self._keep, terms), self._wanted_again,
         )  # fmt: skip
 
     async def _take_part(self, channel: Channel, terms: JobTerms) -> None:
@@ -209,12 +219,12 @@ class Participant:
         finally:
             self._running = None
             if over:
-                self._model = b"", ModelDownload()  # it may be large
+                self._kept = None  # it may be large
             running.ended.set()
             self._tell(channel, terms, "left", reason)
             if conversation.metainfo and self._nursery is not None:
                 wait = 0.0 if over else KEEP_SHARDS_S
-                self._nursery.start_soon(self._forget, conversation.metainfo, wait)
+                self._nursery.start_soon(self._forget, conversation.metainfo, wait, self._kept)
 
     async def _keep(self, terms: JobTerms, receipt: Receipt) -> None:
         await self._claims.keep(receipt)
@@ -229,12 +239,14 @@ class Participant:
             earned=commitment.samples * terms.price,
         )
 
-    async def _forget(self, metainfo: bytes, wait: float) -> None:
-        """Delete a job's shards, unless its requester has them held again meanwhile."""
+    async def _forget(self, metainfo: bytes, wait: float, kept: _Kept | None = None) -> None:
+        """Delete a job's shards and what was kept, unless its requester has them held again meanwhile."""
         with trio.CancelScope() as scope:
             self._leaving[metainfo] = scope
             await trio.sleep(wait)
             del self._leaving[metainfo]
+            if self._kept is kept:
+                self._kept = None
             await self._parts.data.forget(metainfo, delete=True)
 
     def _wanted_again(self, metainfo: bytes) -> None:

@@ -73,6 +73,7 @@ class ParticipantJob:
         pay: what the job owes this node.
         limits: of this node.
         model: what earlier conversations about this job left of it.
+        updates: those that were committed to, in earlier conversations too.
         idle_s: longest wait for a task, seconds.
         keep: called with each receipt, before anything else happens to it.
         wanted: called with the metainfo of the torrent that the job's shards are in.
@@ -84,10 +85,10 @@ class ParticipantJob:
     pay: PayWatch
     limits: WorkLimits
     model: ModelDownload
+    updates: OwnUpdates
     idle_s: float
     keep: Callable[[Receipt], Awaitable[None]]
     wanted: Callable[[bytes], None]
-    _updates: OwnUpdates = field(init=False)
     _shards: HeldShards = field(init=False)
     _to_hold: Hold | None = None
     _told_to_hold: trio.Event = field(default_factory=trio.Event)
@@ -100,7 +101,7 @@ class ParticipantJob:
     _news: trio.Event = field(default_factory=trio.Event)
 
     def __post_init__(self) -> None:
-        self._updates = OwnUpdates(self.channel)
+        self.updates.resume()
         self._shards = HeldShards(self.channel.peer, self.parts.data, self._report)
 
     @property
@@ -178,7 +179,7 @@ class ParticipantJob:
                     self._check_task(task)
                     _queue(tasks, task)
                 case Pull() as pull:
-                    self._updates.check(pull)
+                    self.updates.check(pull)
                     _queue(pulls, pull)
                 case Countersigned(receipt):
                     await self._on_receipt(receipt)
@@ -221,8 +222,7 @@ class ParticipantJob:
     def _on_model(self) -> None:
         """A whole one is here."""
         self.parts.host.standing.useful(self.channel.peer, len(self.model.weights))
-        # Updates of earlier rounds are of no use any more: nobody can ask for them with this model.
-        self._updates.clear()
+        self.updates.start_from(self.model.held[0])
 
     # -- tasks -----------------------------------------------------------------------------------------
 
@@ -238,8 +238,7 @@ class ParticipantJob:
             self._work()
             with trio.CancelScope() as self._working:
                 try:
-                    await self._commit(task)
-                    useful = True
+                    useful = await self._commit(task)
                 except TaskFailed as error:
                     log.warning("client %d of job %s: %s", task.client, self.terms.name, error)
                     refusal = Refuse("task", task.round, task.client, _short(error))
@@ -247,12 +246,18 @@ class ParticipantJob:
             self._current = None
             self._rest(useful)
 
-    async def _commit(self, task: Task) -> None:
-        """Train and commit to the update."""
+    async def _commit(self, task: Task) -> bool:
+        """Commit to the task's update; whether that took work, or it was here from a conversation before."""
         steps = most_steps(task.samples, self.terms.batch, self.terms.epochs)
         if steps > self.limits.task_steps:
             raise TaskFailed(f"the task takes {steps} steps, this node does at most {self.limits.task_steps}")
         await self._check_pay(task)
+        known = self.updates.made(task)
+        await self.channel.send(known or await self._trained(task))
+        return known is None
+
+    async def _trained(self, task: Task) -> Commit:
+        """The commitment to an update that is trained now."""
         trained, update = await self._train(task)
         samples = self.terms.samples_of_round(trained.samples)
         if samples != task.samples:
@@ -260,17 +265,11 @@ class ParticipantJob:
         commitment = self.terms.commitment(
             task.round, task.client, task.trainer, samples, task.model_in, tensors.digest(update)
         )
-        self._updates.add((task.round, task.client), update, commitment.update_hash)
         sig = self.parts.keys.sign(commitment.signing_bytes())
-        await self.channel.send(
-            Commit(
-                pack(commitment.to_item()),
-                sig,
-                len(update),
-                float(trained.loss_before),
-                float(trained.loss_after),
-            )
-        )
+        losses = float(trained.loss_before), float(trained.loss_after)
+        commit = Commit(pack(commitment.to_item()), sig, len(update), *losses)
+        self.updates.add(task, commit, update, commitment.update_hash)
+        return commit
 
     async def _check_pay(self, task: Task) -> None:
         """Before any work: was the work before it paid, and does the chain hold what this would bring?
@@ -325,13 +324,13 @@ class ParticipantJob:
     async def _upload_all(self, asked: trio.MemoryReceiveChannel[Pull]) -> None:
         async for pull in asked:
             self._work()
-            useful = await self._updates.upload(pull)
+            useful = await self.updates.upload(self.channel, pull)
             if self._current is None:
                 self._rest(useful)
 
     def _on_refused(self, round_: int, client: int, reason: str) -> None:
         log.info("the requester does not want client %d of round %d: %s", client, round_ + 1, reason)
-        self._updates.drop((round_, client))
+        self.updates.drop((round_, client))
         task = self._current
         if task is not None and (task.round, task.client) == (round_, client) and self._working is not None:
             self._working.cancel()
@@ -343,12 +342,13 @@ class ParticipantJob:
         except DecodeError as error:
             raise Malformed(f"not a receipt: {error}") from error
         commitment = receipt.commitment
-        expected = self._updates.committed((commitment.round, commitment.client))
+        expected = self.updates.committed((commitment.round, commitment.client))
         if commitment.job != self.terms.job or commitment.update_hash != expected:
             raise Malformed("a receipt for something else")
         if not receipt.verify(self.terms.requester):
             raise Malformed("the receipt's signatures do not hold")
         await self.keep(receipt)
+        self.updates.drop((commitment.round, commitment.client))
 
     # -- progress --------------------------------------------------------------------------------------
 

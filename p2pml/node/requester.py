@@ -65,6 +65,7 @@ class Requester:
         self._store = store
         self._view = view
         self._rounds = store.rounds()
+        self._resumed = store.journal.last("prepared") is not None  # the next round may have begun before
         self._training = trio.CancelScope()
         self._stopped = ""
         self._books: Settlement | None = None
@@ -266,10 +267,14 @@ class Requester:
             weights, state = await aggregator.step(number, chosen, model, state)
             loss, accuracy = await aggregator.evaluate(weights)
             following = self._global_model(weights)
-            receipts = tuple(item.receipt for item in chosen)
             seconds = trio.current_time() - begun
-            done = RoundDone(number, model.digest, following.digest, accuracy, loss, seconds, receipts)
+            receipts = tuple(await runner.close(number))
+            done = RoundDone(
+                number, model.digest, following.digest, accuracy, loss, seconds, receipts,
+                tuple(item.client for item in chosen), self._resumed,
+            )  # fmt: skip
             await self._keep(done, weights, state)
+            self._resumed = False
             model = following
             await settlement.record(self._rounds)
 
@@ -281,12 +286,10 @@ class Requester:
         Raises:
             UserError: (code 6) too few peers, or it failed too often.
         """
+        if chosen := self._store.chosen(number):  # the requester was killed while it aggregated
+            return trio.current_time(), chosen
         spec = self._spec.peers
-        deadline = (
-            auto_deadline([done.seconds for done in self._rounds])
-            if spec.deadline == "auto"
-            else spec.deadline
-        )
+        deadline = auto_deadline(self._rounds) if spec.deadline == "auto" else spec.deadline
         for attempt in range(1, ATTEMPTS + 1):
             if self._view.state != "running" and len(members.ready) < spec.min:
                 self._view.note(f"inviting peers for round {number + 1}")
@@ -347,7 +350,7 @@ class Requester:
         last = self._rounds[-1] if self._rounds else None
         model = owed[0].commitment.model_in
         accuracy, loss = (last.accuracy, last.loss) if last else (0.0, 0.0)
-        done = RoundDone(number, model, model, accuracy, loss, 0.0, tuple(owed))
+        done = RoundDone(number, model, model, accuracy, loss, 0.0, tuple(owed), ())
         await self._store.note_round(done)
         self._rounds.append(done)
 

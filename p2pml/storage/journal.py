@@ -124,6 +124,15 @@ def write_atomic(path: Path, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(handle, view) :]
+    finally:
+        os.close(handle)
+    move_durably(draft, path)
+
+
+def move_durably(draft: Path, path: Path) -> None:
+    """Put a finished file at `path` in the same folder: once this returns, no power cut takes it."""
+    handle = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
         os.fsync(handle)
     finally:
         os.close(handle)

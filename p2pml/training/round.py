@@ -138,10 +138,11 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class RoundComplete:
-    """The round is over; `chosen` are the clients whose updates count and who trained them, in client
-    order."""
+    """The round is over; `chosen` are the clients whose updates count and who trained them, in client order.
+    `spares` have committed to theirs in time and go on uploading: they do not count and are paid."""
 
     chosen: tuple[tuple[int, str], ...]
+    spares: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,7 @@ Effect = Assign | Pull | Refuse | Drop | RoundComplete | RoundFailed
 class _Peer:
     client: int | None = None
     last_progress: float = 0.0
+    committed: bool = False
 
 
 class Round:
@@ -224,6 +226,7 @@ class Round:
                 if refusal := self._not_wanted(peer, client):
                     return [refusal]
                 self._peers[peer].last_progress = now
+                self._peers[peer].committed = True
                 return [Pull(peer, client)]
             case UpdateReceived(peer, client):
                 return self._delivered(peer, client, now)
@@ -261,8 +264,7 @@ class Round:
         if refusal := self._not_wanted(peer, client):
             return [refusal]
         self._done[client] = peer
-        self._peers[peer].client = None
-        self._peers[peer].last_progress = now
+        self._peers[peer] = _Peer(last_progress=now)
         if len(self._done) >= self._enough:
             return self._complete("enough updates are here")
         return self._assign(now)
@@ -314,16 +316,23 @@ class Round:
         if len(self._done) >= self.needed:
             return self._complete(count)
         self.over = True
-        return [*self._refuse_the_rest(count), RoundFailed(f"{count}, {self.needed} needed")]
+        return [*self._refuse(self._at_work(), count), RoundFailed(f"{count}, {self.needed} needed")]
 
     def _complete(self, why: str) -> list[Effect]:
-        """End the round with what is here; who is still at work is told, and stays in the job."""
+        """End the round with the first that came; who still trains is told, and stays in the job."""
         self.over = True
-        return [*self._refuse_the_rest(why), RoundComplete(tuple(sorted(self._done.items())))]
+        chosen = tuple(sorted(list(self._done.items())[: self._enough]))
+        spares = tuple(sorted((client, name) for name, client in self._at_work(committed=True)))
+        return [*self._refuse(self._at_work(committed=False), why), RoundComplete(chosen, spares)]
 
-    def _refuse_the_rest(self, why: str) -> list[Effect]:
+    def _at_work(self, committed: bool | None = None) -> list[tuple[str, int]]:
+        """Who has which client to deliver; with `committed` only those that have committed, or have not."""
         return [
-            Refuse(name, peer.client, f"the round was over: {why}")
+            (name, peer.client)
             for name, peer in self._peers.items()
-            if peer.client is not None
+            if peer.client is not None and committed in (None, peer.committed)
         ]
+
+    @staticmethod
+    def _refuse(tasks: Sequence[tuple[str, int]], why: str) -> list[Effect]:
+        return [Refuse(name, client, f"the round was over: {why}") for name, client in tasks]

@@ -42,11 +42,12 @@ def sampled(clients: int, fraction: float, seed: int, round_: int, spare: int = 
     return tuple(sorted(int(client) for client in rng.permutation(clients)[:size]))
 
 
-def most_samples(samples: Sequence[int], fraction: float) -> int:
-    """The most samples that a round can have: those of its largest clients.
+def most_samples(samples: Sequence[int], fraction: float, spare: int = 0) -> int:
+    """The most samples that a round can be paid for: those of its largest clients, spares among them.
 
     Args:
         samples: of each client.
         fraction: in (0, 1].
+        spare: how many more are drawn than the round needs.
     """
-    return sum(sorted(samples, reverse=True)[: sample_size(len(samples), fraction)])
+    return sum(sorted(samples, reverse=True)[: sample_size(len(samples), fraction) + spare])

@@ -59,6 +59,7 @@ class Liar:
     send: bytes | None = None
     offset: int = 0
     hang_up_after: int = 0
+    garbled: bool = False
     commit_to: int | None = None
     leave_with: int | None = None
     holds: tuple[bytes, int] = (NO_MODEL, 0)
@@ -106,7 +107,10 @@ class Liar:
         data = self.update if self.send is None else self.send
         if self.hang_up_after:
             cut, self.hang_up_after = self.hang_up_after, 0
-            await channel.send(Update(pull.round, pull.client, pull.offset, data[pull.offset : cut]))
+            part = data[pull.offset : cut]
+            await channel.send(
+                Update(pull.round, pull.client, pull.offset, part[:: -1 if self.garbled else 1])
+            )
             await channel.close()
             return
         await channel.send(Update(pull.round, pull.client, pull.offset + self.offset, data[pull.offset :]))
@@ -268,6 +272,25 @@ async def test_an_upload_goes_on_where_it_broke_off(
         assert credited == [(node.host.peer_id, len(good_update()))]
         assert world.chain.balance(node.account) == 1000 * TOKEN + shown["spent"]
         assert shown["spent"] > 0
+
+
+@pytest.mark.parametrize("lies", [False, True])
+async def test_only_what_is_wrong_from_its_first_byte_on_is_a_lie(
+    lies: bool, job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies here of an upload that broke off may have been spoilt by a crash of this very node."""
+    monkeypatch.setattr(job_members, "RETRY_S", 0.2)
+    async with job_world(2) as world:
+        node = world.trainers[0]
+        peer = Liar(node.parts.keys, good_update(), hang_up_after=100, garbled=True)
+        peer.send = good_update()[::-1] if lies else None
+        world.trainers[1].worker.delay = 1.5  # busy with its own client while the first comes back
+        node.host.handle(PROTOCOL, peer)
+        job_id = await world.requester.jobs.start(job_spec(rounds=1, least=1), world.root, "job.yaml")
+        assert (await world.finish(job_id))["state"] == "done"
+        assert [message.offset for message in peer.got if isinstance(message, Pull)] == [0, 100, 0]
+        assert any(isinstance(message, Countersigned) for message in peer.got) != lies
+        assert (world.requester.host.standing.banned(node.host.peer_id) is not None) == lies
 
 
 @pytest.mark.parametrize("kept", [100, -1, 10**6])

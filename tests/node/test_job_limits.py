@@ -7,12 +7,14 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 
-from chain.training_records import Receipt
+from chain.codec import unpack
+from chain.training_records import Commitment, Receipt
 from chain.transactions import JobOpen
 from p2pml.formats import shards, tensors
 from p2pml.formats.optimizers import Optimizer
@@ -25,6 +27,7 @@ from p2pml.net.train import (
     Channel,
     Chunk,
     Commit,
+    Countersigned,
     Done,
     Hold,
     Invite,
@@ -33,6 +36,7 @@ from p2pml.net.train import (
     Pull,
     Ready,
     Refuse,
+    Update,
     Working,
 )
 from p2pml.node import participant
@@ -144,7 +148,7 @@ async def test_a_trainer_keeps_what_came_of_a_model_when_the_connection_is_cut(
         channel = await requester.accepted()
         await channel.send(Model(0, digest, size, 0))
         await channel.send(Chunk(0, weights[:cut]))
-        await world.until(lambda: requester.trainer.participant._model[1].held == (digest, cut))
+        await world.until(lambda: requester.trainer.participant._kept.model.held == (digest, cut))
         await world.requester.host.disconnect(requester.trainer.host.peer_id)
         await world.until(lambda: not requester.trainer.participant.busy)
         channel = await requester.say(requester.invitation())
@@ -195,6 +199,40 @@ async def test_a_trainer_at_work_does_not_leave(job_world: Callable[..., Any]) -
         await requester.task(channel)
         assert isinstance(await requester.answer(channel, (Commit, Done)), Commit)
         assert "no task within" in (await requester.answer(channel, Done)).reason
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_what_a_trainer_has_committed_to_outlives_the_conversation(
+    same: bool, job_world: Callable[..., Any]
+) -> None:
+    """It is sent again, not trained again; unless the job comes back with other terms."""
+    async with by_hand(job_world, WorkLimits()) as (world, requester):
+        trainer = requester.trainer
+        channel = await requester.accepted()
+        await hold_a_shard(world, requester, channel)
+        await requester.task(channel)
+        commit = await requester.answer(channel, Commit)
+        await channel.send(Pull(0, 0, 0))
+        first = await requester.answer(channel, Update)
+        await world.requester.host.disconnect(trainer.host.peer_id)
+        await world.until(lambda: not trainer.participant.busy)
+        if not same:
+            requester.terms = replace(requester.terms, seed=2)
+        channel = await requester.accepted()
+        await hold_a_shard(world, requester, channel)
+        await requester.task(channel)
+        assert (await requester.answer(channel, Commit) == commit) == same
+        assert trainer.worker.trained == [(0, 0)] * (1 if same else 2)
+        await channel.send(Pull(0, 0, 100))
+        rest = await requester.answer(channel, Update)
+        assert rest.offset == 100
+        assert not same or rest.data == first.data[100:]
+        keys, commitment = world.requester.parts.keys, Commitment.from_item(unpack(commit.commitment, 512))
+        if same:  # once there is a receipt, the requester has it
+            receipt = Receipt.countersign(commitment, commit.sig, keys)
+            await channel.send(Countersigned(receipt.encode()))
+            await channel.send(Pull(0, 0, 0))
+            assert (await requester.answer(channel, Refuse)).reason == "there is no such update here"
 
 
 @pytest.mark.parametrize("what", ["an update that is not there", "a task without its model"])

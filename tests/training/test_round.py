@@ -232,3 +232,27 @@ def test_the_quorum_is_one_of_those_that_are_enough() -> None:
 def test_a_round_that_goes_on_after_an_interruption_may_have_enough_already() -> None:
     machine = Round(RoundConfig(THREE, enough=2, done=((0, "a"), (2, "c"))), 0.0, ["b"])
     assert machine.tick(0.0) == [RoundComplete(((0, "a"), (2, "c")))]
+
+
+def test_who_has_committed_when_a_round_is_over_goes_on_uploading() -> None:
+    machine = Round(RoundConfig((*THREE, Work(3, ("d",))), enough=2), 0.0, ["a", "b", "c", "d"])
+    machine.tick(0.0)
+    assert machine.receive(CommitReceived("d", 3), 4) == [Pull("d", 3)]
+    assert deliver(machine, "c", 2, 5) == []
+    assert deliver(machine, "b", 1, 7) == [
+        Refuse("a", 0, "the round was over: enough updates are here"),
+        RoundComplete(((1, "b"), (2, "c")), spares=((3, "d"),)),
+    ]
+
+
+def test_a_round_without_a_result_has_no_spares() -> None:
+    machine = started(deadline=20.0)
+    machine.receive(CommitReceived("a", 0), 19.0)
+    *refused, failed = machine.tick(20.0)
+    assert [effect.peer for effect in refused if isinstance(effect, Refuse)] == ["a", "b", "c"]
+    assert isinstance(failed, RoundFailed)
+
+
+def test_of_more_than_enough_the_first_count() -> None:
+    machine = Round(RoundConfig(THREE, enough=2, done=((2, "c"), (0, "a"), (1, "b"))), 0.0)
+    assert machine.tick(0.0) == [RoundComplete(((0, "a"), (2, "c")))]

@@ -35,7 +35,12 @@ def test_rounds_differ_and_nobody_is_left_out() -> None:
     assert sampled(10, 0.3, 1, 0) != sampled(10, 0.3, 2, 0)
 
 
-@given(st.lists(st.integers(1, 1000), min_size=1, max_size=12), fractions, st.integers(0, 50))
-def test_no_round_outgrows_the_price(samples: list[int], fraction: float, round_: int) -> None:
-    drawn = sampled(len(samples), fraction, 3, round_)
-    assert sum(samples[client] for client in drawn) <= most_samples(samples, fraction) <= sum(samples)
+@given(
+    st.lists(st.integers(1, 1000), min_size=1, max_size=12),
+    fractions,
+    st.integers(0, 50),
+    st.integers(0, 4),
+)
+def test_no_round_outgrows_the_price(samples: list[int], fraction: float, round_: int, spare: int) -> None:
+    drawn = sampled(len(samples), fraction, 3, round_, spare)
+    assert sum(samples[client] for client in drawn) <= most_samples(samples, fraction, spare) <= sum(samples)
