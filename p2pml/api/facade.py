@@ -72,6 +72,10 @@ class NodeFacade(Protocol):
 
     def job(self, job_id: str) -> dict[str, Any]: ...
 
+    async def job_log(self, job_id: str, after: int) -> list[dict[str, Any]]:
+        """The lines of its log with numbers greater than `after`."""
+        ...
+
     async def submit(self, encoded: bytes) -> views.SubmittedView:
         """Take a signed, encoded transaction."""
         ...

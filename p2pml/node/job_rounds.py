@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import trio
 
 from chain.training_records import Receipt
-from p2pml.node.job_members import Members
-from p2pml.node.job_session import Delivered, GlobalModel, Report
+from p2pml.node.job_members import MemberRecord, Members
+from p2pml.node.job_session import Delivered, GlobalModel, PeerSession, Report
 from p2pml.node.job_store import JobStore, Receipted
 from p2pml.training import round as machine
 from p2pml.training.sampling import sample_size, sampled
@@ -46,6 +46,7 @@ class RoundRunner:
         samples: of each client, times epochs.
         fraction: share of the clients that take part in each round.
         seed: of the job.
+        refused: told each update that is not wanted: its peer, round, client and the reason.
         spare: how many more clients train than the round needs; the first that deliver count.
     """
 
@@ -54,6 +55,7 @@ class RoundRunner:
     samples: Mapping[int, int]
     fraction: float
     seed: int
+    refused: Callable[[MemberRecord, int, int, str], None]
     spare: int = 0
 
     def clients(self, number: int) -> tuple[int, ...]:
@@ -144,9 +146,13 @@ class RoundRunner:
             case machine.Refuse(peer, client, reason):
                 session = self.members.session(peer)
                 if session is not None:
-                    self.members.start(session.refuse, session, number, client, reason)
+                    self._refuse(session, number, client, reason)
             case machine.Drop(peer, reason, banned):
                 self.members.drop(peer, reason, banned=banned)
+
+    def _refuse(self, session: PeerSession, number: int, client: int, reason: str) -> None:
+        self.refused(self.members.records[session.peer], number, client, reason)
+        self.members.start(session.refuse, session, number, client, reason)
 
     def _drain(self, number: int) -> None:
         """Leave out what was reported between rounds: the new machine starts from who is ready now."""
@@ -158,8 +164,7 @@ class RoundRunner:
             match report.event:
                 case machine.CommitReceived(_, client) | machine.UpdateReceived(_, client):
                     reason = f"too late: round {report.round} is over"
-                    session = report.session
-                    self.members.start(session.refuse, session, report.round or 0, client, reason)
+                    self._refuse(report.session, report.round or 0, client, reason)
                 case machine.UpdateBad(peer, _, reason):
                     self.members.drop(peer, reason, banned=True)
 
