@@ -16,6 +16,7 @@ from typing import Any
 from p2pml.client import NodeClient
 from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError, exit_code
+from p2pml.report.job_page import render
 from p2pml.storage.job_log import LogLine
 
 FINAL_STATES = frozenset({"done", "failed", "stopped", "suspended"})
@@ -144,6 +145,12 @@ class Job:
                     self.on_round(each)
         check_done(record)
         return self
+
+    def report(self) -> str:
+        """The job as an HTML page that needs nothing else."""
+        with NodeClient(self.client.home) as node:
+            place = f"/jobs/{self.id}"
+            return render(node.get(place), node.get(f"{place}/spec")["spec"], node.get(f"{place}/log"))
 
     def log(self, after: int = 0) -> list[LogLine]:
         """The lines of its log with numbers greater than `after`, as far as the node still has them."""

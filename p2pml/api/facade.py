@@ -84,6 +84,10 @@ class NodeFacade(Protocol):
         """Take several in their order; one that is refused does not keep the others back."""
         ...
 
+    async def job_spec(self, job_id: str) -> str:
+        """Its spec as it was given."""
+        ...
+
     async def start_job(self, spec: str, base_dir: Path, origin: str) -> views.StartedJobView: ...
 
     async def quote_job(self, spec: str, base_dir: Path, origin: str) -> views.QuoteView:

@@ -18,8 +18,8 @@ from p2pml.cli.output import columns, emit, emit_json, fields, say, tokens
 from p2pml.cli.train_view import TrainView, follow_job
 from p2pml.client import NodeClient
 from p2pml.config import Home
-from p2pml.errors import ExitCode
-from p2pml.jobs import FINAL_STATES, check_done, copy_files, read_spec, result_files
+from p2pml.errors import ExitCode, UserError
+from p2pml.jobs import FINAL_STATES, Client, check_done, copy_files, read_spec, result_files
 
 LOOK_S = 0.5
 
@@ -145,6 +145,23 @@ def result(
         )
     else:
         emit("\n".join(str(path) for path in files))
+
+
+@group.command("report")
+def report(
+    job: JobArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the file to write")],
+    home: HomeOption = None,
+) -> None:
+    """Write a job's report, an HTML page: plots of accuracy and loss, who took part, payments, spec."""
+    page = Client(Home.locate(home).root).job(job).report()
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"the report cannot be written to {out}: {error.strerror or error}", "name another file"
+        ) from error
+    emit(str(out))
 
 
 @group.command("stop")

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,19 @@ class JobService:
         """
         path = self._parts.folder / self._find(job_id).view.id / LOG
         return [asdict(line) for line in await trio.to_thread.run_sync(read_log, path, after)]
+
+    async def spec(self, job_id: str) -> str:
+        """A job's spec as it was given.
+
+        Raises:
+            UnknownJob: none, or several.
+            UserError: its file is gone.
+        """
+        path = self._parts.folder / self._find(job_id).view.id / "spec.yaml"
+        try:
+            return await trio.to_thread.run_sync(partial(path.read_text, encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"the spec {path} cannot be read: {error.strerror or error}") from error
 
     @property
     def running(self) -> int:

@@ -38,7 +38,8 @@ class JobNode(FakeNode):
     def __init__(self, rounds: int = 0) -> None:
         super().__init__()
         self.record: dict[str, Any] = {
-            "id": JOB, "state": "running", "end": "", "reason": "", "fix": "", "output": "",
+            "id": JOB, "name": "digits", "state": "running", "end": "", "reason": "", "fix": "", "output": "",
+            "rounds": 9, "budget": 0, "spent": 0, "price": 0, "chain_job": "", "peers": [],
             "history": [a_round(number + 1) for number in range(rounds)],
         }  # fmt: skip
 
@@ -135,6 +136,8 @@ async def test_a_spec_is_a_file_or_data(tmp_path: Path) -> None:
         assert [job.id for job in await trio.to_thread.run_sync(client.jobs)] == [JOB]
         job = await trio.to_thread.run_sync(client.job, JOB)
         await trio.to_thread.run_sync(job.stop)
+        assert "verdict" in await trio.to_thread.run_sync(job.report)
+        assert [line.text for line in await trio.to_thread.run_sync(job.log)] == ["begun"]
     assert node.calls[0] == ("start", "name: digits\n", file.parent, str(file))
     assert yaml.safe_load(node.calls[1][1]) == spec
     assert node.calls[1][2:] == (tmp_path, "the spec")

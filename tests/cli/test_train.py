@@ -169,6 +169,12 @@ def test_detached_from_the_start(network: LocalNetwork) -> None:
     assert logs.returncode == 0, err
     assert "round 1 of 1 done: accuracy" in out
     assert out.splitlines()[-1].endswith("  done")
+    page = Path(home).parent / "report.html"
+    report = start("job", "report", job[:8], "-o", str(page), "--home", home)
+    _, err = report.communicate(timeout=60)
+    assert report.returncode == 0, err
+    assert "accuracy, %</text>" in page.read_text()
+    assert "name: small" in page.read_text()
     copied = Path(home).parent / "copied"
     result = start("job", "result", job[:8], "-o", str(copied), "--home", home)
     out, err = result.communicate(timeout=60)

@@ -41,6 +41,7 @@ async def test_rounds_and_who_left_why_are_told_also_after_the_end(
         await world.restart_jobs()
         assert await log_of(world, job_id) == lines
         assert await log_of(world, job_id, len(lines) - 1) == ["done"]
+        assert await world.requester.jobs.spec(job_id) == job_spec(rounds=2, least=2)
         with pytest.raises(UnknownJob):
             await world.requester.jobs.log("ffff", 0)
 

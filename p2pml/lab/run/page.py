@@ -5,39 +5,15 @@ Everything that a node or a file said is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from p2pml.report import svg
+from p2pml.report import html, svg
 
 if TYPE_CHECKING:
     from p2pml.lab.run.report import Job, Report
     from p2pml.lab.run.timeline import Sample
-
-_TOKEN = 10**8
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #2a8a3c; --bad: #c62f2f;
-  --warn: #a86c00 }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem }
-.verdict { display: inline-block; padding: .1rem .6rem; border-radius: .4rem; color: #fff; font-weight: 600 }
-.good { background: var(--good) } .bad { background: var(--bad) }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: 1rem 0 }
-dt { opacity: .65 } dd { margin: 0 }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-.wide + .wide, svg + table, p + svg { margin-top: 1.2rem }
-th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top }
-th { font-weight: 600; opacity: .65 } td.n, th.n { text-align: right }
-td.at { white-space: nowrap; opacity: .65 } td.bar { width: 40% }
-tr.step td { background: var(--soft); font-weight: 600 } tr.failure { color: var(--bad) }
-tr.check, .ok { color: var(--good) } .fail { color: var(--bad) } tr.skipped { color: var(--warn) }
-svg { width: 100%; height: auto; display: block }
-svg.bar { height: 1rem }
-.none { opacity: .65 } pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: 13px }
-"""
 
 
 def render(report: Report) -> str:
@@ -62,11 +38,7 @@ def render(report: Report) -> str:
         _timeline(report),
         f"<h2>Scenario</h2><pre>{escape(report.text)}</pre>",
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
-    )
+    return html.page(title, body)
 
 
 def _facts(report: Report) -> str:
@@ -79,7 +51,7 @@ def _facts(report: Report) -> str:
         ("machine", report.machine),
         ("time to finality", _finality(report)),
     ]
-    return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in pairs) + "</dl>"
+    return html.facts(pairs)
 
 
 def _finality(report: Report) -> str:
@@ -128,9 +100,9 @@ def _balances(report: Report) -> str:
         role = ", ".join(
             [*(["founder"] if node.founder else ["newcomer"]), *(["trainer"] if node.trainer else [])]
         )
-        money = map(_tokens, (before, after, change))
+        money = map(html.tokens, (before, after, change))
         rows.append((node.name, role, node.state, node.height, *money))
-    return _table(("node", "role", "at the end", "height", "before", "after", "change"), rows, numbers=4)
+    return html.table(("node", "role", "at the end", "height", "before", "after", "change"), rows, numbers=4)
 
 
 def _ratings(report: Report) -> list[str]:
@@ -152,7 +124,7 @@ def _ratings(report: Report) -> list[str]:
     ]  # fmt: skip
     headers = ("node", "rating", "chance", "segments", "quality", "samples/J", "windows rated")
     chart = _chart("epoch", "rating", series, step=True)
-    return ["<h2>Ratings by epoch</h2>", chart, _table(headers, rows, numbers=6)]
+    return ["<h2>Ratings by epoch</h2>", chart, html.table(headers, rows, numbers=6)]
 
 
 def by_epoch(samples: Sequence[Sample]) -> dict[int, int]:
@@ -161,7 +133,7 @@ def by_epoch(samples: Sequence[Sample]) -> dict[int, int]:
 
 
 def _job(job: Job) -> str:
-    spent = f"{_tokens(job.spent)} of {_tokens(job.budget)} tokens paid"
+    spent = f"{html.tokens(job.spent)} of {html.tokens(job.budget)} tokens paid"
     reason = f" ({job.reason})" if job.reason else ""
     said = f"asked for by {job.requester}, {job.state}{reason}; {spent}"
     rows = [
@@ -169,14 +141,14 @@ def _job(job: Job) -> str:
         for number, item in enumerate(job.rounds, start=1)
     ]
     trainers = [
-        (peer["name"], peer["state"], peer["reason"], peer["samples"], _tokens(peer["earned"]))
+        (peer["name"], peer["state"], peer["reason"], peer["samples"], html.tokens(peer["earned"]))
         for peer in job.trainers
     ]
     return (
         f"<h2>Job {escape(job.name)}</h2><p>{escape(said)}</p>"
         + _chart("round", "accuracy, %", {"accuracy": _accuracy(job)})
-        + _table(("round", "accuracy", "loss", "samples"), rows, numbers=3)
-        + _table(("trainer", "state", "", "samples", "earned"), trainers, numbers=2)
+        + html.table(("round", "accuracy", "loss", "samples"), rows, numbers=3)
+        + html.table(("trainer", "state", "", "samples", "earned"), trainers, numbers=2)
     )
 
 
@@ -207,7 +179,9 @@ def _swarms(report: Report) -> str:
         for item in report.swarms
     )
     head = "<tr><th>node</th><th>dataset</th><th></th><th>sources</th></tr>"
-    return f'<div class="wide"><table>{head}{rows}</table></div>' if rows else _none("nothing was fetched")
+    return (
+        f'<div class="wide"><table>{head}{rows}</table></div>' if rows else html.none("nothing was fetched")
+    )
 
 
 def _sources(found: Mapping[str, int]) -> str:
@@ -226,7 +200,7 @@ def _usage(report: Report) -> str:
     cpu = {name: [(item.at, item.cpu_s) for item in samples] for name, samples in report.samples.items()}
     return (
         f"<p>bytes are counted {what}; processor time is daemon and worker together</p>"
-        + _table(("node", "received", "sent", "processor", "most memory"), rows, numbers=4)
+        + html.table(("node", "received", "sent", "processor", "most memory"), rows, numbers=4)
         + _chart("seconds", "MB received", received, end=report.seconds)
         + _chart("seconds", "seconds of processor", cpu, end=report.seconds)
     )
@@ -239,30 +213,6 @@ def _timeline(report: Report) -> str:
         for item in report.events
     )
     return f'<div class="wide"><table>{rows}</table></div>'
-
-
-def _table(headers: Sequence[str], rows: Iterable[Sequence[object]], numbers: int) -> str:
-    """A table whose last `numbers` columns are numbers."""
-    first = len(headers) - numbers
-
-    def cells(tag: str, row: Sequence[object]) -> str:
-        kinds = ["" if place < first else ' class="n"' for place in range(len(row))]
-        return "".join(
-            f"<{tag}{kind}>{escape(str(cell))}</{tag}>" for kind, cell in zip(kinds, row, strict=True)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    if not body:
-        return ""
-    return f'<div class="wide"><table><tr>{cells("th", headers)}</tr>{body}</table></div>'
-
-
-def _none(text: str) -> str:
-    return f'<p class="none">{escape(text)}</p>'
-
-
-def _tokens(units: int | None) -> str:
-    return "–" if units is None else f"{units / _TOKEN:,.4f}"
 
 
 def _bytes(count: int) -> str:
