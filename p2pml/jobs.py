@@ -6,7 +6,10 @@ what the daemon says.
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -151,6 +154,25 @@ class Job:
         with NodeClient(self.client.home) as node:
             place = f"/jobs/{self.id}"
             return render(node.get(place), node.get(f"{place}/spec")["spec"], node.get(f"{place}/log"))
+
+    def tensorboard(self, folder: str | Path) -> Path:
+        """Write its TensorBoard event files into a folder, which is made if it is not there; returns it.
+
+        Raises:
+            UserError: (code 2) there are some already; the folder cannot be written; no TensorBoard here.
+        """
+        place, log = Path(folder), self.log()
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"the folder {place} cannot be made: {error.strerror or error}", "name another folder"
+            ) from error
+        if any(place.glob("events.out.tfevents.*")):
+            raise UserError(f"{place} has event files already", "name another folder", ExitCode.USAGE)
+        job = {"history": self.show()["history"], "begun": log[0].at if log else 0.0}
+        _write_event_files(job, place)
+        return place
 
     def log(self, after: int = 0) -> list[LogLine]:
         """The lines of its log with numbers greater than `after`, as far as the node still has them."""
@@ -300,6 +322,15 @@ def read_spec(path: Path) -> str:
         raise UserError(
             f"the job spec {path} is not UTF-8 text", "save it as UTF-8", ExitCode.BAD_CONFIG
         ) from error
+
+
+def _write_event_files(job: dict[str, Any], place: Path) -> None:
+    command = [sys.executable, "-m", "p2pml.worker.event_files", str(place)]
+    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        fix = "install the extra `train`" if done.returncode == 2 else "make room, or name another folder"
+        raise UserError(f"the event files cannot be written to {place}: {last}", fix)
 
 
 def _request(spec: str | Path | Mapping[str, Any], base_dir: str | Path | None) -> dict[str, str]:

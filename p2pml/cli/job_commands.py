@@ -164,6 +164,16 @@ def report(
     emit(str(out))
 
 
+@group.command("tensorboard")
+def tensorboard(
+    job: JobArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the folder for the event files")],
+    home: HomeOption = None,
+) -> None:
+    """Write a job's event files for `tensorboard --logdir`: accuracy and loss by rounds and by samples."""
+    emit(str(Client(Home.locate(home).root).job(job).tensorboard(out)))
+
+
 @group.command("stop")
 def stop(job: JobArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """End a running job: what was earned is paid, the rest of the budget comes back."""

@@ -138,6 +138,11 @@ async def test_a_spec_is_a_file_or_data(tmp_path: Path) -> None:
         await trio.to_thread.run_sync(job.stop)
         assert "verdict" in await trio.to_thread.run_sync(job.report)
         assert [line.text for line in await trio.to_thread.run_sync(job.log)] == ["begun"]
+        (tmp_path / "events.out.tfevents.1").write_text("")
+        with pytest.raises(UserError, match="has event files already"):
+            await trio.to_thread.run_sync(job.tensorboard, tmp_path)
+        with pytest.raises(UserError, match="cannot be made: Not a directory"):
+            await trio.to_thread.run_sync(job.tensorboard, file / "folder")
     assert node.calls[0] == ("start", "name: digits\n", file.parent, str(file))
     assert yaml.safe_load(node.calls[1][1]) == spec
     assert node.calls[1][2:] == (tmp_path, "the spec")

@@ -175,6 +175,10 @@ def test_detached_from_the_start(network: LocalNetwork) -> None:
     assert report.returncode == 0, err
     assert "accuracy, %</text>" in page.read_text()
     assert "name: small" in page.read_text()
+    events = start("job", "tensorboard", job[:8], "-o", str(Path(home).parent / "events"), "--home", home)
+    out, err = events.communicate(timeout=200)
+    assert events.returncode == 0, err
+    assert [path.name[:19] for path in Path(out.strip()).iterdir()] == ["events.out.tfevents"]
     copied = Path(home).parent / "copied"
     result = start("job", "result", job[:8], "-o", str(copied), "--home", home)
     out, err = result.communicate(timeout=60)
