@@ -6,10 +6,6 @@ what the daemon says.
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -18,13 +14,11 @@ from typing import Any
 
 from p2pml.client import NodeClient
 from p2pml.config import Home
-from p2pml.errors import ExitCode, UserError, exit_code
+from p2pml.errors import ExitCode, UserError
+from p2pml.job_output import FINAL_STATES, check_done, copy_files, result_files, write_event_files
 from p2pml.report.job_page import render
 from p2pml.storage.job_log import LogLine
 
-FINAL_STATES = frozenset({"done", "failed", "stopped", "suspended"})
-"""Nothing more comes by itself: a suspended job waits for its owner."""
-RESULT_FILES = ("model.json", "model.safetensors", "metrics.csv", "report.json")
 MAX_SPEC = 256 * 1024
 RETRY_S = 0.5
 _AWAY = (ExitCode.DAEMON_DOWN, ExitCode.NETWORK)
@@ -161,18 +155,8 @@ class Job:
         Raises:
             UserError: (code 2) there are some already; the folder cannot be written; no TensorBoard here.
         """
-        place, log = Path(folder), self.log()
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"the folder {place} cannot be made: {error.strerror or error}", "name another folder"
-            ) from error
-        if any(place.glob("events.out.tfevents.*")):
-            raise UserError(f"{place} has event files already", "name another folder", ExitCode.USAGE)
-        job = {"history": self.show()["history"], "begun": log[0].at if log else 0.0}
-        _write_event_files(job, place)
-        return place
+        log, history = self.log(), self.show()["history"]
+        return write_event_files(history, log[0].at if log else 0.0, Path(folder))
 
     def log(self, after: int = 0) -> list[LogLine]:
         """The lines of its log with numbers greater than `after`, as far as the node still has them."""
@@ -235,69 +219,6 @@ class Job:
                 yield record
 
 
-def check_done(answer: dict[str, Any]) -> None:
-    """Raise UserError, with the end's code, for a job that is over and not done.
-
-    Args:
-        answer: of `/jobs/<id>`.
-    """
-    if answer["state"] != "done":
-        raise UserError(
-            f"the job ended as {answer['state']}: {answer.get('reason') or 'no reason given'}",
-            answer.get("fix") or "the node's log has the details",
-            exit_code(answer["end"]),
-        )
-
-
-def result_files(answer: dict[str, Any]) -> list[Path]:
-    """The files of a job's result.
-
-    Args:
-        answer: of `/jobs/<id>`.
-
-    Raises:
-        UserError: (code 6) there is none, or not any more.
-    """
-    if not answer.get("output"):
-        over = answer["state"] in FINAL_STATES
-        raise UserError(
-            f"the job {answer['id']} has no result: it is {answer['state']}",
-            answer.get("fix") or ("" if over else f"watch it with `p2pml job watch {answer['id'][:12]}`"),
-            ExitCode.JOB_FAILED,
-        )
-    folder = Path(answer["output"])
-    files = [folder / name for name in RESULT_FILES]
-    missing = [path.name for path in files if not path.is_file()]
-    if missing:
-        raise UserError(
-            f"the result in {folder} is not complete any more: {', '.join(missing)} is gone",
-            "put it back, or train again",
-            ExitCode.JOB_FAILED,
-        )
-    return files
-
-
-def copy_files(files: list[Path], folder: Path) -> list[Path]:
-    """Copy files into a folder, made if it is not there; returns the copies.
-
-    Raises:
-        UserError: (code 2) one of them is there already; (code 1) the folder cannot be written.
-    """
-    copies = [folder / path.name for path in files]
-    there = [path for path in copies if path.exists()]
-    if there:
-        raise UserError(f"{there[0]} is there already", "name another folder", ExitCode.USAGE)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for source, copy in zip(files, copies, strict=True):
-            shutil.copyfile(source, copy)
-    except OSError as error:
-        raise UserError(
-            f"the result cannot be copied to {folder}: {error.strerror or error}", "name another folder"
-        ) from error
-    return copies
-
-
 def read_spec(path: Path) -> str:
     """The text of a spec file.
 
@@ -322,15 +243,6 @@ def read_spec(path: Path) -> str:
         raise UserError(
             f"the job spec {path} is not UTF-8 text", "save it as UTF-8", ExitCode.BAD_CONFIG
         ) from error
-
-
-def _write_event_files(job: dict[str, Any], place: Path) -> None:
-    command = [sys.executable, "-m", "p2pml.worker.event_files", str(place)]
-    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        fix = "install the extra `train`" if done.returncode == 2 else "make room, or name another folder"
-        raise UserError(f"the event files cannot be written to {place}: {last}", fix)
 
 
 def _request(spec: str | Path | Mapping[str, Any], base_dir: str | Path | None) -> dict[str, str]:

@@ -19,7 +19,8 @@ from p2pml.cli.train_view import TrainView, follow_job
 from p2pml.client import NodeClient
 from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
-from p2pml.jobs import FINAL_STATES, Client, check_done, copy_files, read_spec, result_files
+from p2pml.job_output import FINAL_STATES, check_done, copy_files, result_files
+from p2pml.jobs import Client, read_spec
 
 LOOK_S = 0.5
 
@@ -207,7 +208,7 @@ def describe_job(answer: dict[str, Any]) -> str:
     """A job as text for people."""
     lines = [
         ("job", f"{answer['name']} {answer['id']}"),
-        ("state", answer["state"] + (f": {answer['reason']}" if answer.get("reason") else "")),
+        ("state", _state(answer)),
         ("round", f"{answer['round']} of {answer['rounds']}"),
         ("accuracy", _percent(answer["accuracy"])),
     ]
@@ -260,6 +261,12 @@ def _announce(job_id: str, as_json: bool) -> None:
         return
     emit(job_id)
     say(f"watch it with `p2pml job watch {job_id[:12]}`")
+
+
+def _state(answer: dict[str, Any]) -> str:
+    """The state, with the word for the end where that says more, and the reason."""
+    state, end, reason = (str(answer[key]) for key in ("state", "end", "reason"))
+    return state + (f" ({end})" if end not in ("", state) else "") + (f": {reason}" if reason else "")
 
 
 def _percent(value: float | None) -> str | None:

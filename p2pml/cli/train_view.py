@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from p2pml.cli.output import about, is_live, say, short, sparkline
 from p2pml.client import ApiEvent, NodeClient
 from p2pml.errors import ExitCode, UserError
-from p2pml.jobs import FINAL_STATES
+from p2pml.job_output import FINAL_STATES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from p2pml.cli.local_network import LocalNetwork
-from p2pml.jobs import RESULT_FILES
+from p2pml.job_output import RESULT_FILES
 from p2pml.training.bundled import write_digits
 
 pytestmark = [

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from p2pml import Client, Round, UserError
 from p2pml.cli.local_network import LocalNetwork
 from p2pml.errors import ExitCode
-from p2pml.jobs import RESULT_FILES
+from p2pml.job_output import RESULT_FILES
 from p2pml.training.bundled import write_digits
 
 REPO = Path(__file__).parents[2]
