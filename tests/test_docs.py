@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from p2pml.errors import JOB_ENDS
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -78,3 +80,9 @@ def test_what_is_not_there_is_noticed(tmp_path: Path) -> None:
         "test_x.py::test_b",
         "y.py",
     ]
+
+
+def test_the_guide_tells_every_end_of_a_job() -> None:
+    text = (ROOT / "docs" / "guide" / "jobs.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| (\d+) \|", text, re.MULTILINE)
+    assert {word: int(code) for word, code in rows} == {word: int(code) for code, word in JOB_ENDS.items()}

@@ -72,12 +72,20 @@ class NodeFacade(Protocol):
 
     def job(self, job_id: str) -> dict[str, Any]: ...
 
+    async def job_log(self, job_id: str, after: int) -> list[dict[str, Any]]:
+        """The lines of its log with numbers greater than `after`."""
+        ...
+
     async def submit(self, encoded: bytes) -> views.SubmittedView:
         """Take a signed, encoded transaction."""
         ...
 
     async def submit_batch(self, encoded: Sequence[bytes]) -> views.BatchView:
         """Take several in their order; one that is refused does not keep the others back."""
+        ...
+
+    async def job_spec(self, job_id: str) -> str:
+        """Its spec as it was given."""
         ...
 
     async def start_job(self, spec: str, base_dir: Path, origin: str) -> views.StartedJobView: ...

@@ -23,6 +23,9 @@ _STATUS = {
     ExitCode.NETWORK: 503,
     ExitCode.JOB_FAILED: 409,
     ExitCode.BAD_CONFIG: 422,
+    ExitCode.NO_DATA: 422,
+    ExitCode.NO_TOKENS: 409,
+    ExitCode.NO_WORKER: 409,
 }
 
 

@@ -123,6 +123,14 @@ def _work_routes(node: NodeFacade) -> APIRouter:
     async def job(job_id: str) -> dict[str, Any]:
         return node.job(job_id)
 
+    @routes.get("/jobs/{job_id}/spec")
+    async def job_spec(job_id: str) -> dict[str, str]:
+        return {"spec": await node.job_spec(job_id)}
+
+    @routes.get("/jobs/{job_id}/log")
+    async def job_log(job_id: str, after: Annotated[int, Query(ge=0)] = 0) -> list[dict[str, Any]]:
+        return await node.job_log(job_id, after)
+
     return routes
 
 

@@ -22,7 +22,7 @@ from p2pml.cli.options import JsonOption
 from p2pml.cli.output import columns, emit, emit_json, is_live, say, size, tokens
 from p2pml.cli.train_view import TrainView, follow_job
 from p2pml.client import ApiEvent, NodeClient
-from p2pml.errors import ExitCode, UserError
+from p2pml.errors import ExitCode, UserError, exit_code
 from p2pml.training.bundled import DIGITS_NAME, write_digits
 
 NICENESS = 3
@@ -205,7 +205,9 @@ def _train(network: LocalNetwork, rounds: int) -> dict[str, Any]:
         answer: dict[str, Any] = client.get(f"/jobs/{started['id']}")
     if view.state != "done":
         raise UserError(
-            f"the job ended as {view.state}: {view.reason}", "see --keep and the logs", ExitCode.JOB_FAILED
+            f"the job ended as {view.state}: {view.reason}",
+            "see --keep and the logs",
+            exit_code(answer["end"]),
         )
     return answer
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +15,14 @@ import typer
 from p2pml.cli.job_quote import describe_quote
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, fields, say, tokens
-from p2pml.cli.train_view import FINAL_STATES, TrainView, follow_job
+from p2pml.cli.train_view import TrainView, follow_job
 from p2pml.client import NodeClient
 from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.job_output import FINAL_STATES, check_done, copy_files, result_files
+from p2pml.jobs import Client, read_spec
 
-MAX_SPEC = 256 * 1024
-RESULT_FILES = ("model.json", "model.safetensors", "metrics.csv", "report.json")
+LOOK_S = 0.5
 
 group = typer.Typer(help="Training jobs of this node: list, look, watch, stop.", no_args_is_help=True)
 
@@ -98,6 +103,20 @@ def watch(job: JobArgument, home: HomeOption = None, as_json: JsonOption = False
         _attend(node, node.get(f"/jobs/{job}")["id"], 0, as_json)
 
 
+@group.command("logs")
+def logs(
+    job: JobArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="wait for more until it is over")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What happened in a job: its rounds, who came and went, what was refused and why."""
+    with NodeClient(Home.locate(home)) as node, suppress(KeyboardInterrupt):
+        for line in log_lines(node, job, follow):
+            moment = f"{datetime.fromtimestamp(line['at']):%Y-%m-%d %H:%M:%S}"
+            emit(json.dumps(line) if as_json else f"{moment}  {line['text']}")
+
+
 @group.command("resume")
 def resume(job: JobArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Go on with a job that this node's disk has suspended; shows the progress, Ctrl-C detaches."""
@@ -129,94 +148,67 @@ def result(
         emit("\n".join(str(path) for path in files))
 
 
+@group.command("report")
+def report(
+    job: JobArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the file to write")],
+    home: HomeOption = None,
+) -> None:
+    """Write a job's report, an HTML page: plots of accuracy and loss, who took part, payments, spec."""
+    page = Client(Home.locate(home).root).job(job).report()
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"the report cannot be written to {out}: {error.strerror or error}", "name another file"
+        ) from error
+    emit(str(out))
+
+
+@group.command("tensorboard")
+def tensorboard(
+    job: JobArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the folder for the event files")],
+    home: HomeOption = None,
+) -> None:
+    """Write a job's event files for `tensorboard --logdir`: accuracy and loss by rounds and by samples."""
+    emit(str(Client(Home.locate(home).root).job(job).tensorboard(out)))
+
+
 @group.command("stop")
-def stop(job: JobArgument, home: HomeOption = None) -> None:
+def stop(job: JobArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """End a running job: what was earned is paid, the rest of the budget comes back."""
     with NodeClient(Home.locate(home)) as node:
         node.delete(f"/jobs/{job}")
-    say("asked it to stop; `p2pml job show` tells when it has")
+        answer = node.get(f"/jobs/{job}")
+    if as_json:
+        emit_json({key: answer[key] for key in ("id", "state", "end")})
+    else:
+        say("asked it to stop; `p2pml job show` tells when it has")
 
 
-def result_files(answer: dict[str, Any]) -> list[Path]:
-    """The files of a job's result.
-
-    Args:
-        answer: of `/jobs/<id>`.
-
-    Raises:
-        UserError: (code 6) there is none, or not any more.
-    """
-    if not answer.get("output"):
-        over = answer["state"] in FINAL_STATES
-        raise UserError(
-            f"the job {answer['id']} has no result: it is {answer['state']}",
-            answer.get("fix") or ("" if over else f"watch it with `p2pml job watch {answer['id'][:12]}`"),
-            ExitCode.JOB_FAILED,
-        )
-    folder = Path(answer["output"])
-    files = [folder / name for name in RESULT_FILES]
-    missing = [path.name for path in files if not path.is_file()]
-    if missing:
-        raise UserError(
-            f"the result in {folder} is not complete any more: {', '.join(missing)} is gone",
-            "put it back, or train again",
-            ExitCode.JOB_FAILED,
-        )
-    return files
-
-
-def copy_files(files: list[Path], folder: Path) -> list[Path]:
-    """Copy files into a folder, made if it is not there; returns the copies.
+def log_lines(node: NodeClient, job: str, follow: bool) -> Iterator[dict[str, Any]]:
+    """The lines of a job's log; with `follow` also those that come, until it is over.
 
     Raises:
-        UserError: (code 2) one of them is there already; (code 1) the folder cannot be written.
+        UserError: (code 3) the daemon ended before the job did.
     """
-    copies = [folder / path.name for path in files]
-    there = [path for path in copies if path.exists()]
-    if there:
-        raise UserError(f"{there[0]} is there already", "name another folder", ExitCode.USAGE)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for source, copy in zip(files, copies, strict=True):
-            shutil.copyfile(source, copy)
-    except OSError as error:
-        raise UserError(
-            f"the result cannot be copied to {folder}: {error.strerror or error}", "name another folder"
-        ) from error
-    return copies
-
-
-def read_spec(path: Path) -> str:
-    """The text of a spec file.
-
-    Raises:
-        UserError: (code 7) missing, unreadable, too large, not text.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SPEC + 1)
-        if len(content) > MAX_SPEC:
-            raise UserError(
-                f"{path} is larger than a job spec may be", "name a job spec", ExitCode.BAD_CONFIG
-            )
-        return content.decode("utf-8")
-    except OSError as error:
-        raise UserError(
-            f"the job spec {path} cannot be read: {error.strerror or error}",
-            "check the path",
-            ExitCode.BAD_CONFIG,
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"the job spec {path} is not UTF-8 text", "save it as UTF-8", ExitCode.BAD_CONFIG
-        ) from error
+    last = 0
+    while True:
+        record = node.get(f"/jobs/{job}")  # first: what is in the log by now is all of a job that is over
+        for line in node.get(f"/jobs/{record['id']}/log", after=last):
+            last = line["number"]
+            yield line
+        if not follow or record["state"] in FINAL_STATES:
+            return
+        time.sleep(LOOK_S)
 
 
 def describe_job(answer: dict[str, Any]) -> str:
     """A job as text for people."""
     lines = [
         ("job", f"{answer['name']} {answer['id']}"),
-        ("state", answer["state"] + (f": {answer['reason']}" if answer.get("reason") else "")),
+        ("state", _state(answer)),
         ("round", f"{answer['round']} of {answer['rounds']}"),
         ("accuracy", _percent(answer["accuracy"])),
     ]
@@ -246,7 +238,7 @@ def _attend(node: NodeClient, job_id: str, after: int, as_json: bool) -> None:
     """Show a job until it ends; Ctrl-C leaves it running.
 
     Raises:
-        UserError: (code 6) the job failed.
+        UserError: the job did not end well; the code says how.
     """
     view = TrainView(job_id)
     try:
@@ -260,12 +252,7 @@ def _attend(node: NodeClient, job_id: str, after: int, as_json: bool) -> None:
         emit_json(answer)
     else:
         emit(describe_job(answer))
-    if answer["state"] != "done":
-        raise UserError(
-            f"the job ended as {answer['state']}: {answer.get('reason') or 'no reason given'}",
-            answer.get("fix") or "the node's log has the details",
-            ExitCode.JOB_FAILED,
-        )
+    check_done(answer)
 
 
 def _announce(job_id: str, as_json: bool) -> None:
@@ -274,6 +261,12 @@ def _announce(job_id: str, as_json: bool) -> None:
         return
     emit(job_id)
     say(f"watch it with `p2pml job watch {job_id[:12]}`")
+
+
+def _state(answer: dict[str, Any]) -> str:
+    """The state, with the word for the end where that says more, and the reason."""
+    state, end, reason = (str(answer[key]) for key in ("state", "end", "reason"))
+    return state + (f" ({end})" if end not in ("", state) else "") + (f": {reason}" if reason else "")
 
 
 def _percent(value: float | None) -> str | None:

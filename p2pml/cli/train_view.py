@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Any
 from p2pml.cli.output import about, is_live, say, short, sparkline
 from p2pml.client import ApiEvent, NodeClient
 from p2pml.errors import ExitCode, UserError
+from p2pml.job_output import FINAL_STATES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-FINAL_STATES = frozenset({"done", "failed", "stopped", "suspended"})
-"""Nothing more comes by itself: a suspended job waits for its owner."""
 
 
 @dataclass(slots=True)

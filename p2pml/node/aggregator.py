@@ -139,4 +139,4 @@ def _rule(aggregation: Aggregation) -> Rule:
 
 
 def _failed(cause: str, fix: str = "see logs/worker.log") -> UserError:
-    return UserError(cause, fix, ExitCode.JOB_FAILED)
+    return UserError(cause, fix, ExitCode.NO_WORKER)

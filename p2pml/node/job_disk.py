@@ -48,7 +48,7 @@ def _suspended(folder: Path, job: str, error: OSError) -> Suspended:
     return Suspended(
         f"this node's disk: {error.strerror or error}, in the folder {where}",
         f"{first}, then `p2pml job resume {job[:12]}`: it goes on where it stopped, nothing is lost",
-        ExitCode.JOB_FAILED,
+        ExitCode.SUSPENDED,
     )
 
 

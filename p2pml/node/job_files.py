@@ -60,7 +60,7 @@ class JobFiles:
             raise UserError(
                 f"there is no file {path}",
                 "check data.train in the job spec: paths in it start at the spec's folder",
-                ExitCode.BAD_CONFIG,
+                ExitCode.NO_DATA,
             )
         try:
             return await self.fetch_readable(source)

@@ -142,7 +142,7 @@ class Members:
         """Wait until enough participants have their shards; give out shards at the first time.
 
         Raises:
-            UserError: (code 6) not enough came in time, with their reasons.
+            UserError: (code 12) not enough came in time, with their reasons.
         """
         until = trio.current_time() + self.limits.join
         first = not self._placed
@@ -204,7 +204,7 @@ class Members:
                 await self._change()
                 continue
             raise UserError(
-                self._too_few(count()), "start more trainers or lower peers.min", ExitCode.JOB_FAILED
+                self._too_few(count()), "start more trainers or lower peers.min", ExitCode.NO_TRAINERS
             )
 
     def _too_few(self, here: int) -> str:

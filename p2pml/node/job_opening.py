@@ -27,7 +27,7 @@ async def client_count(spec: JobSpec, parts: NodeParts, view: JobView) -> int:
     """The spec's number of clients; with `auto` as many as there are peers once enough are there.
 
     Raises:
-        UserError: (code 6) too few peers appeared in time.
+        UserError: (code 12) too few peers appeared in time.
     """
     limits = spec.peers
     until = trio.current_time() + limits.join
@@ -39,7 +39,7 @@ async def client_count(spec: JobSpec, parts: NodeParts, view: JobView) -> int:
             raise UserError(
                 f"only {here} of {limits.min} peers were there within {limits.join:g} s",
                 "start more trainers or lower peers.min",
-                ExitCode.JOB_FAILED,
+                ExitCode.NO_TRAINERS,
             )
         view.note(waiting_text(here, limits.min))
         await trio.sleep(LOOK_S)
@@ -51,7 +51,7 @@ async def open_on_chain(
     """Have the job on the chain, also after an interruption; returns its id.
 
     Raises:
-        UserError: the chain does not take it, e.g. for lack of money.
+        UserError: (code 14) the chain does not take it, e.g. for lack of money.
     """
     chain = parts.chain
     tx = journaled_opening(store)

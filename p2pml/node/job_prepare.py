@@ -93,7 +93,7 @@ async def prepare(
         UserError: data, model or budget do not fit the spec; says which and why.
     """
     note(f"getting the data {spec.data.train}")
-    infohash, path = await parts.data.dataset(spec.data.train, base_dir)
+    infohash, path = await _data_of(spec, base_dir, parts)
     data = await trio.to_thread.run_sync(load_data, spec, path)
     model = model_of(spec, base_dir, data)
     count = await clients()
@@ -110,6 +110,15 @@ async def prepare(
     result = Prepared(infohash, tuple(samples), model.to_json(), tensors.digest(weights), price)
     await store.note("prepared", **result.to_entry())
     return result
+
+
+async def _data_of(spec: JobSpec, base_dir: Path, parts: NodeParts) -> tuple[bytes, Path]:
+    """The training data's infohash and place. Raises UserError: (code 7) no good; (code 13) not to be had."""
+    try:
+        return await parts.data.dataset(spec.data.train, base_dir)
+    except UserError as error:
+        code = error.code if error.code is ExitCode.BAD_CONFIG else ExitCode.NO_DATA
+        raise UserError(error.cause, error.fix, code) from error
 
 
 def load_data(spec: JobSpec, path: Path) -> Dataset:
@@ -151,7 +160,7 @@ def _data_errors(spec: JobSpec) -> Iterator[None]:
         raise UserError(
             f"the data {spec.data.train} cannot be read or divided: {error.strerror or error}",
             "check the file, and free space in the home folder",
-            ExitCode.JOB_FAILED,
+            ExitCode.NO_DATA,
         ) from error
 
 
@@ -240,7 +249,7 @@ async def _first_weights(spec: JobSpec, base_dir: Path, model: ModelSpec, parts:
         built = await parts.worker.call(Build(model.to_json(), spec.seed))
     except WorkerError as error:
         raise UserError(
-            f"the worker cannot build the model: {error.reason}", "see logs/worker.log", ExitCode.JOB_FAILED
+            f"the worker cannot build the model: {error.reason}", "see logs/worker.log", ExitCode.NO_WORKER
         ) from error
     if spec.model.weights is None:
         return built.weights

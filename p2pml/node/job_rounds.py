@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import trio
 
 from chain.training_records import Receipt
-from p2pml.node.job_members import Members
-from p2pml.node.job_session import Delivered, GlobalModel, Report
+from p2pml.node.job_members import MemberRecord, Members
+from p2pml.node.job_session import Delivered, GlobalModel, PeerSession, Report
 from p2pml.node.job_store import JobStore, Receipted, RoundDone
 from p2pml.training import round as machine
 from p2pml.training.sampling import sample_size, sampled
@@ -48,6 +48,7 @@ class RoundRunner:
         samples: of each client, times epochs.
         fraction: share of the clients that take part in each round.
         seed: of the job.
+        refused: told each update that is not wanted: its peer, round, client and the reason.
         spare: how many more clients train than the round needs; the first that deliver count.
     """
 
@@ -56,6 +57,7 @@ class RoundRunner:
     samples: Mapping[int, int]
     fraction: float
     seed: int
+    refused: Callable[[MemberRecord, int, int, str], None]
     spare: int = 0
     _spares: dict[int, str] = field(default_factory=dict)
     """Of the round that is aggregated: the clients whose updates are still on their way, and from whom."""
@@ -150,7 +152,7 @@ class RoundRunner:
             case machine.Refuse(peer, client, reason):
                 session = self.members.session(peer)
                 if session is not None:
-                    self.members.start(session.refuse, session, number, client, reason)
+                    self._refuse(session, number, client, reason)
             case machine.Drop(peer, reason, banned):
                 self.members.drop(peer, reason, banned=banned)
 
@@ -164,9 +166,13 @@ class RoundRunner:
         for client, peer in self._spares.items():
             session = self.members.session(peer)
             if session is not None:
-                self.members.start(session.refuse, session, number, client, TOO_LATE.format(number + 1))
+                self._refuse(session, number, client, TOO_LATE.format(number + 1))
         self._spares = {}
         return [item.receipt for _, item in sorted(self.store.receipted(number).items())]
+
+    def _refuse(self, session: PeerSession, number: int, client: int, reason: str) -> None:
+        self.refused(self.members.records[session.peer], number, client, reason)
+        self.members.start(session.refuse, session, number, client, reason)
 
     async def _drain(self, number: int) -> None:
         """Take what was reported while no machine was listening; a new one starts from who is ready now."""
@@ -182,8 +188,8 @@ class RoundRunner:
                     del self._spares[client]
                     await self._give_receipt(report, report.delivered, {})
                 case machine.CommitReceived(_, client) | machine.UpdateReceived(_, client):
-                    round_, session = report.round or 0, report.session
-                    self.members.start(session.refuse, session, round_, client, TOO_LATE.format(round_ + 1))
+                    round_ = report.round or 0
+                    self._refuse(report.session, round_, client, TOO_LATE.format(round_ + 1))
                 case machine.UpdateBad(peer, _, reason):
                     self.members.drop(peer, reason, banned=True)
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from chain.errors import DecodeError
-from p2pml.errors import ExitCode, UserError
+from p2pml.errors import ExitCode, UserError, job_end
 from p2pml.node.job_disk import Suspended, disk_errors
 from p2pml.node.job_quote import quote
 from p2pml.node.job_store import JobStore
@@ -23,12 +24,16 @@ from p2pml.node.requester import Requester
 from p2pml.node.terms import settlements
 from p2pml.node.tx_sender import TxSender
 from p2pml.node.views import QuoteView
+from p2pml.storage.job_log import JobLog
+from p2pml.storage.job_log import read as read_log
 from p2pml.storage.journal import JournalError, read, write_atomic
 from p2pml.training.spec import TOKEN, JobSpec, parse_spec
 
 log = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
 
+LOG = "log.txt"
+"""The log's name in the job's folder."""
 SPARE_FEES = 8
 """Fees that a job's account should have beside what the job costs: a settlement may have to be made again."""
 
@@ -81,7 +86,8 @@ class JobService:
             its id on this node, 16 hexadecimal digits.
 
         Raises:
-            UserError: (code 7) a wrong spec; (code 6) no worker, or not enough money.
+            UserError: (code 7) a wrong spec; (code 15) no worker; (code 14) not enough money; (code 6)
+                the disk refuses.
         """
         spec = parse_spec(spec_text, origin)
         self._check_able(spec)
@@ -99,7 +105,7 @@ class JobService:
                 "make room there, or make it writable for the user of the daemon; then start the job again",
                 ExitCode.JOB_FAILED,
             ) from error
-        view = JobView(job_id, spec.name, origin, spec.rounds.max, spec.budget, self._parts.events)
+        view = self._view(job_id, spec, origin)
         self._begin(view, Requester(spec, base_dir, self._parts, self._sender, store, view), store)
         return job_id
 
@@ -147,6 +153,28 @@ class JobService:
             raise UserError(f"the job {job.view.id} is over: {job.view.state}", "nothing to stop")
         job.requester.stop("stopped by its owner")
 
+    async def log(self, job_id: str, after: int) -> Rows:
+        """The lines of a job's log with numbers greater than `after`; also when it is over.
+
+        Raises:
+            UnknownJob: none, or several.
+        """
+        path = self._parts.folder / self._find(job_id).view.id / LOG
+        return [asdict(line) for line in await trio.to_thread.run_sync(read_log, path, after)]
+
+    async def spec(self, job_id: str) -> str:
+        """A job's spec as it was given.
+
+        Raises:
+            UnknownJob: none, or several.
+            UserError: its file is gone.
+        """
+        path = self._parts.folder / self._find(job_id).view.id / "spec.yaml"
+        try:
+            return await trio.to_thread.run_sync(partial(path.read_text, encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"the spec {path} cannot be read: {error.strerror or error}") from error
+
     @property
     def running(self) -> int:
         """How many jobs are not over."""
@@ -166,7 +194,7 @@ class JobService:
             raise UserError(
                 f"this node has no worker ({status}), and a job's model is built and evaluated here",
                 "start the job from a node with one",
-                ExitCode.JOB_FAILED,
+                ExitCode.NO_WORKER,
             )
         fee = self._parts.chain.genesis.params.min_fee
         needed = spec.budget + (SPARE_FEES + settlements(spec, fee)[1]) * fee
@@ -175,8 +203,14 @@ class JobService:
             raise UserError(
                 f"the job needs {_tokens(needed)} tokens with fees, this node has {_tokens(balance)}",
                 "lower reward.budget, or send tokens to this node's account",
-                ExitCode.JOB_FAILED,
+                ExitCode.NO_TOKENS,
             )
+
+    def _view(self, job_id: str, spec: JobSpec, origin: str) -> JobView:
+        """Of a job that goes on, or begins."""
+        view = JobView(job_id, spec.name, origin, spec.rounds.max, spec.budget, self._parts.events)
+        view.log = JobLog(self._parts.folder / job_id / LOG)
+        return view
 
     def _begin(self, view: JobView, requester: Requester, store: JobStore) -> None:
         self._jobs[view.id] = _Job(view, requester)
@@ -189,10 +223,10 @@ class JobService:
         except Suspended as error:
             log.error("the job %s is suspended: %s; %s", view.id, error, error.fix)
             view.fix = error.fix
-            view.enter("suspended", error.cause)
+            view.enter("suspended", error.cause, ExitCode.SUSPENDED)
         except Exception as error:  # one job's trouble is not the node's
             log.exception("the job %s ended badly", view.id)
-            view.enter("failed", f"internal error: {error!r}")
+            view.enter("failed", f"internal error: {error!r}", ExitCode.JOB_FAILED)
         finally:
             store.journal.close()
 
@@ -218,7 +252,7 @@ class JobService:
             spec = parse_spec((folder / "spec.yaml").read_text(encoding="utf-8"), start["origin"])
             store = await trio.to_thread.run_sync(JobStore, folder)
             base, origin = Path(start["base_dir"]), start["origin"]
-            view = JobView(folder.name, spec.name, origin, spec.rounds.max, spec.budget, self._parts.events)
+            view = self._view(folder.name, spec, origin)
             requester = Requester(spec, base, self._parts, self._sender, store, view)
         except OSError as error:
             self._suspend(folder, error)
@@ -226,6 +260,7 @@ class JobService:
         except (JournalError, UserError, DecodeError, KeyError, TypeError, ValueError) as error:
             log.error("the job in %s cannot go on: %s", folder, error)
             view = JobView(folder.name, folder.name, "", 0, 0, self._parts.events, "failed", str(error))
+            view.end = job_end(ExitCode.JOB_FAILED)
             self._jobs[folder.name] = _Job(view)
             return
         view.note("going on where it stopped")
@@ -240,11 +275,11 @@ class JobService:
         except Suspended as trouble:
             log.error("the job %s is suspended: %s; %s", view.id, trouble, trouble.fix)
             view.fix = trouble.fix
-            view.enter("suspended", trouble.cause)
+            view.enter("suspended", trouble.cause, ExitCode.SUSPENDED)
         self._jobs[folder.name] = _Job(view)
 
     def _ended(self, job_id: str, entry: dict[str, Any]) -> JobView:
-        return JobView.ended(job_id, entry["view"], entry["state"], entry["reason"], self._parts.events)
+        return JobView.ended(job_id, entry["view"], entry, self._parts.events)
 
 
 def _tokens(units: int) -> str:

@@ -1,6 +1,7 @@
 """The folder of one job of this node: its journal and its files, and what they say after a restart.
 
 jobs/<id>/journal.jsonl   what happened
+          log.txt         the same for people, with refusals and who came and went
           spec.yaml       as it was given
           model.json      the model's configuration
           shards/         one file per logical client, and evaluation.safetensors

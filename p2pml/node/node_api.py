@@ -213,6 +213,18 @@ class NodeApi:
         except UnknownJob as error:
             raise views.NotFound(error.cause, error.fix) from error
 
+    async def job_log(self, job_id: str, after: int) -> list[dict[str, Any]]:
+        try:
+            return await self._node.jobs.log(job_id, after)
+        except UnknownJob as error:
+            raise views.NotFound(error.cause, error.fix) from error
+
+    async def job_spec(self, job_id: str) -> str:
+        try:
+            return await self._node.jobs.spec(job_id)
+        except UnknownJob as error:
+            raise views.NotFound(error.cause, error.fix) from error
+
     async def start_job(self, spec: str, base_dir: Path, origin: str) -> views.StartedJobView:
         after = self._node.events.last_id
         return views.StartedJobView(await self._node.jobs.start(spec, base_dir, origin), after)

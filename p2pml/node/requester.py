@@ -14,7 +14,7 @@ import trio
 
 from chain.address import encode as address
 from chain.transactions import Tx
-from p2pml.errors import ExitCode, UserError
+from p2pml.errors import ExitCode, UserError, exit_code, job_end
 from p2pml.formats import tensors
 from p2pml.node.aggregator import Aggregator
 from p2pml.node.job_disk import Suspended, disk_errors
@@ -35,6 +35,9 @@ from p2pml.training.placement import Placement
 from p2pml.training.spec import JobSpec
 
 log = logging.getLogger(__name__)
+
+_STATES = {ExitCode.OK: "done", ExitCode.STOPPED: "stopped"}
+"""The last state of a job by how it ended; `failed` for the rest."""
 
 
 class Requester:
@@ -85,16 +88,15 @@ class Requester:
             await self._to_the_end()
 
     async def _to_the_end(self) -> None:
-        failure = ""
         self._show_earlier_runs()
         ending = self._store.journal.last("ending")
         if ending is not None:  # it was being settled when the node stopped
-            self._stopped = ending["reason"] if ending["state"] == "stopped" else ""
-            failure = ending["reason"] if ending["state"] == "failed" else ""
-            self._view.fix = ending.get("fix", "")
+            code = exit_code(ending.get("end", ending["state"]))
+            self._stopped = ending["reason"] if code is ExitCode.STOPPED else ""
+            failed = UserError(ending["reason"], ending.get("fix", ""), code) if code else None
         else:
-            failure = await self._until_trained()
-        await self._close(failure)
+            failed = await self._until_trained()
+        await self._close(failed)
 
     def _show_earlier_runs(self) -> None:
         """What the journal knows from before the node was started: the rounds, and what each peer earned."""
@@ -110,8 +112,8 @@ class Requester:
             record.samples += samples
             record.earned += samples * prepared.price
 
-    async def _until_trained(self) -> str:
-        """Everything up to the last round; returns why it failed, or nothing."""
+    async def _until_trained(self) -> UserError | None:
+        """Everything up to the last round; returns why it failed, if it did."""
         try:
             with disk_errors(self._store.folder, self._view.id), self._training:
                 prepared = await self._prepared()
@@ -124,33 +126,37 @@ class Requester:
         except Suspended:
             raise
         except UserError as error:
-            self._view.fix = error.fix
-            return error.cause
+            return error
         except Exception as error:  # a mistake of ours must cost neither the node nor the trainers' pay
             log.exception("the job %s failed", self._view.id)
-            return f"internal error: {error!r}"
-        return ""
+            return UserError(f"internal error: {error!r}", "", ExitCode.JOB_FAILED)
+        return None
 
-    async def _close(self, failure: str) -> None:
+    async def _close(self, failed: UserError | None) -> None:
         """Settle, keep the model, say how it ended."""
-        state = "stopped" if self._stopped else "failed" if failure else "done"
-        reason = self._stopped or failure
-        await self._store.note("ending", state=state, reason=reason, fix=self._view.fix)
+        reason, self._view.fix, code = "", "", ExitCode.OK
+        if self._stopped:
+            reason, code = self._stopped, ExitCode.STOPPED
+        elif failed is not None:
+            reason, self._view.fix, code = failed.cause, failed.fix, failed.code
+        state = _STATES.get(code, "failed")
+        await self._store.note("ending", state=state, end=job_end(code), reason=reason, fix=self._view.fix)
         try:
             opening = journaled_opening(self._store)
             if opening is not None:
                 self._view.chain_job = opening.id.hex()
                 await self._settle(opening)
         except UserError as error:
-            state, reason = "failed", f"{reason + '; ' if reason else ''}not settled: {error.cause}"
+            state, code = "failed", ExitCode.NOT_SETTLED
+            reason = f"{reason + '; ' if reason else ''}not settled: {error.cause}"
             self._view.fix = self._view.fix or error.fix
         for record in self._view.members.values():
             record.name = record.name or self._parts.name_of(record.peer)
         prepared = self._journaled()
         if prepared is not None:
-            reason = await self._tidy(prepared, state, reason)
-        await self._store.note("ended", state=state, reason=reason, view=self._view.full())
-        self._view.enter(state, reason)
+            reason = await self._tidy(prepared, state, reason, job_end(code))
+        await self._store.note("ended", state=state, end=job_end(code), reason=reason, view=self._view.full())
+        self._view.enter(state, reason, code)
 
     # -- before the first round ------------------------------------------------------------------------
 
@@ -163,7 +169,9 @@ class Requester:
         if known is not None:
             files = [(self._store.shard(c).name, self._store.shard(c)) for c in range(len(known.samples))]
             if not all(path.exists() for _, path in files):
-                raise _failed("the job's shards are gone from this node's disk", "start the job again")
+                raise UserError(
+                    "the job's shards are gone from this node's disk", "start the job again", ExitCode.NO_DATA
+                )
             await self._parts.data.offer(self._store.torrent_name, files)
             return known
         self._view.enter("preparing")
@@ -176,7 +184,7 @@ class Requester:
         """All rounds.
 
         Raises:
-            UserError: (code 6) too few peers, or a round that failed too often.
+            UserError: (code 12) too few peers; (code 16) a round failed too often.
         """
         members = self._members(prepared, job)
         settlement = self._settlement(job)
@@ -249,8 +257,9 @@ class Requester:
         train = self._spec.train
         samples = {client: train.samples_of_round(count) for client, count in enumerate(prepared.samples)}
         runner = RoundRunner(
-            members, self._store, samples, self._spec.peers.sample, self._spec.seed, self._spec.peers.backup
-        )
+            members, self._store, samples, self._spec.peers.sample, self._spec.seed, self._view.refused,
+            self._spec.peers.backup,
+        )  # fmt: skip
         weights, state = self._store.load_model(len(self._rounds))
         model = self._global_model(weights)
         while len(self._rounds) < self._spec.rounds.max and not self._target_reached():
@@ -284,7 +293,7 @@ class Requester:
         """The time at which a round began and its updates.
 
         Raises:
-            UserError: (code 6) too few peers, or it failed too often.
+            UserError: (code 12) too few peers; (code 16) it failed too often.
         """
         if chosen := self._store.chosen(number):  # the requester was killed while it aggregated
             return trio.current_time(), chosen
@@ -305,7 +314,11 @@ class Requester:
             except RoundError as error:
                 self._view.note(f"round {number + 1}, attempt {attempt} of {ATTEMPTS} failed: {error}")
                 last = error
-        raise _failed(f"round {number + 1} failed {ATTEMPTS} times: {last}", "see `p2pml job show`")
+        raise UserError(
+            f"round {number + 1} failed {ATTEMPTS} times: {last}",
+            "see `p2pml job show`",
+            ExitCode.ROUND_FAILED,
+        )
 
     async def _keep(self, done: RoundDone, weights: bytes, state: bytes) -> None:
         """A finished round on disk: the model first, then the journal, which makes it count."""
@@ -318,12 +331,13 @@ class Requester:
         self._view.round_done(shown(done))
 
     def _check_open(self, job: bytes) -> None:
-        """Raises UserError when the chain takes no more rounds of the job: nobody would be paid for them."""
+        """Raises UserError (code 17) when the chain takes no more rounds of the job: nobody would be paid."""
         state = self._parts.chain.job(job)
         if state is not None and not state.status.active:
-            raise _failed(
+            raise UserError(
                 f"the job's deadline on the chain, slot {state.deadline_slot}, is over",
                 "start it again with fewer rounds, or with a larger peers.deadline",
+                ExitCode.TOO_LATE,
             )
 
     def _target_reached(self) -> bool:
@@ -354,13 +368,14 @@ class Requester:
         await self._store.note_round(done)
         self._rounds.append(done)
 
-    async def _tidy(self, prepared: Prepared, state: str, reason: str) -> str:
+    async def _tidy(self, prepared: Prepared, state: str, reason: str, end: str) -> str:
         """Write the result and let the shards go; returns the reason, with the result's trouble if any."""
         weights = await trio.to_thread.run_sync(self._store.newest_model, self._rounds)
         if weights is not None:
             facts = {
                 **self._view.full(),
                 "state": state,
+                "end": end,
                 "requester": address(self._parts.keys.public),
                 "spec": self._spec.model_dump(mode="json"),
             }
@@ -374,7 +389,3 @@ class Requester:
         for client in range(len(prepared.samples)):
             self._store.shard(client).unlink(missing_ok=True)
         return reason
-
-
-def _failed(cause: str, fix: str) -> UserError:
-    return UserError(cause, fix, ExitCode.JOB_FAILED)

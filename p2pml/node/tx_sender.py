@@ -96,8 +96,10 @@ class TxSender:
         try:
             await self._chain.submit_tx(tx)
         except InvalidTransaction as error:
-            what = "the job" if isinstance(tx.payload, JobOpen) else "the transaction"
+            what, code = "the transaction", ExitCode.FAILURE
+            if isinstance(tx.payload, JobOpen):
+                what, code = "the job", ExitCode.NO_TOKENS
             raise UserError(
-                f"the chain does not take {what}: {error}", "see `p2pml wallet balance`", ExitCode.JOB_FAILED
+                f"the chain does not take {what}: {error}", "see `p2pml wallet balance`", code
             ) from error
         return tx.id

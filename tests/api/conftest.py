@@ -119,6 +119,13 @@ class FakeNode:
     def job(self, job_id: str) -> dict[str, Any]:
         raise RuntimeError("a bug with a secret in it")
 
+    async def job_log(self, job_id: str, after: int) -> list[dict[str, Any]]:
+        self.calls.append(("log", job_id, after))
+        return [{"number": after + 1, "at": 0.0, "text": "begun"}]
+
+    async def job_spec(self, job_id: str) -> str:
+        return f"name: {job_id}"
+
     async def submit_batch(self, encoded: Sequence[bytes]) -> views.BatchView:
         self.calls.append(("batch", *encoded))
         return views.BatchView(["11" * 32], [views.RefusedView(1, "the nonce is 3")])

@@ -32,6 +32,10 @@ async def test_looking_works_on_both_applications(fake_node: Any) -> None:
             assert (await client.get("/api/v1/validators")).json()[0]["share"] == 1.0
             assert (await client.get("/api/v1/datasets")).json()[0]["infohash"] == "ef" * 20
             assert (await client.get("/healthz")).json() == {"status": "ok"}
+            assert (await client.get("/api/v1/jobs/x/spec")).json() == {"spec": "name: x"}
+            log = await client.get("/api/v1/jobs/x/log", params={"after": 3})
+            assert log.json() == [{"number": 4, "at": 0.0, "text": "begun"}]
+            assert (await client.get("/api/v1/jobs/x/log", params={"after": -1})).status_code == 422
 
 
 async def test_changing_is_only_possible_through_the_socket(fake_node: Any) -> None:

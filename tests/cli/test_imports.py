@@ -27,6 +27,10 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
     assert loaded_by("import p2pml.cli") == ""
 
 
+def test_importing_the_python_client_loads_nothing_heavy() -> None:
+    assert loaded_by("from p2pml import Client; Client('home')") == ""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["daemon", "--help"], ["wallet", "send", "--help"], ["bench", "run", "--help"]]

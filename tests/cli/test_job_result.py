@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from p2pml.cli.job_commands import RESULT_FILES, copy_files, result_files
 from p2pml.errors import ExitCode, UserError
+from p2pml.job_output import RESULT_FILES, copy_files, result_files
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from p2pml.cli.job_commands import RESULT_FILES
 from p2pml.cli.local_network import LocalNetwork
+from p2pml.job_output import RESULT_FILES
 from p2pml.training.bundled import write_digits
 
 pytestmark = [
@@ -116,21 +116,24 @@ def test_ctrl_c_detaches_and_the_job_can_be_watched_and_stopped(network: LocalNe
     for line in watch.stderr:
         if "round 3/500" in line:
             break
-    stop = start("job", "stop", job, "--home", home)
-    stop.communicate(timeout=60)
+    stop = start("job", "stop", job, "--home", home, "--json")
+    told = json.loads(stop.communicate(timeout=60)[0])
     assert stop.returncode == 0
+    assert told["id"].startswith(job)
+    assert told["end"] in ("", "stopped")
     _, err = watch.communicate(timeout=120)
-    assert watch.returncode == 6
+    assert watch.returncode == 10
     assert "ended as stopped" in err
     assert network.nodes[0].get(f"/jobs/{job}")["output"], "what was trained so far is kept"
 
 
-def test_a_job_that_nobody_joins_fails_with_6_and_its_reason(network: LocalNetwork) -> None:
+def test_a_job_that_nobody_joins_fails_with_its_reason(network: LocalNetwork) -> None:
     home = str(network.nodes[0].home.root)
     spec = write_spec(network, "lonely", least=5, join="2s")
-    train = start("train", "--job", spec, "--home", home)
-    _, err = train.communicate(timeout=120)
-    assert train.returncode == 6
+    train = start("train", "--job", spec, "--home", home, "--json")
+    out, err = train.communicate(timeout=120)
+    assert train.returncode == 12
+    assert json.loads(out)["end"] == "no-trainers"
     assert "of 5 peers" in err
     assert "Traceback" not in err
 
@@ -161,6 +164,21 @@ def test_detached_from_the_start(network: LocalNetwork) -> None:
     watch = start("job", "watch", job, "--home", home)
     watch.communicate(timeout=60)
     assert watch.returncode == 0, "watching a job that is over returns at once"
+    logs = start("job", "logs", job[:8], "--follow", "--home", home)
+    out, err = logs.communicate(timeout=60)
+    assert logs.returncode == 0, err
+    assert "round 1 of 1 done: accuracy" in out
+    assert out.splitlines()[-1].endswith("  done")
+    page = Path(home).parent / "report.html"
+    report = start("job", "report", job[:8], "-o", str(page), "--home", home)
+    _, err = report.communicate(timeout=60)
+    assert report.returncode == 0, err
+    assert "accuracy, %</text>" in page.read_text()
+    assert "name: small" in page.read_text()
+    events = start("job", "tensorboard", job[:8], "-o", str(Path(home).parent / "events"), "--home", home)
+    out, err = events.communicate(timeout=200)
+    assert events.returncode == 0, err
+    assert [path.name[:19] for path in Path(out.strip()).iterdir()] == ["events.out.tfevents"]
     copied = Path(home).parent / "copied"
     result = start("job", "result", job[:8], "-o", str(copied), "--home", home)
     out, err = result.communicate(timeout=60)

@@ -65,7 +65,7 @@ async def test_an_update_that_the_disk_refuses_suspends_the_job(
         finally:
             limit.__exit__(None, None, None)
         folder = world.requester.parts.folder / job_id
-        assert shown["state"] == "suspended"
+        assert (shown["state"], shown["end"]) == ("suspended", "suspended")
         assert shown["reason"] == f"this node's disk: File too large, in the folder {folder}"
         assert "make room" in shown["fix"]
         assert f"p2pml job resume {job_id[:12]}" in shown["fix"]
@@ -75,7 +75,7 @@ async def test_an_update_that_the_disk_refuses_suspends_the_job(
         assert world.requester.jobs.running == 0
         assert await world.requester.jobs.resume(job_id[:8]) == job_id
         shown = await world.finish(job_id)
-        assert (shown["state"], shown["reason"], shown["fix"]) == ("done", "", "")
+        assert (shown["state"], shown["end"], shown["reason"], shown["fix"]) == ("done", "done", "", "")
         assert shown["round"] == 3
         assert world.chain.job(job).paid == shown["spent"]
         assert len(world.chain.records) == 3

@@ -172,7 +172,7 @@ async def test_too_few_peers_fail_the_job_with_numbers_and_give_the_money_back(
         world.trainers[1].worker.status = "unavailable: no TensorFlow"
         spec = job_spec(least=2, join="1s")
         shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
-        assert shown["state"] == "failed"
+        assert (shown["state"], shown["end"]) == ("failed", "no-trainers")
         assert "only 1 of 2 peers joined within 1 s" in shown["reason"]
         assert "the worker is unavailable: no TensorFlow" in shown["reason"]
         assert "waiting for 1 more peer (1 of 2 joined)" in world.requester.notes()
@@ -188,7 +188,7 @@ async def test_nobody_there_fails_before_any_money_moves(
     async with job_world(0) as world:
         spec = job_spec(least=2, join="1s")
         shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
-        assert shown["state"] == "failed"
+        assert (shown["state"], shown["end"]) == ("failed", "no-trainers")
         assert shown["reason"] == "only 0 of 2 peers were there within 1 s"
         assert world.chain.included == []
 
@@ -219,7 +219,8 @@ async def test_a_job_that_is_stopped_before_its_block_is_refunded_after_it(
         await world.until(lambda: world.requester.jobs.show(job_id)["state"] == "settling")
         await world.chain.release()
         shown = await world.finish(job_id)
-        assert (shown["state"], shown["reason"]) == ("stopped", "stopped by its owner")
+        assert (shown["state"], shown["end"]) == ("stopped", "stopped")
+        assert shown["reason"] == "stopped by its owner"
         job = bytes.fromhex(shown["chain_job"])
         await world.until(lambda: world.chain.job(job).status is JobStatus.REFUNDED)
         assert world.chain.balance(world.requester.account) == 1000 * TOKEN - 2 * FEE
@@ -228,21 +229,21 @@ async def test_a_job_that_is_stopped_before_its_block_is_refunded_after_it(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("old", "new", "end", "words"),
     [
-        ("clouds.npz", "rain.npz", "nobody has rain.npz"),
-        ("builder: softmax", "keras: none.json", "the model none.json cannot be read"),
-        ("clients: 3", "clients: 401", "cannot be divided among 401 clients"),
-        ("budget: 10", "budget: 0.00001", "less than one base unit per sample"),
+        ("clouds.npz", "rain.npz", "no-data", "nobody has rain.npz"),
+        ("builder: softmax", "keras: none.json", "bad-spec", "the model none.json cannot be read"),
+        ("clients: 3", "clients: 401", "bad-spec", "cannot be divided among 401 clients"),
+        ("budget: 10", "budget: 0.00001", "bad-spec", "less than one base unit per sample"),
     ],
 )
 async def test_what_is_wrong_is_said_before_any_money_moves(
-    old: str, new: str, words: str, job_world: Callable[..., Any], job_spec: Callable[..., str]
+    old: str, new: str, end: str, words: str, job_world: Callable[..., Any], job_spec: Callable[..., str]
 ) -> None:
     async with job_world(2) as world:
         spec = job_spec(clients=3, least=2).replace(old, new)
         shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
-        assert shown["state"] == "failed"
+        assert (shown["state"], shown["end"]) == ("failed", end)
         assert words in shown["reason"]
         assert world.chain.included == []
 
@@ -250,14 +251,16 @@ async def test_what_is_wrong_is_said_before_any_money_moves(
 async def test_what_cannot_begin(job_world: Callable[..., Any], job_spec: Callable[..., str]) -> None:
     async with job_world(1) as world:
         jobs = world.requester.jobs
-        with pytest.raises(UserError, match=r"needs 5,001\.3 tokens with fees"):
+        with pytest.raises(UserError, match=r"needs 5,001\.3 tokens with fees") as refused:
             await jobs.start(job_spec().replace("budget: 10", "budget: 5000"), world.root, "job.yaml")
+        assert refused.value.code == ExitCode.NO_TOKENS
         with pytest.raises(UserError, match="unknown key 'roundz'") as caught:
             await jobs.start(job_spec(extra="roundz: 1\n"), world.root, "job.yaml")
         assert caught.value.code == ExitCode.BAD_CONFIG
         world.requester.worker.status = "unavailable: no TensorFlow"
-        with pytest.raises(UserError, match="has no worker"):
+        with pytest.raises(UserError, match="has no worker") as refused:
             await jobs.start(job_spec(), world.root, "job.yaml")
+        assert refused.value.code == ExitCode.NO_WORKER
         with pytest.raises(UserError, match="there is no job"):
             jobs.show("ffff")
         assert jobs.list() == []
@@ -281,12 +284,13 @@ async def test_the_requesters_worker_may_die_now_and_then(
         job_id = await world.requester.jobs.start(job_spec(rounds=3, least=2), world.root, "job.yaml")
         await world.until(lambda: world.requester.jobs.show(job_id)["round"] >= 1)
         world.requester.worker.deaths = 2
-        assert (await world.finish(job_id))["state"] == "done"
+        shown = await world.finish(job_id)
+        assert (shown["state"], shown["end"]) == ("done", "done")
         job_id = await world.requester.jobs.start(job_spec(rounds=3, least=2), world.root, "job.yaml")
         await world.until(lambda: world.requester.jobs.show(job_id)["round"] >= 1)
         world.requester.worker.deaths = 3
         shown = await world.finish(job_id)
-        assert shown["state"] == "failed"
+        assert (shown["state"], shown["end"]) == ("failed", "no-worker")
         assert "this node's worker died 3 times: killed by signal 9" in shown["reason"]
         # what was delivered in the round that failed is owed and paid
         job = world.chain.job(bytes.fromhex(shown["chain_job"]))

@@ -16,6 +16,7 @@ from p2pml.storage.chain_db import ChainDb
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 OK, FAILURE, USAGE, DOWN, AUTH, NETWORK, JOB_FAILED, BAD_CONFIG = range(8)
+NO_DATA, NO_TOKENS = 13, 14
 SPEC = """\
 name: x
 model: {{builder: softmax}}
@@ -104,20 +105,22 @@ def test_a_missing_spec(node: Any, tmp_path: Path, refused: Refused) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "cause"),
+    ("data", "code", "cause"),
     [
-        ("./none.tar", "there is no file {folder}/none.tar"),
-        ("none.tar", "there is no file {folder}/none.tar, and nobody to ask for 'none.tar'"),
-        ("broken.npz", "the data broken.npz cannot be used"),
+        ("./none.tar", NO_DATA, "there is no file {folder}/none.tar"),
+        ("none.tar", NO_DATA, "there is no file {folder}/none.tar, and nobody to ask for 'none.tar'"),
+        ("broken.npz", BAD_CONFIG, "the data broken.npz cannot be used"),
     ],
     ids=["path", "name", "broken"],
 )
-def test_data_that_is_not_there(node: Any, tmp_path: Path, refused: Refused, data: str, cause: str) -> None:
+def test_data_that_is_not_there(
+    node: Any, tmp_path: Path, refused: Refused, data: str, code: int, cause: str
+) -> None:
     """Told at once, although no peer is there to train."""
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 this was an npz once")
     path = write(tmp_path / "job.yaml", SPEC.format(data=data, more=""))
     before = node.get("/supply")["escrow"]
-    told, _ = refused(JOB_FAILED, "train", "--job", path, home=node.home.root)
+    told, _ = refused(code, "train", "--job", path, home=node.home.root)
     assert cause.format(folder=tmp_path) in told
     assert node.get("/supply")["escrow"] == before, "no tokens were locked"
 
@@ -159,7 +162,7 @@ def test_wrong_payments(node: Any, refused: Refused, p2pml: Callable[..., Any]) 
     for amount in ("0", "ten", "0.000000001"):
         assert f"'{amount}'" in refused(USAGE, "wallet", "send", other, amount, home=home)[0]
     spec = write(home.parent / "rich.yaml", SPEC.format(data="a.tar", more="reward: {budget: 1000000}"))
-    cause, fix = refused(JOB_FAILED, "train", "--job", spec, home=home)
+    cause, fix = refused(NO_TOKENS, "train", "--job", spec, home=home)
     assert "the job needs 1,000,001.1 tokens with fees" in cause
     assert "reward.budget" in fix
 

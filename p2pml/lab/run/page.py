@@ -5,43 +5,15 @@ Everything that a node or a file said is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from p2pml.lab.run import charts
+from p2pml.report import html, svg
 
 if TYPE_CHECKING:
     from p2pml.lab.run.report import Job, Report
     from p2pml.lab.run.timeline import Sample
-
-_TOKEN = 10**8
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #2a8a3c; --bad: #c62f2f;
-  --warn: #a86c00 }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem }
-.verdict { display: inline-block; padding: .1rem .6rem; border-radius: .4rem; color: #fff; font-weight: 600 }
-.good { background: var(--good) } .bad { background: var(--bad) }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: 1rem 0 }
-dt { opacity: .65 } dd { margin: 0 }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-.wide + .wide, svg + table, p + svg { margin-top: 1.2rem }
-th, td { text-align: left; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top }
-th { font-weight: 600; opacity: .65 } td.n, th.n { text-align: right }
-td.at { white-space: nowrap; opacity: .65 } td.bar { width: 40% }
-tr.step td { background: var(--soft); font-weight: 600 } tr.failure { color: var(--bad) }
-tr.check, .ok { color: var(--good) } .fail { color: var(--bad) } tr.skipped { color: var(--warn) }
-svg { width: 100%; height: auto; display: block }
-svg text { font-size: 11px; fill: currentColor; opacity: .7 }
-svg .grid { stroke: var(--line) } svg .mark { stroke: currentColor; opacity: .35; stroke-dasharray: 3 3 }
-svg.bar { height: 1rem } svg .empty { fill: #8883 }
-.legend span { margin-right: 1rem; white-space: nowrap } .legend i { display: inline-block; width: .8rem;
-  height: .8rem; border-radius: .2rem; margin-right: .3rem; vertical-align: -1px }
-.none { opacity: .65 } pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: 13px }
-"""
 
 
 def render(report: Report) -> str:
@@ -66,11 +38,7 @@ def render(report: Report) -> str:
         _timeline(report),
         f"<h2>Scenario</h2><pre>{escape(report.text)}</pre>",
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
-    )
+    return html.page(title, body)
 
 
 def _facts(report: Report) -> str:
@@ -83,7 +51,7 @@ def _facts(report: Report) -> str:
         ("machine", report.machine),
         ("time to finality", _finality(report)),
     ]
-    return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in pairs) + "</dl>"
+    return html.facts(pairs)
 
 
 def _finality(report: Report) -> str:
@@ -117,7 +85,7 @@ def _heads(report: Report) -> str:
         for name, samples in report.samples.items()
     }
     marks = [(item.at, f"{item.node} {item.text}") for item in report.events if _is_fault(item.text)]
-    return charts.lines(series, "height", marks=marks, end=report.seconds, step=True)
+    return _chart("seconds", "height", series, marks=marks, end=report.seconds, step=True)
 
 
 def _is_fault(text: str) -> bool:
@@ -132,9 +100,9 @@ def _balances(report: Report) -> str:
         role = ", ".join(
             [*(["founder"] if node.founder else ["newcomer"]), *(["trainer"] if node.trainer else [])]
         )
-        money = map(_tokens, (before, after, change))
+        money = map(html.tokens, (before, after, change))
         rows.append((node.name, role, node.state, node.height, *money))
-    return _table(("node", "role", "at the end", "height", "before", "after", "change"), rows, numbers=4)
+    return html.table(("node", "role", "at the end", "height", "before", "after", "change"), rows, numbers=4)
 
 
 def _ratings(report: Report) -> list[str]:
@@ -155,8 +123,8 @@ def _ratings(report: Report) -> list[str]:
         for item in report.ratings
     ]  # fmt: skip
     headers = ("node", "rating", "chance", "segments", "quality", "samples/J", "windows rated")
-    chart = charts.lines(series, "rating", step=True, x_unit="")
-    return ["<h2>Ratings by epoch</h2>", chart, _table(headers, rows, numbers=6)]
+    chart = _chart("epoch", "rating", series, step=True)
+    return ["<h2>Ratings by epoch</h2>", chart, html.table(headers, rows, numbers=6)]
 
 
 def by_epoch(samples: Sequence[Sample]) -> dict[int, int]:
@@ -165,7 +133,7 @@ def by_epoch(samples: Sequence[Sample]) -> dict[int, int]:
 
 
 def _job(job: Job) -> str:
-    spent = f"{_tokens(job.spent)} of {_tokens(job.budget)} tokens paid"
+    spent = f"{html.tokens(job.spent)} of {html.tokens(job.budget)} tokens paid"
     reason = f" ({job.reason})" if job.reason else ""
     said = f"asked for by {job.requester}, {job.state}{reason}; {spent}"
     rows = [
@@ -173,21 +141,28 @@ def _job(job: Job) -> str:
         for number, item in enumerate(job.rounds, start=1)
     ]
     trainers = [
-        (peer["name"], peer["state"], peer["reason"], peer["samples"], _tokens(peer["earned"]))
+        (peer["name"], peer["state"], peer["reason"], peer["samples"], html.tokens(peer["earned"]))
         for peer in job.trainers
     ]
     return (
         f"<h2>Job {escape(job.name)}</h2><p>{escape(said)}</p>"
-        + charts.lines(
-            {"accuracy": _accuracy(job)},
-            "% accuracy after rounds",
-            end=len(job.rounds),
-            x_unit="",
-            x_ticks=len(job.rounds),
-        )
-        + _table(("round", "accuracy", "loss", "samples"), rows, numbers=3)
-        + _table(("trainer", "state", "", "samples", "earned"), trainers, numbers=2)
+        + _chart("round", "accuracy, %", {"accuracy": _accuracy(job)})
+        + html.table(("round", "accuracy", "loss", "samples"), rows, numbers=3)
+        + html.table(("trainer", "state", "", "samples", "earned"), trainers, numbers=2)
     )
+
+
+def _chart(
+    x_label: str,
+    y_label: str,
+    series: Mapping[str, svg.Points],
+    *,
+    marks: Sequence[tuple[float, str]] = (),
+    end: float | None = None,
+    step: bool = False,
+) -> str:
+    """A chart as wide as the page."""
+    return svg.line_chart("", x_label, y_label, series, 960, 270, marks=marks, end=end, step=step)
 
 
 def _accuracy(job: Job) -> list[tuple[float, float]]:
@@ -196,15 +171,17 @@ def _accuracy(job: Job) -> list[tuple[float, float]]:
 
 def _swarms(report: Report) -> str:
     names = [node.name for node in report.nodes]
-    colours = {name: charts.COLOURS[i % len(charts.COLOURS)] for i, name in enumerate(names)}
+    colours = {name: svg.COLOURS[i % len(svg.COLOURS)] for i, name in enumerate(names)}
     rows = "".join(
         f"<tr><td>{escape(item.node)}</td><td>{escape(item.dataset)}</td>"
-        f'<td class="bar">{charts.bars(item.sources, sum(item.sources.values()), colours)}</td>'
+        f'<td class="bar">{svg.bar(item.sources, sum(item.sources.values()), colours)}</td>'
         f"<td>{escape(_sources(item.sources))}</td></tr>"
         for item in report.swarms
     )
     head = "<tr><th>node</th><th>dataset</th><th></th><th>sources</th></tr>"
-    return f'<div class="wide"><table>{head}{rows}</table></div>' if rows else _none("nothing was fetched")
+    return (
+        f'<div class="wide"><table>{head}{rows}</table></div>' if rows else html.none("nothing was fetched")
+    )
 
 
 def _sources(found: Mapping[str, int]) -> str:
@@ -223,9 +200,9 @@ def _usage(report: Report) -> str:
     cpu = {name: [(item.at, item.cpu_s) for item in samples] for name, samples in report.samples.items()}
     return (
         f"<p>bytes are counted {what}; processor time is daemon and worker together</p>"
-        + _table(("node", "received", "sent", "processor", "most memory"), rows, numbers=4)
-        + charts.lines(received, "MB received", end=report.seconds)
-        + charts.lines(cpu, "s of processor", end=report.seconds)
+        + html.table(("node", "received", "sent", "processor", "most memory"), rows, numbers=4)
+        + _chart("seconds", "MB received", received, end=report.seconds)
+        + _chart("seconds", "seconds of processor", cpu, end=report.seconds)
     )
 
 
@@ -236,30 +213,6 @@ def _timeline(report: Report) -> str:
         for item in report.events
     )
     return f'<div class="wide"><table>{rows}</table></div>'
-
-
-def _table(headers: Sequence[str], rows: Iterable[Sequence[object]], numbers: int) -> str:
-    """A table whose last `numbers` columns are numbers."""
-    first = len(headers) - numbers
-
-    def cells(tag: str, row: Sequence[object]) -> str:
-        kinds = ["" if place < first else ' class="n"' for place in range(len(row))]
-        return "".join(
-            f"<{tag}{kind}>{escape(str(cell))}</{tag}>" for kind, cell in zip(kinds, row, strict=True)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    if not body:
-        return ""
-    return f'<div class="wide"><table><tr>{cells("th", headers)}</tr>{body}</table></div>'
-
-
-def _none(text: str) -> str:
-    return f'<p class="none">{escape(text)}</p>'
-
-
-def _tokens(units: int | None) -> str:
-    return "–" if units is None else f"{units / _TOKEN:,.4f}"
 
 
 def _bytes(count: int) -> str:

@@ -1,0 +1,37 @@
+"""`p2pml job logs`: every line once, and the last ones too."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from p2pml.cli import job_commands
+from p2pml.client import NodeClient
+
+
+class Node:
+    """Its job gets a line between any two looks at it, and is over after the third look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.lines: list[str] = []
+
+    def get(self, path: str, after: int = 0) -> Any:
+        self.lines.append(f"line {len(self.lines) + 1}")
+        if not path.endswith("/log"):
+            self.looks += 1
+            return {"id": "0123456789abcdef", "state": "done" if self.looks == 3 else "running"}
+        assert path == "/jobs/0123456789abcdef/log"
+        return [{"number": i + 1, "at": 0.0, "text": text} for i, text in enumerate(self.lines) if i >= after]
+
+
+@pytest.mark.parametrize(("follow", "count"), [(False, 2), (True, 6)])
+def test_every_line_once_and_with_follow_until_the_end(
+    follow: bool, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_commands, "LOOK_S", 0)
+    node = Node()
+    told = [line["text"] for line in job_commands.log_lines(cast(NodeClient, node), "0123", follow)]
+    assert told == [f"line {number}" for number in range(1, count + 1)]
+    assert told == node.lines
