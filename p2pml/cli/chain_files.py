@@ -56,7 +56,7 @@ def verify(
     if file is not None:
         found = audit(*read_chain(file), progress)
     else:
-        with _own(Home.locate(home)) as (genesis, db):
+        with own_chain(Home.locate(home)) as (genesis, db):
             oldest = _oldest(genesis, db)
             start = None if oldest is None else oldest.state
             found = audit(genesis, db.best_branch(start.height if start else 0), progress, start)
@@ -99,7 +99,7 @@ def export(
     """Write genesis and blocks to one file, for `p2pml chain verify FILE` anywhere."""
     from p2pml.storage.chain_export import write_chain
 
-    with _own(Home.locate(home)) as (genesis, db):
+    with own_chain(Home.locate(home)) as (genesis, db):
         if db.lowest_body() not in (None, 1):
             raise UserError(
                 f"this node is pruned: it has no blocks below height {db.lowest_body()}",
@@ -114,7 +114,7 @@ def export(
 
 
 @contextmanager
-def _own(home: Home) -> Iterator[tuple[Genesis, ChainDb]]:
+def own_chain(home: Home) -> Iterator[tuple[Genesis, ChainDb]]:
     """The chain in a home, as it is now; a daemon may go on beside it."""
     from p2pml.node.genesis_file import read_genesis
     from p2pml.storage.chain_db import ChainDb

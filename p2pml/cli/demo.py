@@ -6,7 +6,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from p2pml.cli.demo_data import TOKENS, make_spec
-from p2pml.cli.demo_report import Report, make_report
+from p2pml.cli.demo_report import Account, Report, make_report
 from p2pml.cli.local_network import TOKEN, LocalNetwork, LocalNode
 from p2pml.cli.options import JsonOption
 from p2pml.cli.output import columns, emit, emit_json, is_live, say, size, tokens
@@ -62,7 +62,7 @@ def demo(
             if as_json:
                 emit_json({"job": answer, "books": asdict(report)})
             else:
-                emit(describe_report(report, network))
+                emit(describe_report(report))
             if stay:
                 _stay(network)
         _say_goodbye(root, keep or folder is not None, answer)
@@ -222,11 +222,7 @@ def _heads(network: LocalNetwork) -> str:
 
 def _wait_for_agreement(network: LocalNetwork) -> Report:
     """Until all nodes name the same head; then add the books up, at each of them."""
-    from chain.params import preset
-
     names = {node.address: node.name for node in network.nodes}
-    params = preset("demo")
-    rewards = params.proposer_reward, params.voters_reward
 
     def same() -> str | None:
         heads = {node.get("/status")["head"]["id"] for node in network.nodes}
@@ -235,30 +231,29 @@ def _wait_for_agreement(network: LocalNetwork) -> Report:
     with _progress("comparing the nodes' chains"):
         head = network.wait("the nodes do not agree on one head", same, AGREE_TIMEOUT_S)
     say(f"all {len(network.nodes)} nodes agree on the head {head[:16]}")
-    with NodeClient(network.nodes[0].home) as client:
-        return make_report(client, names, 1000 * TOKEN, rewards)
+    home = network.nodes[0].home
+    with NodeClient(home) as client:
+        return make_report(client, home, names, 1000 * TOKEN)
 
 
-def describe_report(report: Report, network: LocalNetwork) -> str:
+def describe_report(report: Report) -> str:
     """Accuracy, who earned what, and whether the books add up."""
-    rows = [
-        (
-            item.name,
-            item.blocks,
-            tokens(item.from_blocks),
-            tokens(item.from_votes),
-            item.samples,
-            tokens(item.training),
-            tokens(item.spent),
-            tokens(item.balance),
-            tokens(item.vesting),
-        )
-        for item in sorted(report.accounts, key=lambda item: item.name)
-    ]
-    headers = (
-        *("NODE", "BLOCKS", "FROM BLOCKS", "FROM VOTES", "SAMPLES", "FROM TRAINING"),
-        *("SPENT", "BALANCE", "VESTING"),
-    )
+    columns_of: dict[str, Callable[[Account], object]] = {
+        "NODE": lambda item: item.name,
+        "BLOCKS": lambda item: item.blocks,
+        "FROM BLOCKS": lambda item: tokens(item.from_blocks),
+        "FROM VOTES": lambda item: tokens(item.from_votes),
+        "FROM AUDITS": lambda item: tokens(item.from_audits),
+        "SAMPLES": lambda item: item.samples,
+        "FROM TRAINING": lambda item: tokens(item.training),
+        "SPENT": lambda item: tokens(item.spent),
+        "BALANCE": lambda item: tokens(item.balance),
+        "VESTING": lambda item: tokens(item.vesting),
+    }
+    if not any(item.from_audits for item in report.accounts):
+        del columns_of["FROM AUDITS"]  # no rating window has ended
+    ordered = sorted(report.accounts, key=lambda item: item.name)
+    rows = [[cell(item) for cell in columns_of.values()] for item in ordered]
     accuracy = "unknown" if report.last_accuracy is None else f"{report.last_accuracy:.1%}"
     escrow = (
         f"; {tokens(report.escrow)} in escrow go back to node1 after the challenge window"
@@ -269,7 +264,7 @@ def describe_report(report: Report, network: LocalNetwork) -> str:
         "",
         f"accuracy {accuracy} on held-out digits after {report.rounds} rounds, as recorded on the chain",
         "",
-        columns(headers, rows, right=range(1, 9)),
+        columns(tuple(columns_of), rows, right=range(1, len(columns_of))),
         "",
         f"every balance follows from the blocks: {'yes' if report.explained else 'NO'}",
         "balances + escrow + bonds + vesting = genesis + issued - burned: "

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from p2pml.cli.chain_files import own_chain
 from p2pml.client import NodeClient
+from p2pml.config import Home
+
+if TYPE_CHECKING:
+    from p2pml.node.chain_income import Income
 
 PAGE = 200
 
@@ -20,6 +25,7 @@ class Account:
     blocks: int = 0
     from_blocks: int = 0
     from_votes: int = 0
+    from_audits: int = 0
     training: int = 0
     samples: int = 0
     spent: int = 0
@@ -45,26 +51,29 @@ class Report:
     last_accuracy: float | None
 
 
-def make_report(node: NodeClient, names: dict[str, str], allocation: int, rewards: tuple[int, int]) -> Report:
+def make_report(node: NodeClient, home: Home, names: dict[str, str], allocation: int) -> Report:
     """Read the whole chain of a node and add it up.
 
     Args:
         node: a connected client.
+        home: of that node.
         names: by address, of the accounts to report on.
         allocation: base units that each of them had at the start.
-        rewards: base units issued in each block to its proposer, and to all voters together.
     """
+    from p2pml.node.chain_income import incomes
+
     while True:
         height = node.get("/status")["head"]["height"]
         accounts = {address: node.get(f"/accounts/{address}") for address in names}
-        supply, validators = node.get("/supply"), node.get("/validators")
+        supply = node.get("/supply")
         blocks = list(_all_blocks(node, height))
-        if node.get("/status")["head"]["height"] == height:
+        with own_chain(home) as (genesis, db):
+            stored = list(db.best_branch())
+        if [block["id"] for block in blocks] == [block.block_id.hex() for block in stored]:
             break  # no block came in between: balances and blocks are of the same moment
-    ratings = {item["address"]: item["rating"] for item in validators}
-    ledger = Ledger(names, *rewards, ratings)
-    for block in blocks:
-        ledger.add(block)
+    ledger = Ledger(names)
+    for block, income in zip(blocks, incomes(genesis, stored), strict=True):
+        ledger.add(block, income)
     for address, record in ledger.accounts.items():
         record.balance, record.vesting = accounts[address]["balance"], accounts[address]["vesting"]
     ledger.settle_refunds(supply["escrow"])
@@ -77,7 +86,8 @@ def make_report(node: NodeClient, names: dict[str, str], allocation: int, reward
         adds_up=supply["adds_up"],
         explained=all(
             item.balance + item.vesting
-            == allocation + item.from_blocks + item.from_votes + item.training - item.spent
+            == allocation
+            + (item.from_blocks + item.from_votes + item.from_audits + item.training - item.spent)
             for item in ledger.accounts.values()
         ),
         rounds=len(rounds),
@@ -97,34 +107,32 @@ class Job:
 
 @dataclass(slots=True)
 class Ledger:
-    """Adds blocks up by account, from what they contain alone.
+    """Adds blocks up by account, from what they contain and what they issued.
 
     Args:
         names: by address.
-        reward: base units that a block issues to its proposer.
-        voters_reward: base units that it issues when all voters' votes are in it, by rating.
-        ratings: by address, of all voters.
     """
 
     names: dict[str, str]
-    reward: int
-    voters_reward: int
-    ratings: dict[str, int]
     accounts: dict[str, Account] = field(init=False)
     jobs: dict[str, Job] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.accounts = {address: Account(address, name) for address, name in self.names.items()}
 
-    def add(self, block: dict[str, Any]) -> None:
+    def add(self, block: dict[str, Any], income: Income) -> None:
         """Take the next block in."""
-        fees = sum(transaction["fee"] for transaction in block["transactions"])
+        from chain import address
+
         proposer = self._account(block["proposer"])
         proposer.blocks += 1
-        proposer.from_blocks += self.reward + fees
-        total = sum(self.ratings.values())
-        for voter in block["voters"]:
-            self._account(voter).from_votes += self.voters_reward * self.ratings[voter] // total
+        proposer.from_blocks += sum(transaction["fee"] for transaction in block["transactions"])
+        for public, amount in income.proposer.items():
+            self._account(address.encode(public)).from_blocks += amount
+        for public, amount in income.votes.items():
+            self._account(address.encode(public)).from_votes += amount
+        for public, amount in income.audits.items():
+            self._account(address.encode(public)).from_audits += amount
         for transaction in block["transactions"]:
             self._add_transaction(transaction)
 

@@ -5,6 +5,8 @@ blocks, pool, audits and court as they are; one of the validators cheats. What i
 weights are one hash; signatures and VRF are keyed hashes: both only to have many runs in minutes.
 `--kernel digits` has the real kernel, data set and signatures, with short claims. Beside the rate of
 detection stand the mean of what the run's own draws predict, and the binomial (1 - f)^n of the design.
+`--keep FILE` has the result in a file too, written as each kind ends; a later run plays what is not there.
+`--table` prints a kept file as Markdown.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import comb
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -252,26 +255,76 @@ def digits() -> Setting:
     return Setting(options, CLAIMED_ON_DIGITS)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=200, help="windows of each kind")
-    parser.add_argument("--kernel", choices=("stub", "digits"), default="stub")
-    parser.add_argument("--only", action="append", help="kinds, by the beginning of their name")
-    given = parser.parse_args()
-    names = [name for name in KINDS if not given.only or name.startswith(tuple(given.only))]
-    stub = given.kernel == "stub"
-    with stubbed_crypto() if stub else nullcontext():
-        setting = Setting({"count": 7}, cheats.CLAIMED) if stub else digits()
-        found = {name: measure(KINDS[name], setting, given.runs) for name in names}
-    trainer = "a stub whose weights are one hash" if stub else "the NumPy kernel on the bundled digits"
-    about = {
-        "trainer": trainer,
+def kept(path: Path | None, about: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier run wrote there, by kind.
+
+    Raises:
+        SystemExit: it was another setting's.
+    """
+    if path is None or not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found["about"] != about:
+        raise SystemExit(f"{path} is of another setting: {found['about']}; name another file")
+    return dict(found["kinds"])
+
+
+def table(kinds: dict[str, Any]) -> str:
+    """Markdown: a line for each kind."""
+    lines = [
+        "| behaviour | caught | predicted | binomial | honest convicted"
+        " | bond, vesting, rating before | after |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, found in kinds.items():
+        binomial = "–" if found["binomial"] is None else found["binomial"]
+        before, after = (
+            " / ".join(str(found[f"cheater {when}"][what]) for what in ("bond", "vesting", "rating"))
+            for when in ("before", "after")
+        )
+        lines.append(
+            f"| {name} | {found['caught']} of {found['runs']} | {found['predicted']} | {binomial}"
+            f" | {found['honest convicted']} | {before} | {after} |"
+        )
+    return "\n".join(lines)
+
+
+def described(stub: bool, setting: Setting, runs: int) -> dict[str, Any]:
+    """What all kinds of a run share."""
+    return {
+        "trainer": "a stub whose weights are one hash" if stub else "the NumPy kernel on the bundled digits",
         "signatures": "keyed hashes" if stub else "Ed25519 and VRF",
         "preset": "demo",
         "players": setting.options["count"],
         "segments of an honest player": HONEST_SEGMENTS,
         "segments of a cheater that fakes some": setting.claimed,
+        "runs": runs,
     }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=200, help="windows of each kind")
+    parser.add_argument("--kernel", choices=("stub", "digits"), default="stub")
+    parser.add_argument("--only", action="append", help="kinds, by the beginning of their name")
+    parser.add_argument("--keep", type=Path, help="a file to write to as each kind ends, and to go on from")
+    parser.add_argument("--table", type=Path, help="print this kept file as Markdown, and play nothing")
+    given = parser.parse_args()
+    if given.table:
+        print(table(json.loads(given.table.read_text(encoding="utf-8"))["kinds"]))
+        return
+    names = [name for name in KINDS if not given.only or name.startswith(tuple(given.only))]
+    stub = given.kernel == "stub"
+    with stubbed_crypto() if stub else nullcontext():
+        setting = Setting({"count": 7}, cheats.CLAIMED) if stub else digits()
+        about = described(stub, setting, given.runs)
+        found = kept(given.keep, about)
+        for name in names:
+            if name in found:
+                continue
+            found[name] = measure(KINDS[name], setting, given.runs)
+            if given.keep:
+                given.keep.write_text(json.dumps({"about": about, "kinds": found}, indent=2) + "\n")
     print(json.dumps({"about": about, "kinds": found}, indent=2))
 
 

@@ -23,14 +23,15 @@ import pytest
 
 from chain import address
 from chain.genesis import Genesis
-from chain.params import ChainParams
 from chain.types import Block
 from chain.votes import Vote, conflict
 from p2pml.cli.local_network import TOKEN, LocalNetwork, LocalNode, free_ports
 from p2pml.client import NodeClient
 from p2pml.config import Home
 from p2pml.errors import UserError
+from p2pml.node.chain_income import Income, incomes
 from p2pml.node.setup import set_up
+from p2pml.storage.chain_db import ChainDb
 
 REPO = Path(__file__).parents[2]
 ALLOCATION = 1000 * TOKEN
@@ -68,7 +69,7 @@ def run_command(*arguments: str, home: Path | None = None, **environment: str) -
 
 @dataclass
 class Ledger:
-    """Adds blocks up by account, by the chain's rules and from the blocks alone.
+    """Adds blocks up by account, by the chain's rules, from the blocks and what they issued.
 
     Tokens in escrow still count as the requester's.
 
@@ -79,19 +80,17 @@ class Ledger:
     """
 
     requester: str
-    params: ChainParams
-    ratings: dict[str, int]
     issued: int = 0
     balances: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     paid: dict[str, dict[tuple[int, int], str]] = field(default_factory=lambda: defaultdict(dict))
     _price: dict[str, int] = field(default_factory=dict)
     _left: dict[str, int] = field(default_factory=dict)
 
-    def add(self, block: dict[str, Any]) -> None:
-        self._issue(block["proposer"], self.params.proposer_reward)
-        for voter in block["voters"]:
-            pool, total = self.params.voters_reward, sum(self.ratings.values())
-            self._issue(voter, pool * self.ratings[voter] // total)
+    def add(self, block: dict[str, Any], income: Income) -> None:
+        for part in (income.proposer, income.votes, income.audits):
+            for public, amount in part.items():
+                self.balances[address.encode(public)] += amount
+        self.issued += income.issued
         for tx in block["transactions"]:
             payload = tx["payload"]
             self._move(tx["sender"], block["proposer"], tx["fee"])
@@ -111,10 +110,6 @@ class Ledger:
             pay = min(receipt["samples"] * self._price[job], self._left[job])
             self._left[job] -= pay
             self._move(self.requester, receipt["trainer"], pay)
-
-    def _issue(self, to: str, amount: int) -> None:
-        self.balances[to] += amount
-        self.issued += amount
 
     def _move(self, source: str, to: str, amount: int) -> None:
         self.balances[source] -= amount
@@ -265,15 +260,17 @@ class Cluster:
                 accounts = [client.get(f"/accounts/{one}") for one in addresses]
                 supply = client.get("/supply")
             chain = self.blocks(node, head["height"])
-            return (accounts, supply, chain) if self.head(node) == head == same_as(chain[-1]) else None
+            with closing(ChainDb(node.home.chain_db, self.genesis.chain_id)) as db:
+                stored = list(db.best_branch())
+            same = [block.block_id.hex() for block in stored] == [block["id"] for block in chain]
+            return (accounts, supply, chain, stored) if same and self.head(node) == head else None
 
-        accounts, supply, chain = self.wait(f"the chain of {node.name} does not rest", snapshot)
+        accounts, supply, chain, stored = self.wait(f"the chain of {node.name} does not rest", snapshot)
         founders = len(self.genesis.validators)
         assert supply["genesis"] == founders * ALLOCATION
-        ratings = {address.encode(one.public): one.rating for one in self.genesis.validators}
-        ledger = Ledger(self.nodes[0].address, self.genesis.params, ratings)
-        for block in chain:
-            ledger.add(block)
+        ledger = Ledger(self.nodes[0].address)
+        for block, income in zip(chain, incomes(self.genesis, stored), strict=True):
+            ledger.add(block, income)
         balances = {item["address"]: item["balance"] + item["vesting"] for item in accounts}
         held = supply["balances"] + supply["vesting"]
         assert (supply["issued"], supply["burned"]) == (ledger.issued, 0)
@@ -401,7 +398,7 @@ def processes_in(folder: Path) -> list[str]:
 def _cluster(root: Path, count: int, **options: Any) -> Iterator[Cluster]:
     """A started network; afterwards none of its processes is left, and none left a temporary file.
 
-    It has no rating windows: `Ledger` would have to know what auditors earn.
+    It has no rating windows unless asked: in tests of minutes they would only take turns with the rest.
     """
     options = {"params": {"window_every_epochs": 0}, **options}
     try:
