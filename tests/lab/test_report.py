@@ -7,9 +7,6 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
-
-from p2pml.lab.run import charts
 from p2pml.lab.run.checks import Result
 from p2pml.lab.run.finality import TimeToFinality, time_to_finality
 from p2pml.lab.run.page import render
@@ -83,7 +80,7 @@ def test_the_page_is_well_formed_and_stands_alone() -> None:
     assert tags.open == []
     assert tags.seen.isdisjoint({"script", "link", "img", "iframe", "object"})
     assert tags.attributes.isdisjoint({"src", "href", "onload"})
-    assert not re.search(r"https?://|url\(|@import", page)
+    assert not re.search(r"https?://|url\(|@import", page.replace('xmlns="http://www.w3.org/2000/svg"', ""))
     assert "all went well" in page
     assert "NFQUEUE stand-in" in page
 
@@ -105,22 +102,6 @@ def test_both_files_are_written(tmp_path: Path) -> None:
     assert told["ok"] is False
     assert told["samples"]["n1"][0]["height"] == 1
     assert page.read_text().startswith("<!doctype html>")
-
-
-@pytest.mark.parametrize(
-    ("value", "top"), [(0, 1), (-1, 1), (0.3, 0.5), (1, 1), (3, 5), (43, 50), (101, 200), (2400, 2500)]
-)
-def test_axes_end_at_round_numbers(value: float, top: float) -> None:
-    assert charts.nice(value) == pytest.approx(top)
-
-
-def test_a_chart_of_nothing_says_so() -> None:
-    assert "nothing was seen" in charts.lines({"n1": []}, "height")
-
-
-def test_a_stepped_line_goes_right_then_up() -> None:
-    drawn = charts.lines({"n1": [(0.0, 0.0), (10.0, 10.0)]}, "height", step=True)
-    assert re.search(r'd="M56\S* 212\S*H948\S*V10', drawn)
 
 
 def test_time_to_finality_is_from_a_nodes_head_to_its_final_block() -> None:

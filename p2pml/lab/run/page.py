@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from p2pml.lab.run import charts
+from p2pml.report import svg
 
 if TYPE_CHECKING:
     from p2pml.lab.run.report import Job, Report
@@ -35,11 +35,7 @@ td.at { white-space: nowrap; opacity: .65 } td.bar { width: 40% }
 tr.step td { background: var(--soft); font-weight: 600 } tr.failure { color: var(--bad) }
 tr.check, .ok { color: var(--good) } .fail { color: var(--bad) } tr.skipped { color: var(--warn) }
 svg { width: 100%; height: auto; display: block }
-svg text { font-size: 11px; fill: currentColor; opacity: .7 }
-svg .grid { stroke: var(--line) } svg .mark { stroke: currentColor; opacity: .35; stroke-dasharray: 3 3 }
-svg.bar { height: 1rem } svg .empty { fill: #8883 }
-.legend span { margin-right: 1rem; white-space: nowrap } .legend i { display: inline-block; width: .8rem;
-  height: .8rem; border-radius: .2rem; margin-right: .3rem; vertical-align: -1px }
+svg.bar { height: 1rem }
 .none { opacity: .65 } pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: 13px }
 """
 
@@ -117,7 +113,7 @@ def _heads(report: Report) -> str:
         for name, samples in report.samples.items()
     }
     marks = [(item.at, f"{item.node} {item.text}") for item in report.events if _is_fault(item.text)]
-    return charts.lines(series, "height", marks=marks, end=report.seconds, step=True)
+    return _chart("seconds", "height", series, marks=marks, end=report.seconds, step=True)
 
 
 def _is_fault(text: str) -> bool:
@@ -155,7 +151,7 @@ def _ratings(report: Report) -> list[str]:
         for item in report.ratings
     ]  # fmt: skip
     headers = ("node", "rating", "chance", "segments", "quality", "samples/J", "windows rated")
-    chart = charts.lines(series, "rating", step=True, x_unit="")
+    chart = _chart("epoch", "rating", series, step=True)
     return ["<h2>Ratings by epoch</h2>", chart, _table(headers, rows, numbers=6)]
 
 
@@ -178,16 +174,23 @@ def _job(job: Job) -> str:
     ]
     return (
         f"<h2>Job {escape(job.name)}</h2><p>{escape(said)}</p>"
-        + charts.lines(
-            {"accuracy": _accuracy(job)},
-            "% accuracy after rounds",
-            end=len(job.rounds),
-            x_unit="",
-            x_ticks=len(job.rounds),
-        )
+        + _chart("round", "accuracy, %", {"accuracy": _accuracy(job)})
         + _table(("round", "accuracy", "loss", "samples"), rows, numbers=3)
         + _table(("trainer", "state", "", "samples", "earned"), trainers, numbers=2)
     )
+
+
+def _chart(
+    x_label: str,
+    y_label: str,
+    series: Mapping[str, svg.Points],
+    *,
+    marks: Sequence[tuple[float, str]] = (),
+    end: float | None = None,
+    step: bool = False,
+) -> str:
+    """A chart as wide as the page."""
+    return svg.line_chart("", x_label, y_label, series, 960, 270, marks=marks, end=end, step=step)
 
 
 def _accuracy(job: Job) -> list[tuple[float, float]]:
@@ -196,10 +199,10 @@ def _accuracy(job: Job) -> list[tuple[float, float]]:
 
 def _swarms(report: Report) -> str:
     names = [node.name for node in report.nodes]
-    colours = {name: charts.COLOURS[i % len(charts.COLOURS)] for i, name in enumerate(names)}
+    colours = {name: svg.COLOURS[i % len(svg.COLOURS)] for i, name in enumerate(names)}
     rows = "".join(
         f"<tr><td>{escape(item.node)}</td><td>{escape(item.dataset)}</td>"
-        f'<td class="bar">{charts.bars(item.sources, sum(item.sources.values()), colours)}</td>'
+        f'<td class="bar">{svg.bar(item.sources, sum(item.sources.values()), colours)}</td>'
         f"<td>{escape(_sources(item.sources))}</td></tr>"
         for item in report.swarms
     )
@@ -224,8 +227,8 @@ def _usage(report: Report) -> str:
     return (
         f"<p>bytes are counted {what}; processor time is daemon and worker together</p>"
         + _table(("node", "received", "sent", "processor", "most memory"), rows, numbers=4)
-        + charts.lines(received, "MB received", end=report.seconds)
-        + charts.lines(cpu, "s of processor", end=report.seconds)
+        + _chart("seconds", "MB received", received, end=report.seconds)
+        + _chart("seconds", "seconds of processor", cpu, end=report.seconds)
     )
 
 

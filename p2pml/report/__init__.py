@@ -1,0 +1,1 @@
+"""Pages and plots for people, made from data alone: no IO, no clock."""
