@@ -33,6 +33,12 @@ async def material(view: JobView, folder: Path, data: DataPort) -> MaterialView:
             "compare a job that is done",
             ExitCode.JOB_FAILED,
         )
+    if not (folder / "shards.torrent").exists():
+        raise UserError(
+            f"the job {view.id} divided no data here: it stays with its owners",
+            "compare a job whose data its requester has",
+            ExitCode.JOB_FAILED,
+        )
     try:
         entries = await trio.to_thread.run_sync(read, folder / "journal.jsonl")
         spec = parse_spec((folder / "spec.yaml").read_text(encoding="utf-8"), view.origin)

@@ -46,8 +46,19 @@ async def test_a_job_is_read_as_it_went(job_world: Callable[..., Any], job_spec:
         assert [each.steps for each in job.rounds] == [14] * 3  # 134 samples at most, batches of 20
         assert sum(job.shards) == 400
         assert job.last == result_of(shown)
+
+        def spare(entries: list[dict[str, Any]]) -> None:
+            next(entry for entry in entries if entry["kind"] == "round")["counted"] = [0, 2]
+
+        rewrite(Path(found.folder, "journal.jsonl"), spare)
+        first, second, _ = read_job(Path(found.folder)).rounds
+        assert (first.clients, second.clients) == ((0, 2), (0, 1, 2))
+        assert first.samples == 2 * (job.shards[0] + job.shards[2])
         (world.root / "clouds.npz").unlink()
         with pytest.raises(UserError, match=r"data set clouds\.npz of the job \w+ is not here"):
+            await world.requester.jobs.material(shown["id"])
+        Path(found.folder, "shards.torrent").unlink()
+        with pytest.raises(UserError, match="stays with its owners"):
             await world.requester.jobs.material(shown["id"])
 
 
@@ -81,9 +92,10 @@ async def test_a_job_that_is_not_over_or_has_no_model_is_refused(
     job_world: Callable[..., Any], job_spec: Callable[..., str]
 ) -> None:
     async with job_world(2) as world:
-        job_id = await world.requester.jobs.start(job_spec(least=3, join="60s"), world.root, "job.yaml")
-        await world.until(lambda: world.requester.jobs.show(job_id)["state"] == "waiting")
-        with pytest.raises(UserError, match="has no model yet: it is waiting"):
+        job_id = await world.requester.jobs.start(
+            job_spec(clients=2, least=3, join="60s"), world.root, "job.yaml"
+        )
+        with pytest.raises(UserError, match="has no model yet: it is preparing"):
             await world.requester.jobs.material(job_id)
         await world.requester.jobs.stop(job_id)
         await world.finish(job_id)
