@@ -57,7 +57,7 @@ async def test_a_job_is_read_as_it_went(job_world: Callable[..., Any], job_spec:
         (world.root / "clouds.npz").unlink()
         with pytest.raises(UserError, match=r"data set clouds\.npz of the job \w+ is not here"):
             await world.requester.jobs.material(shown["id"])
-        Path(found.folder, "shards.torrent").unlink()
+        (world.requester.parts.folder / shown["id"] / "shards.torrent").unlink()
         with pytest.raises(UserError, match="stays with its owners"):
             await world.requester.jobs.material(shown["id"])
 
