@@ -66,10 +66,10 @@ class NodeClient:
     ) -> None:
         self._stack.close()
 
-    def get(self, path: str, **query: Any) -> Any:
-        """The JSON answer of a GET below `/api/v1`."""
+    def get(self, path: str, *, timeout_s: float | None = TIMEOUT_S, **query: Any) -> Any:
+        """The JSON answer of a GET below `/api/v1`; `timeout_s` None waits for as long as it takes."""
         params = {key: value for key, value in query.items() if value is not None}
-        return self._request("GET", path, TIMEOUT_S, params=params)
+        return self._request("GET", path, timeout_s, params=params)
 
     def post(self, path: str, body: Any = None, *, timeout_s: float | None = TIMEOUT_S) -> Any:
         """The JSON answer of a POST; `timeout_s` None waits for as long as it takes."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from p2pml.node import views
 from p2pml.node.data_views import RemovedView, TarView, VerifiedView
+from p2pml.node.job_views import MaterialView
 from p2pml.node.net_views import BanView, ConnectionView, PingView, UnbannedView
 from p2pml.node.rating_views import RankView, RatingView, WindowsView
 from p2pml.node.validator_views import (
@@ -92,6 +93,10 @@ class NodeFacade(Protocol):
 
     async def quote_job(self, spec: str, base_dir: Path, origin: str) -> views.QuoteView:
         """What a job would take; nothing is begun."""
+        ...
+
+    async def job_material(self, job_id: str) -> MaterialView:
+        """Where the files of a job that is over are, and its data set."""
         ...
 
     async def resume_job(self, job_id: str) -> views.StartedJobView: ...

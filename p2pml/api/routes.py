@@ -15,6 +15,7 @@ from p2pml.api.net_routes import read_net_routes, write_net_routes
 from p2pml.api.rating_routes import read_rating_routes
 from p2pml.api.validator_routes import read_validator_routes, write_validator_routes
 from p2pml.node import views
+from p2pml.node.job_views import MaterialView
 
 MAX_TX_HEX = 2 * 16 * 1024
 MAX_BATCH = 256
@@ -157,6 +158,10 @@ def write_routes(node: NodeFacade) -> APIRouter:
     @routes.post("/jobs/quote")
     async def quote_job(request: JobRequest) -> views.QuoteView:
         return await node.quote_job(request.spec, absolute(request.base_dir), request.origin)
+
+    @routes.get("/jobs/{job_id}/material")
+    async def job_material(job_id: str) -> MaterialView:
+        return await node.job_material(job_id)
 
     @routes.post("/jobs/{job_id}/resume", status_code=202)
     async def resume_job(job_id: str) -> views.StartedJobView:

@@ -15,6 +15,7 @@ from p2pml.cli import (
     chain_commands,
     chain_files,
     chain_params,
+    compare_commands,
     data_commands,
     demo,
     doctor_commands,
@@ -48,6 +49,7 @@ invite_commands.register(app)
 net_commands.register(app)
 data_commands.register(app)
 job_commands.register(app)
+compare_commands.register(app)
 wallet_commands.register(app)
 chain_commands.register(app)
 chain_files.register()

@@ -16,9 +16,11 @@ import trio
 from chain.errors import DecodeError
 from p2pml.errors import ExitCode, UserError, job_end
 from p2pml.node.job_disk import Suspended, disk_errors
+from p2pml.node.job_material import material
 from p2pml.node.job_quote import quote
 from p2pml.node.job_store import JobStore
 from p2pml.node.job_view import JobView
+from p2pml.node.job_views import MaterialView
 from p2pml.node.ports import NodeParts
 from p2pml.node.requester import Requester
 from p2pml.node.terms import settlements
@@ -124,6 +126,16 @@ class JobService:
             UnknownJob: none, or several.
         """
         return self._find(job_id).view.full()
+
+    async def material(self, job_id: str) -> MaterialView:
+        """What a job that is over can be made again from.
+
+        Raises:
+            UnknownJob: none, or several.
+            UserError: it is not over, or its data set is not here.
+        """
+        view = self._find(job_id).view
+        return await material(view, self._parts.folder / view.id, self._parts.data)
 
     async def resume(self, job_id: str) -> str:
         """Go on with a suspended job where it stopped; returns its id.

@@ -17,6 +17,7 @@ from p2pml.errors import ExitCode, UserError
 from p2pml.node import chain_views, views
 from p2pml.node.data_api import DataApi
 from p2pml.node.job_service import UnknownJob
+from p2pml.node.job_views import MaterialView
 from p2pml.node.net_api import NetApi
 from p2pml.node.node import Node
 from p2pml.node.rating_api import RatingApi
@@ -236,6 +237,12 @@ class NodeApi:
         after = self._node.events.last_id
         try:
             return views.StartedJobView(await self._node.jobs.resume(job_id), after)
+        except UnknownJob as error:
+            raise views.NotFound(error.cause, error.fix) from error
+
+    async def job_material(self, job_id: str) -> MaterialView:
+        try:
+            return await self._node.jobs.material(job_id)
         except UnknownJob as error:
             raise views.NotFound(error.cause, error.fix) from error
 

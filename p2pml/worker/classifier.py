@@ -129,23 +129,44 @@ class LocalTraining:
             for begun, variable in zip(self._begun, self._classifier.variables, strict=True):
                 begun.assign(variable)
 
-    def run(self, shard: Shard, orders: Sequence[Any], batch: int, watch: Watch) -> int:
-        """Visit the samples in each epoch's order, a partial last batch included; the number of steps
-        taken."""
+    def resume(self, state: bytes) -> None:
+        """Go on from what `state` returned. Raises FormatError when that is another optimizer's."""
+        found = optimizers.unpack_state(self._state, state)
+        tf.nest.map_structure(lambda variable, leaf: variable.assign(leaf), self._state, found)
+
+    def state(self) -> bytes:
+        """The optimizer's state after the steps so far."""
+        return optimizers.pack_state(self._state)
+
+    def run(
+        self, shard: Shard, orders: Sequence[Any], batch: int, watch: Watch, span: range | None = None
+    ) -> int:
+        """Visit the samples in each epoch's order, a partial last batch included; the number of steps taken.
+
+        Args:
+            shard: holds the samples.
+            orders: numbers of samples, one array for each epoch, all of one length.
+            batch: samples a step.
+            watch: told the progress.
+            span: which steps of all that are; everything when None.
+        """
         x, y, scale = _on_device(shard)
         per_epoch = _steps(len(orders[0]), batch)
+        span = span or range(per_epoch * len(orders))
         for epoch, order in enumerate(orders):
             rows = tf.constant(order, tf.int64)
+            first = max(span.start - epoch * per_epoch, 0)
+            last = min(span.stop - epoch * per_epoch, per_epoch)
 
-            def run(begin: int, end: int, rows: tf.Tensor = rows) -> float:
-                loss = self._chunk(x, y, scale, rows, _int(begin), _int(end), _int(batch))
+            def run(begin: int, end: int, rows: tf.Tensor = rows, first: int = first) -> float:
+                loss = self._chunk(x, y, scale, rows, _int(first + begin), _int(first + end), _int(batch))
                 return float(loss) / (end - begin)
 
-            def tell(done: int, total: int, loss: float, before: int = epoch * per_epoch) -> None:
-                watch(before + done, per_epoch * len(orders), loss)
+            def tell(done: int, _: int, loss: float, at: int = epoch * per_epoch + first) -> None:
+                watch(at + done - span.start, len(span), loss)
 
-            _in_chunks(per_epoch, run, tell)
-        return per_epoch * len(orders)
+            _in_chunks(last - first, run, tell)
+        return len(span)
 
     def _train_chunk(
         self,

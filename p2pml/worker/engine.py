@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from p2pml.formats.initial import initial_weights
 from p2pml.formats.local import MAX_PROX
 from p2pml.formats.optimizers import CLIENT, Optimizer
 from p2pml.formats.shards import Shard
-from p2pml.worker import quiet
+from p2pml.worker import orders, quiet
 from p2pml.worker.link import Control
 from p2pml.worker.protocol import (
     Build,
@@ -29,6 +30,8 @@ from p2pml.worker.protocol import (
     Message,
     Progress,
     ServerStep,
+    Span,
+    Spanned,
     Stepped,
     Train,
     Trained,
@@ -93,6 +96,8 @@ class TensorFlowEngine:
             return self._train(request, control)
         if isinstance(request, Evaluate):
             return self._evaluate(request, control)
+        if isinstance(request, Span):
+            return self._span(request, control)
         if isinstance(request, ServerStep):
             step = optimizers.server_step(
                 request.optimizer, request.weights, request.mean_delta, request.state
@@ -126,13 +131,34 @@ class TensorFlowEngine:
         batch = spec.evaluation_batch(512)
         before, _ = classifier.evaluate(probe, batch, lambda *_: control.check())
         visited = min(request.batch, len(shard)) if request.one_batch else len(shard)
-        orders = [_order(request, epoch, len(shard))[:visited] for epoch in range(request.epochs)]
-        steps = training.run(shard, orders, request.batch, _Watch(control))
+        work = request.seed, request.round, request.client
+        visits = [orders.of_client(work, epoch, len(shard))[:visited] for epoch in range(request.epochs)]
+        steps = training.run(shard, visits, request.batch, _Watch(control))
         after, _ = classifier.evaluate(probe, batch, lambda *_: control.check())
         update = [end - begin for end, begin in zip(classifier.get_weights(), start, strict=True)]
-        if not all(np.isfinite(array).all() for array in update):
-            raise FormatError(f"training diverged (learning rate {request.optimizer.lr} is too high?)")
+        _check_finite(update, request.optimizer)
         return Trained(tensors.encode(update), len(shard), steps, before, after, len(probe))
+
+    def _span(self, request: Span, control: Control) -> Spanned:
+        _check_span(request)
+        spec = keras_json.parse(request.model)
+        shard = _load(request.shard, spec)
+        spec.check_batch(min(request.batch, len(shard)))
+        compiled = self._entry(spec)
+        classifier, training = compiled.classifier, compiled.training(request.optimizer, 0.0)
+        classifier.set_weights(tensors.decode(request.weights, spec.weight_shapes))
+        training.reset(request.optimizer)
+        if request.state:
+            training.resume(request.state)
+        per_epoch = -(-len(shard) // request.batch)
+        first = request.begin // per_epoch
+        epochs = range(first, -(-request.end // per_epoch))
+        visits = [orders.central(request.seed, epoch, len(shard)) for epoch in epochs]
+        span = range(request.begin - first * per_epoch, request.end - first * per_epoch)
+        training.run(shard, visits, request.batch, _Watch(control), span)
+        weights = classifier.get_weights()
+        _check_finite(weights, request.optimizer)
+        return Spanned(tensors.encode(weights), training.state())
 
     def _evaluate(self, request: Evaluate, control: Control) -> Evaluated:
         spec = keras_json.parse(request.model)
@@ -164,6 +190,19 @@ def _check_train(request: Train) -> None:
         raise FormatError("seed, round and client must not be negative")
 
 
+def _check_span(request: Span) -> None:
+    request.optimizer.check(CLIENT)
+    if not 1 <= request.batch <= MAX_BATCH or request.seed < 0:
+        raise FormatError(f"batch {request.batch} or seed {request.seed} out of bounds")
+    if not 0 <= request.begin < request.end:
+        raise FormatError(f"there are no steps from {request.begin} to {request.end}")
+
+
+def _check_finite(arrays: Sequence[tensors.Array], optimizer: Optimizer) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise FormatError(f"training diverged (learning rate {optimizer.lr} is too high?)")
+
+
 def _load(path: str, spec: keras_json.ModelSpec) -> Shard:
     shard = shards.read(Path(path))
     if not len(shard):
@@ -175,11 +214,6 @@ def _load(path: str, spec: keras_json.ModelSpec) -> Shard:
     if spec.tokens is not None:
         shard.check_tokens(spec.tokens)
     return shard
-
-
-def _order(request: Train, epoch: int, samples: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    entropy = [request.seed, request.round, request.client, epoch]
-    return np.random.Generator(np.random.PCG64(entropy)).permutation(samples)
 
 
 class _Watch:

@@ -162,6 +162,40 @@ class Evaluate(Request[Evaluated]):
 
 
 @dataclass(frozen=True, slots=True)
+class Spanned(Message):
+    """The weights after a span of steps, and the optimizer's state for the span after."""
+
+    weights: bytes
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Span(Request[Spanned]):
+    """Some consecutive steps of training on all samples in one place; a function of its arguments alone.
+
+    Args:
+        model: Keras JSON.
+        weights: `p2pml.formats.tensors`.
+        state: the optimizer's, of the span before; empty at the first.
+        shard: path of a `p2pml.formats.shards` file.
+        optimizer: of `optimizers.CLIENT`, the same in every span.
+        batch: samples a step; the last one of an epoch may be smaller.
+        seed: epoch e visits the samples in the order `p2pml.worker.orders.central` says.
+        begin, end: steps, counted from the first epoch's first; `end` is not taken any more.
+    """
+
+    model: str
+    weights: bytes
+    state: bytes
+    shard: str
+    optimizer: Optimizer
+    batch: int
+    seed: int
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stepped(Message):
     """The next global weights and the optimizer's state for the step after."""
 
@@ -238,6 +272,8 @@ _KINDS: dict[str, type[Message]] = {
         Trained,
         Evaluate,
         Evaluated,
+        Span,
+        Spanned,
         ServerStep,
         Stepped,
         Progress,

@@ -13,6 +13,7 @@ from p2pml.errors import ExitCode, UserError
 from p2pml.node import views
 from p2pml.node.data_views import MemberView, RemovedView, TarView, VerifiedView
 from p2pml.node.events import Events
+from p2pml.node.job_views import MaterialView
 from p2pml.node.net_views import BanView, ConnectionView, PingView, UnbannedView
 from p2pml.node.rating_views import (
     EnergyView,
@@ -140,6 +141,10 @@ class FakeNode:
     async def quote_job(self, spec: str, base_dir: Path, origin: str) -> views.QuoteView:
         self.calls.append(("quote", spec, base_dir, origin))
         return views.QuoteView("job", 3, 0, 0, 1, 0, 1, [])
+
+    async def job_material(self, job_id: str) -> MaterialView:
+        self.calls.append(("material", job_id))
+        return MaterialView(job_id, "/folder", "/data", "/output")
 
     async def resume_job(self, job_id: str) -> views.StartedJobView:
         self.calls.append(("resume", job_id))

@@ -58,6 +58,8 @@ async def test_changing_is_only_possible_through_the_socket(fake_node: Any) -> N
             assert refused.status_code == 422
         assert (await client.post("/api/v1/shutdown")).status_code == 202
         assert (await client.delete("/api/v1/jobs/x")).status_code == 202
+        material = await client.get("/api/v1/jobs/x/material")
+        assert material.json() == {"id": "x", "folder": "/folder", "data": "/data", "output": "/output"}
         resumed = await client.post("/api/v1/jobs/x/resume")
         assert (resumed.status_code, resumed.json()) == (202, {"id": "x", "events_after": 7})
         spec = {"spec": "name: a", "base_dir": "/base", "origin": "a.yaml"}
@@ -67,6 +69,7 @@ async def test_changing_is_only_possible_through_the_socket(fake_node: Any) -> N
         ("submit", b"\x00\xff"),
         ("batch", b"\x00\xff", b"\x01"),
         ("stop", "x"),
+        ("material", "x"),
         ("resume", "x"),
         ("quote", "name: a", Path("/base"), "a.yaml"),
     ]

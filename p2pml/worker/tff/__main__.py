@@ -16,7 +16,7 @@ from typing import TextIO
 
 from p2pml.formats import FormatError
 from p2pml.worker.confine import confine
-from p2pml.worker.tff.request import TffRequest, TffResult
+from p2pml.worker.tff.request import RoundRequest, TffRequest, TffResult, decode
 
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
@@ -34,10 +34,17 @@ def main() -> int:
     threading.Thread(target=_read, args=(requests, waiting), daemon=True).start()
 
     from p2pml.worker.tff.factories import Aggregator
+    from p2pml.worker.tff.simulation import Simulation
 
-    aggregator = Aggregator()  # in this thread: TFF's context is the thread's
+    aggregator, simulation = Aggregator(), Simulation()  # in this thread: TFF's context is the thread's
+
+    def carry_out(request: TffRequest | RoundRequest) -> TffResult:
+        if isinstance(request, RoundRequest):
+            return simulation.carry_out(request)
+        return aggregator.aggregate(request)
+
     while True:
-        answer = _answer(aggregator.aggregate, waiting.get())
+        answer = _answer(carry_out, waiting.get())
         answers.write(answer.to_line())
         answers.flush()
         if answer.ended:
@@ -75,9 +82,9 @@ def _read(requests: TextIO, waiting: queue.Queue[str]) -> None:
     os._exit(0)
 
 
-def _answer(aggregate: Callable[[TffRequest], TffResult], line: str) -> TffResult:
+def _answer(carry_out: Callable[[TffRequest | RoundRequest], TffResult], line: str) -> TffResult:
     try:
-        return aggregate(TffRequest.from_line(line))
+        return carry_out(decode(line))
     except (FormatError, OSError) as error:
         return TffResult(error=str(error))
     except Exception as error:

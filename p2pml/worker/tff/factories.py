@@ -74,13 +74,14 @@ def _weighted(aggregation: Aggregation) -> bool:
 
 def _process(aggregation: Aggregation, shapes: Sequence[Shape], count: int) -> Any:
     value = tff.to_type([(np.float32, shape) for shape in shapes])
-    factory = _factory(aggregation, count)
+    factory = factory_of(aggregation, count)
     if _weighted(aggregation):
         return factory.create(value, tff.to_type(np.float32))
     return factory.create(value)
 
 
-def _factory(aggregation: Aggregation, count: int) -> Any:
+def factory_of(aggregation: Aggregation, count: int) -> Any:
+    """The aggregation factory of `mean` or of a rule of `TFF`, for so many updates a round."""
     aggregators = tff.aggregators
     if aggregation.rule == "dp":
         return aggregators.DifferentiallyPrivateFactory.gaussian_fixed(

@@ -1,5 +1,5 @@
-"""The node's side of its process for TensorFlow Federated: started for a job that asks for one of its rules,
-in namespaces of its own, and ended with that job."""
+"""The other end of TensorFlow Federated's process: started for a job with one of TFF's rules or for a
+simulation, in namespaces of its own, and ended with that."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from p2pml.worker.session import WorkerDied, WorkerError
-from p2pml.worker.tff.request import TffRequest, TffResult
+from p2pml.worker.tff.request import RoundRequest, TffRequest, TffResult
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,10 @@ class TffProcess:
         return "" if done.returncode == 0 else (told or ["unshare failed"])[-1]
 
     async def aggregate(self, request: TffRequest) -> TffResult:
+        """Have updates made one. The result is in the request's file; errors are as those of `ask`."""
+        return await self.ask(request)
+
+    async def ask(self, request: TffRequest | RoundRequest) -> TffResult:
         """Have a request carried out; its result is in its file.
 
         Cancelling the caller ends the process.
@@ -57,7 +61,7 @@ class TffProcess:
             WorkerError: it has no result.
         """
         try:
-            answer = await self._ask(request.to_line().encode())
+            answer = await self._exchange(request.to_line().encode())
         except BaseException:
             await self.close()
             raise
@@ -80,7 +84,7 @@ class TffProcess:
                 if stream is not None:
                     await stream.aclose()
 
-    async def _ask(self, line: bytes) -> TffResult:
+    async def _exchange(self, line: bytes) -> TffResult:
         if self._process is None:
             self._process = await self._start()
         process = self._process
