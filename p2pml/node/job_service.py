@@ -25,6 +25,7 @@ from p2pml.node.tx_sender import TxSender
 from p2pml.node.views import QuoteView
 from p2pml.storage.journal import JournalError, read, write_atomic
 from p2pml.training.spec import TOKEN, JobSpec, parse_spec
+from p2pml.worker.rests import lasting
 
 log = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
@@ -166,6 +167,12 @@ class JobService:
             raise UserError(
                 f"this node has no worker ({status}), and a job's model is built and evaluated here",
                 "start the job from a node with one",
+                ExitCode.JOB_FAILED,
+            )
+        if reason := lasting(self._parts.worker.rests):
+            raise UserError(
+                f"this node's worker rests ({reason}), and a job's model is built and evaluated here",
+                "let it go on with `p2pml worker resume`, or start the job later",
                 ExitCode.JOB_FAILED,
             )
         fee = self._parts.chain.genesis.params.min_fee
