@@ -110,6 +110,10 @@ class Home:
         return self.root / "ratings"
 
     @property
+    def worker_paused(self) -> Path:
+        return self.root / "worker.paused"
+
+    @property
     def sponsored(self) -> Path:
         return self.root / "sponsored.journal"
 

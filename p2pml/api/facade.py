@@ -17,6 +17,7 @@ from p2pml.node.validator_views import (
     SponsorInviteView,
     ValidatorDetailView,
 )
+from p2pml.node.worker_views import WorkerView
 from p2pml.storage.torrent_files import Choice
 
 
@@ -68,6 +69,9 @@ class NodeFacade(Protocol):
 
     @property
     def rating(self) -> RatingFacade: ...
+
+    @property
+    def worker(self) -> WorkerFacade: ...
 
     def jobs(self) -> list[dict[str, Any]]: ...
 
@@ -227,4 +231,18 @@ class RatingFacade(Protocol):
 
     def windows(self) -> WindowsView | None:
         """When the next window starts, and how far the latest one is; None where the network has none."""
+        ...
+
+
+class WorkerFacade(Protocol):
+    """The process that trains. Raises as `NodeFacade`."""
+
+    def status(self) -> WorkerView: ...
+
+    async def pause(self) -> WorkerView:
+        """Let it rest until it is resumed, also over a restart of the node."""
+        ...
+
+    async def resume(self) -> WorkerView:
+        """Undo `pause`; it may rest for other reasons."""
         ...

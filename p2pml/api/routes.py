@@ -14,6 +14,7 @@ from p2pml.api.facade import NodeFacade
 from p2pml.api.net_routes import read_net_routes, write_net_routes
 from p2pml.api.rating_routes import read_rating_routes
 from p2pml.api.validator_routes import read_validator_routes, write_validator_routes
+from p2pml.api.worker_routes import read_worker_routes, write_worker_routes
 from p2pml.node import views
 from p2pml.node.job_views import MaterialView
 
@@ -74,6 +75,7 @@ def read_routes(node: NodeFacade) -> APIRouter:
     routes.include_router(read_net_routes(node.net))
     routes.include_router(read_validator_routes(node.validating))
     routes.include_router(read_rating_routes(node.rating))
+    routes.include_router(read_worker_routes(node.worker))
     return routes
 
 
@@ -150,6 +152,7 @@ def write_routes(node: NodeFacade) -> APIRouter:
     routes.include_router(write_data_routes(node.data))
     routes.include_router(write_net_routes(node.net))
     routes.include_router(write_validator_routes(node.validating))
+    routes.include_router(write_worker_routes(node.worker))
 
     @routes.post("/jobs", status_code=202)
     async def start_job(request: JobRequest) -> views.StartedJobView:

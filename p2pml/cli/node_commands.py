@@ -13,6 +13,7 @@ import typer
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, fields, is_live, say, short, tokens
 from p2pml.cli.rating_commands import window_line
+from p2pml.cli.worker_commands import describe_state
 from p2pml.client import NodeClient
 from p2pml.config import Config, Home
 from p2pml.errors import ExitCode, UserError
@@ -231,7 +232,7 @@ def _watch(node: NodeClient, as_json: bool) -> None:
 def describe(answer: dict[str, Any], peers: list[dict[str, Any]]) -> str:
     """The status as text for people."""
     head, window = answer["head"], answer.get("rating_window")
-    worker = answer["worker"] + (f": {answer['worker_reason']}" if answer["worker_reason"] else "")
+    worker = describe_state(answer["worker"], answer["worker_reason"], answer.get("worker_rests", []))
     block = "no block yet"
     if head["height"] >= 1:
         final = f"final up to {head['final_height']}"

@@ -215,7 +215,7 @@ class Task:
 @dataclass(frozen=True, slots=True)
 class Working:
     """Participant: how far it is, `done` of `total` in bytes or steps; `stage` is `fetch`, `train`,
-    `pay` while it waits for what it earned before, or `rating` while it takes part in a rating window."""
+    `pay` while it waits for what it earned before, or why its worker rests (`p2pml.worker.rests`)."""
 
     round: int = _whole(2**32)
     client: int = _whole(MAX_CLIENTS)

@@ -9,6 +9,7 @@ from typing import Any
 from chain.genesis import Genesis
 from p2pml.config import Config
 from p2pml.node.doctor import Finding
+from p2pml.worker.rests import lasting
 
 DIAL_S = 10.0
 STALL_SLOTS = 20
@@ -80,6 +81,8 @@ def check_clock(status: dict[str, Any]) -> list[Finding]:
 
 def check_worker_state(status: dict[str, Any], config: Config) -> Finding:
     """What the daemon says of its training process."""
+    if reason := lasting(status["worker_rests"]):
+        return Finding("worker", "warning", f"it rests: {reason}", "`p2pml worker status` tells more")
     if status["worker"] != "off":
         return Finding("worker", "ok", status["worker"])
     if config.worker_threads == 0:

@@ -30,6 +30,7 @@ from p2pml.storage.job_log import JobLog
 from p2pml.storage.job_log import read as read_log
 from p2pml.storage.journal import JournalError, read, write_atomic
 from p2pml.training.spec import TOKEN, JobSpec, parse_spec
+from p2pml.worker.rests import lasting
 
 log = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
@@ -207,6 +208,12 @@ class JobService:
                 f"this node has no worker ({status}), and a job's model is built and evaluated here",
                 "start the job from a node with one",
                 ExitCode.NO_WORKER,
+            )
+        if reason := lasting(self._parts.worker.rests):
+            raise UserError(
+                f"this node's worker rests ({reason}), and a job's model is built and evaluated here",
+                "let it go on with `p2pml worker resume`, or start the job later",
+                ExitCode.JOB_FAILED,
             )
         fee = self._parts.chain.genesis.params.min_fee
         needed = spec.budget + (SPARE_FEES + settlements(spec, fee)[1]) * fee

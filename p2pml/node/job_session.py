@@ -42,6 +42,7 @@ from p2pml.node.terms import JobTerms
 from p2pml.node.update_check import BadUpdate
 from p2pml.node.update_spool import Upload
 from p2pml.training import round as machine
+from p2pml.worker.rests import WORDS
 
 JOIN_S = 30.0
 _CHECKS = trio.CapacityLimiter(2)
@@ -252,8 +253,8 @@ class PeerSession:
             self._show(f"training client {working.client} {_percent(working)}")
         elif working.stage == "pay" and self._task is not None:
             self._show("waiting for its pay")
-        elif working.stage == "rating" and self._task is not None:
-            self._show("in a rating window")
+        elif working.stage in WORDS and self._task is not None:
+            self._show(WORDS[working.stage])
         self._tell(machine.Progress(self.peer))
 
     def _on_failure(self, round_: int, client: int, reason: str) -> None:

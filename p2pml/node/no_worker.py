@@ -29,13 +29,15 @@ class NoWorker:
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    resting = False
+    rests: tuple[str, ...] = ()
+    hello = None
+    starts = 0
 
     @property
     def status(self) -> str:
         return f"unavailable: {self._reason}"
 
-    async def rest(self, resting: bool) -> None:
+    async def rest(self, reason: str, resting: bool) -> None:
         """There is nothing to stop."""
 
     async def call(self, request: Request[R], progress: Callable[[Progress], None] | None = None) -> R:

@@ -44,8 +44,10 @@ from p2pml.node.registering import Registrar
 from p2pml.node.sponsoring import Sponsoring
 from p2pml.node.tx_sender import TxSender
 from p2pml.node.work_limits import WorkLimits
+from p2pml.node.worker_pause import WorkerPause
 from p2pml.storage.chain_db import ChainDb
 from p2pml.worker.process import WorkerSupervisor
+from p2pml.worker.rests import RATING, lasting
 from p2pml.worker.tff.process import TffProcess
 
 if TYPE_CHECKING:
@@ -119,6 +121,7 @@ class Node:
         plain = PlainPort(config.listen, config.bittorrent_port) if config.bittorrent_port else None
         self.data = DataService(home, self.host, self.gossip, self.presence, self.events, quota, plain)
         self.worker = _make_worker(config, home.logs / "worker.log")
+        self.pause = WorkerPause(home.worker_paused, self.worker.rest)
         self.sender = TxSender(self.chain, self.keypair)
         files = JobFiles(self.data)
         parts = NodeParts(
@@ -146,7 +149,7 @@ class Node:
             home,
             self.events,
             Effort.of(config) if config.rating else None,
-            self.worker.rest,
+            partial(self.worker.rest, RATING),
         )
         self.chain.court = self.rating.court
         self.sponsoring = Sponsoring(self.chain, self.sender, home.sponsored, unix_ms)
@@ -164,7 +167,7 @@ class Node:
 
     def facts(self) -> Facts:
         """What this node tells others about itself now."""
-        able = self.worker_state()[0] in ("ready", "busy")
+        able = self.worker_state()[0] in ("ready", "busy") and not lasting(self.worker.rests)
         return Facts(
             account=self.account,
             trainer=self.config.trainer and able,
@@ -229,6 +232,7 @@ class Node:
         await nursery.start(self.jobs.run)
         await nursery.start(self.rating.run)
         if isinstance(self.worker, WorkerSupervisor):
+            await self.pause.restore()
             await nursery.start(self.worker.run)
         else:
             logger.warning("no training on this node: %s", self.worker_state()[1])

@@ -22,6 +22,7 @@ from p2pml.node.net_api import NetApi
 from p2pml.node.node import Node
 from p2pml.node.rating_api import RatingApi
 from p2pml.node.validator_api import ValidatorApi
+from p2pml.node.worker_api import WorkerApi
 
 HISTORY = 100
 
@@ -35,6 +36,7 @@ class NodeApi:
         self.net = NetApi(node)
         self.validating = ValidatorApi(node.chain, node.data, node.sender, node.registrar, node.sponsoring)
         self.rating = RatingApi(node.chain, node.account, lambda: node.rating.segments)
+        self.worker = WorkerApi(node)
 
     # -- this node -------------------------------------------------------------------------------------
 
@@ -61,6 +63,7 @@ class NodeApi:
             trainer=node.config.trainer,
             worker=state,
             worker_reason=reason,
+            worker_rests=list(node.worker.rests),
             balance=node.chain.balance(node.account),
             rating=node.chain.rating(node.account),
             datasets=len(node.data.list()),

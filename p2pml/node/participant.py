@@ -28,6 +28,7 @@ from p2pml.node.pay_watch import PayWatch
 from p2pml.node.ports import NodeParts
 from p2pml.node.terms import JobTerms
 from p2pml.node.work_limits import WorkLimits
+from p2pml.worker.rests import lasting
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,8 @@ class Participant:
             return "this node has waited for a task in vain; ask again in a minute"
         if not self._parts.worker.status.startswith(("ready", "busy")):
             return f"the worker is {self._parts.worker.status}"
+        if reason := lasting(self._parts.worker.rests):
+            return f"the worker rests: {reason}"
         try:
             keras_json.parse(terms.model, self._limits.model)
         except SpecError as error:

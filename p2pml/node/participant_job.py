@@ -45,6 +45,7 @@ from p2pml.node.ports import NodeParts
 from p2pml.node.terms import JobTerms
 from p2pml.node.work_limits import WorkLimits, most_steps
 from p2pml.worker.protocol import Progress, Train, Trained
+from p2pml.worker.rests import lasting
 from p2pml.worker.session import WorkerError
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ REPORT_S = 1.0
 """Between two reports of progress, seconds."""
 PAY_LOOK_S = 0.5
 REST_LOOK_S = 0.5
+GIVE_BACK_S = 20.0
+"""After so long a rest that may last for hours, a task is given back, so that another trains it."""
 
 
 class Idle(TimedOut):
@@ -94,6 +97,7 @@ class ParticipantJob:
     _told_to_hold: trio.Event = field(default_factory=trio.Event)
     _current: Task | None = None
     _working: trio.CancelScope | None = None
+    _given_back: str = ""
     _patience: trio.CancelScope = field(default_factory=trio.CancelScope)
     _left: float = 0.0
     _limit: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -234,17 +238,21 @@ class ParticipantJob:
 
     async def _train_all(self, queue: trio.MemoryReceiveChannel[Task]) -> None:
         async for task in queue:
-            self._current, useful = task, False
+            self._current, useful, self._given_back = task, False, ""
             self._work()
             with trio.CancelScope() as self._working:
                 try:
                     useful = await self._commit(task)
                 except TaskFailed as error:
-                    log.warning("client %d of job %s: %s", task.client, self.terms.name, error)
-                    refusal = Refuse("task", task.round, task.client, _short(error))
-                    await self.channel.send(refusal)
+                    await self._refuse(task, _short(error))
+            if self._given_back and self._working.cancelled_caught:
+                await self._refuse(task, self._given_back)
             self._current = None
             self._rest(useful)
+
+    async def _refuse(self, task: Task, reason: str) -> None:
+        log.warning("client %d of job %s: %s", task.client, self.terms.name, reason)
+        await self.channel.send(Refuse("task", task.round, task.client, reason))
 
     async def _commit(self, task: Task) -> bool:
         """Commit to the task's update; whether that took work, or it was here from a conversation before."""
@@ -357,13 +365,22 @@ class ParticipantJob:
         self._news.set()
 
     async def _watch_rest(self) -> None:
-        """While the worker rests, the task's time stands still, and the requester hears why it waits."""
+        """While the worker rests, the task's time stands still, and the requester hears why it waits; from a
+        rest that lasts it gets the task back."""
+        rested = 0.0
         while True:
             await trio.sleep(REST_LOOK_S)
-            task = self._current
-            if task is not None and self.parts.worker.resting:
-                self._limit.deadline += REST_LOOK_S
-                self._report(Working(task.round, task.client, "rating", 0, 1))
+            task, rests = self._current, self.parts.worker.rests
+            if task is None or not rests:
+                rested = 0.0
+                continue
+            self._limit.deadline += REST_LOOK_S
+            self._report(Working(task.round, task.client, rests[0], 0, 1))
+            reason = lasting(rests)
+            rested = rested + REST_LOOK_S if reason else 0.0
+            if rested >= GIVE_BACK_S and self._working is not None:
+                self._given_back = f"this node's worker rests: {reason}"
+                self._working.cancel()
 
     async def _tell_progress(self) -> None:
         """Send the newest report, not more often than once a second."""

@@ -57,8 +57,8 @@ class WorkerPort(Protocol):
     def status(self) -> str: ...
 
     @property
-    def resting(self) -> bool:
-        """Whether its calls stand still, since the machine is needed for something else."""
+    def rests(self) -> tuple[str, ...]:
+        """Why its calls stand still (`p2pml.worker.rests`); no reason while it computes."""
         ...
 
     async def call(self, request: Request[R], progress: Callable[[Progress], None] | None = None) -> R: ...

@@ -48,7 +48,8 @@ class RatingProgressView:
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """`transport`: fast or stock. `worker`: starting, ready, busy, or off (then `worker_reason` says why).
+    """`transport`: fast or stock. `worker`: starting, ready, busy, or off (then `worker_reason` says why);
+    it stands still while `worker_rests` has a reason, see `WorkerView`.
 
     `slot` is the slot of this moment, `epoch` its epoch; `behind` counts the blocks that the best peer is
     ahead. `clock_ms` is the clock of `clock_peers` peers, their median, less this machine's; null before any
@@ -89,6 +90,7 @@ class StatusView:
     rating_window: RatingProgressView | None = None
     epoch: int = 0
     rating_problem: str = ""
+    worker_rests: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,9 +52,6 @@ class WorkerSupervisor:
         threads: threads of one TensorFlow operation; with 1 an update is the same bits every time.
         memory_limit: resident bytes over which it is killed; half of the machine's memory when None.
         backoff: seconds before the first restart; doubles with each death in a row.
-
-    Attributes:
-        resting: whether calls stand still, see `rest`.
     """
 
     def __init__(
@@ -74,7 +71,7 @@ class WorkerSupervisor:
         self._session: Session | None = None
         self._refusal = ""
         self._starts = 0
-        self.resting = False
+        self._rests: dict[str, None] = {}  # in the order in which they came
 
     @property
     def ready(self) -> bool:
@@ -131,19 +128,29 @@ class WorkerSupervisor:
         async with self._turn:
             await self.wait_ready()
             assert self._session is not None
-            if self.resting:
+            if self._rests:
                 await self._session.rest(True)
             return await self._session.call(request, progress)
 
-    async def rest(self, resting: bool) -> None:
-        """Stop computing, whatever calls there are, or go on: what is done so far is kept, and calls wait.
+    @property
+    def rests(self) -> tuple[str, ...]:
+        """The reasons (`p2pml.worker.rests`) for which calls stand still; none while it computes."""
+        return tuple(self._rests)
+
+    async def rest(self, reason: str, resting: bool) -> None:
+        """Stop computing for a reason, whatever calls there are, or no longer for that one: what is done so
+        far is kept, and calls wait until no reason is left.
 
         A worker that starts meanwhile rests too, before its first call.
         """
-        self.resting = resting
-        if self.ready:
+        before = bool(self._rests)
+        if resting:
+            self._rests[reason] = None
+        else:
+            self._rests.pop(reason, None)
+        if self.ready and bool(self._rests) != before:
             assert self._session is not None
-            await self._session.rest(resting)
+            await self._session.rest(not before)
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a worker alive until cancelled; the process is dead when this returns."""

@@ -34,6 +34,7 @@ from p2pml.node.validator_views import (
     SponsorInviteView,
     ValidatorDetailView,
 )
+from p2pml.node.worker_views import WorkerView
 from p2pml.storage.torrent_files import Choice
 
 ADDRESS = "pml1someone"
@@ -49,6 +50,7 @@ class FakeNode:
         self.net = FakeNet(self.calls)
         self.validating = FakeValidating(self.calls)
         self.rating = FakeRating()
+        self.worker = FakeWorker(self.calls)
         self.reason = ""
         self.shutdown = trio.Event()
 
@@ -339,6 +341,27 @@ class FakeRating:
         phases = [PhaseView("training", 64, 69, 130_000, 140_000)]
         latest = WindowView(64, 130_000, 5, False, False, False, phases[0], phases, 4, 3, 1, 2, 0)
         return WindowsView(66, 2000, 64, 5, 128, 258_000, latest)
+
+
+class FakeWorker:
+    """Implements `p2pml.api.facade.WorkerFacade`; notes what it is asked to do."""
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self.calls = calls
+        self.rests: list[str] = []
+
+    def status(self) -> WorkerView:
+        return WorkerView("ready", "", self.rests, 77, {"python": "3"}, 1)
+
+    async def pause(self) -> WorkerView:
+        self.calls.append(("pause worker",))
+        self.rests = ["paused"]
+        return self.status()
+
+    async def resume(self) -> WorkerView:
+        self.calls.append(("resume worker",))
+        self.rests = []
+        return self.status()
 
 
 @pytest.fixture

@@ -143,7 +143,7 @@ class NumpyWorker:
     """
 
     status: str = "ready"
-    resting: bool = False
+    rests: tuple[str, ...] = ()
     delay: float = 0.0
     fail: str = ""
     deaths: int = 0

@@ -183,7 +183,7 @@ def test_the_real_tensorflow_loads() -> None:
 STATUS: dict[str, Any] = {
     "chain_id": "ab" * 32, "network": "net", "pid": 1, "uptime_s": 2.0, "peers": 3, "behind": 0,
     "slot": 100, "head": {"height": 90, "slot": 99}, "worker": "ready", "worker_reason": "",
-    "slot_ms": 2000, "clock_ms": None, "clock_peers": 0, "clock_limit_ms": 250,
+    "worker_rests": [], "slot_ms": 2000, "clock_ms": None, "clock_peers": 0, "clock_limit_ms": 250,
     "heartbeat_slot": None, "rating_problem": "",
 }  # fmt: skip
 
@@ -236,6 +236,9 @@ def test_a_clock_against_those_of_the_peers(offset: int, level: str, words: str)
 def test_a_worker_that_is_off() -> None:
     off = {**STATUS, "worker": "off", "worker_reason": "it died three times"}
     assert said(doctor_online.check_worker_state(STATUS, Config())) == ("worker", "ok")
+    assert said(doctor_online.check_worker_state({**STATUS, "worker_rests": ["rating"]}, Config()))[1] == "ok"
+    paused = doctor_online.check_worker_state({**STATUS, "worker_rests": ["paused"]}, Config())
+    assert (paused.level, paused.cause) == ("warning", "it rests: paused by its owner")
     assert said(doctor_online.check_worker_state(off, Config())) == ("worker", "problem")
     assert said(doctor_online.check_worker_state(off, Config(worker_threads=0))) == ("worker", "ok")
 

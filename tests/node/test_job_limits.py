@@ -390,13 +390,13 @@ async def test_a_task_stands_still_while_its_trainer_is_rated(job_world: Any) ->
             await release.wait()
 
         asker.trainer.worker.before_training = rest
-        asker.trainer.worker.resting = True
+        asker.trainer.worker.rests = ("rating",)
         channel = await asker.accepted()
         await hold_a_shard(world, asker, channel)
         await asker.task(channel)
         for _ in range(3):  # a report a second: longer than the task may take
             while (await asker.answer(channel, Working)).stage != "rating":
                 pass
-        asker.trainer.worker.resting = False
+        asker.trainer.worker.rests = ()
         release.set()
         await asker.answer(channel, Commit)

@@ -243,12 +243,12 @@ async def test_a_worker_rests_between_two_steps_and_goes_on(tmp_path: Path) -> N
         reports: list[int] = []
         nursery.start_soon(supervisor.call, request, lambda progress: reports.append(progress.done))
         assert await eventually(lambda: len(reports) > 2, 30)
-        await supervisor.rest(True)
+        await supervisor.rest("rating", True)
         await trio.sleep(0.5)  # what was under way is told
         told = len(reports)
         await trio.sleep(1.5)
         assert len(reports) == told
-        await supervisor.rest(False)
+        await supervisor.rest("rating", False)
         assert await eventually(lambda: len(reports) > told, 30)
         nursery.cancel_scope.cancel()
 
@@ -256,12 +256,31 @@ async def test_a_worker_rests_between_two_steps_and_goes_on(tmp_path: Path) -> N
 async def test_a_call_that_comes_while_the_worker_rests_waits(tmp_path: Path) -> None:
     request = long_training(tmp_path)
     async with supervised(tmp_path) as supervisor, trio.open_nursery() as nursery:
-        await supervisor.rest(True)  # before there is a process
+        await supervisor.rest("rating", True)  # before there is a process
         await supervisor.wait_ready()
         reports: list[int] = []
         nursery.start_soon(supervisor.call, request, lambda progress: reports.append(progress.done))
         await trio.sleep(2)
         assert reports == []
-        await supervisor.rest(False)
+        await supervisor.rest("rating", False)
+        assert await eventually(lambda: len(reports) > 0, 30)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_worker_rests_while_any_reason_is_left(tmp_path: Path) -> None:
+    request = long_training(tmp_path)
+    async with supervised(tmp_path) as supervisor, trio.open_nursery() as nursery:
+        await supervisor.wait_ready()
+        for reason in ("rating", "paused", "paused"):  # said twice is one reason
+            await supervisor.rest(reason, True)
+        reports: list[int] = []
+        nursery.start_soon(supervisor.call, request, lambda progress: reports.append(progress.done))
+        await supervisor.rest("rating", False)
+        await supervisor.rest("load", False)  # never was one
+        assert supervisor.rests == ("paused",)
+        await trio.sleep(1.5)
+        assert reports == []
+        await supervisor.rest("paused", False)
+        assert supervisor.rests == ()
         assert await eventually(lambda: len(reports) > 0, 30)
         nursery.cancel_scope.cancel()
