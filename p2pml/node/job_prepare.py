@@ -20,7 +20,7 @@ from p2pml.node.job_store import JobStore
 from p2pml.node.ports import NodeParts, TffPort
 from p2pml.node.terms import price_per_sample
 from p2pml.storage.journal import write_atomic
-from p2pml.training import dataset, models
+from p2pml.training import by_file, dataset, models
 from p2pml.training.dataset import Dataset
 from p2pml.training.partition import Indices, PartitionError, partition
 from p2pml.training.rules import trimmed
@@ -96,7 +96,9 @@ async def prepare(
     infohash, path = await parts.data.dataset(spec.data.train, base_dir)
     data = await trio.to_thread.run_sync(load_data, spec, path)
     model = model_of(spec, base_dir, data)
-    count = await clients()
+    by_files = file_clients(spec, data)
+    here = await clients()
+    count = by_files or here
     await check_aggregation(spec, model.params, count, parts.tff())
     samples = await trio.to_thread.run_sync(_divide, spec, data, count, store)
     price = checked_price(spec, samples)
@@ -118,11 +120,35 @@ def load_data(spec: JobSpec, path: Path) -> Dataset:
         return dataset.load(path, spec.data.reading())
 
 
+def file_clients(spec: JobSpec, data: Dataset) -> int:
+    """How many clients the partition `by_file` makes; 0 for the others, which divide among any number.
+
+    Raises:
+        UserError: none or too many, or the spec says another number.
+    """
+    if spec.data.partition.kind != "by_file":
+        return 0
+    with _data_errors(spec):
+        found = by_file.names(data.counts)
+    if spec.data.clients not in ("auto", len(found)):
+        shown = ", ".join(found[:5]) + (", …" if found[5:] else "")
+        raise UserError(
+            f"data.clients is {spec.data.clients}, and the data {spec.data.train} lies in {len(found)} files "
+            f"or folders: {shown}",
+            "leave data.clients out: by_file makes a client of each",
+            ExitCode.BAD_CONFIG,
+        )
+    return len(found)
+
+
 def divided(spec: JobSpec, data: Dataset, clients: int) -> tuple[Shard, Shard, list[Indices]]:
     """The samples to train on, those to evaluate on, and each client's rows of the former; or UserError."""
-    kind = spec.data.partition
+    kind, fraction = spec.data.partition, spec.data.validation.fraction
     with _data_errors(spec):
-        train, evaluation = dataset.hold_out(data, spec.data.validation.fraction, spec.seed)
+        train, evaluation = dataset.hold_out(data, fraction, spec.seed)
+        if kind.kind == "by_file":
+            rows = dataset.training_rows(data, fraction, spec.seed)
+            return train, evaluation, by_file.parts(data.counts, rows)
         parts = partition(
             kind.kind, train.y, clients, spec.seed, per_client=kind.per_client or 2, alpha=kind.alpha or 0.5
         )

@@ -10,7 +10,7 @@ import trio
 from p2pml.errors import UserError
 from p2pml.formats import uploads
 from p2pml.node.job_members import eligible
-from p2pml.node.job_prepare import checked_price, divided, load_data, model_of
+from p2pml.node.job_prepare import checked_price, divided, file_clients, load_data, model_of
 from p2pml.node.ports import NodeParts
 from p2pml.node.terms import settlements
 from p2pml.node.views import QuotedPeerView, QuoteView
@@ -49,6 +49,7 @@ async def quote(spec: JobSpec, base_dir: Path, parts: NodeParts) -> QuoteView:
 def _measured(known: QuoteView, spec: JobSpec, base_dir: Path, path: Path) -> QuoteView:
     data = load_data(spec, path)
     model = model_of(spec, base_dir, data)
+    known = replace(known, clients=file_clients(spec, data) or known.clients)
     clients = known.clients or 1
     train, _, shares = divided(spec, data, clients)
     samples = [len(share) for share in shares]

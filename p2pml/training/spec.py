@@ -81,8 +81,8 @@ class PartitionSpec(_Part):
     """How the training set is divided among logical clients."""
 
     kind: Annotated[
-        Literal["iid", "shards", "dirichlet"],
-        choice(("iid", "shards", "dirichlet"), ("by_file", "by_owner")),
+        Literal["iid", "shards", "dirichlet", "by_file"],
+        choice(("iid", "shards", "dirichlet", "by_file"), ("by_owner",)),
     ] = "iid"
     per_client: Annotated[Whole, Field(ge=1, le=1000)] | None = None
     alpha: Annotated[Real, Field(gt=0, le=1e6)] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import trio
 
@@ -245,6 +246,35 @@ async def test_what_is_wrong_is_said_before_any_money_moves(
         assert shown["state"] == "failed"
         assert words in shown["reason"]
         assert world.chain.included == []
+
+
+async def test_each_file_is_one_client_of_a_job(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(2) as world:
+        rows = np.random.default_rng(5).normal(size=(45, 8))
+        (world.root / "clinics").mkdir()
+        for name, part in (("a", rows[:20]), ("b", rows[20:30]), ("c", rows[30:35]), ("test", rows[35:])):
+            lines = [f"{int(row[0] > 0)},{','.join(map(str, row[1:]))}" for row in part]
+            (world.root / "clinics" / f"{name}.csv").write_text("\n".join(["label,b,c,d,e,f,g,h", *lines]))
+        spec = job_spec(rounds=2, least=2).replace("clouds.npz,", "clinics, partition: {kind: by_file},")
+        quote = await world.requester.jobs.quote(spec, world.root, "job.yaml")
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
+        assert (shown["state"], shown["reason"]) == ("done", "")
+        assert (quote.clients, quote.samples, quote.price) == (
+            3,
+            35,
+            shown["price"],
+        )  # two peers, three files
+        assert [item["clients"] for item in shown["history"]] == [3, 3]
+        assert {record.samples for record in world.chain.records} == {2 * 35}
+        wrong = spec.replace("clients: auto", "clients: 2")
+        shown = await world.finish(await world.requester.jobs.start(wrong, world.root, "job.yaml"))
+        assert shown["state"] == "failed"
+        assert (
+            "data.clients is 2, and the data clinics lies in 3 files or folders: a.csv, b.csv, c.csv"
+            in (shown["reason"])
+        )
 
 
 async def test_what_cannot_begin(job_world: Callable[..., Any], job_spec: Callable[..., str]) -> None:

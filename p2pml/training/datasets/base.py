@@ -69,10 +69,13 @@ class Dataset:
     Args:
         train: at least one sample; labels are 0 … classes − 1.
         test: of the same sample shape and scale.
+        counts: (name, samples) of each file of `train`, in the order of the samples; empty where the form has
+            one file.
     """
 
     train: Shard
     test: Shard | None
+    counts: tuple[tuple[str, int], ...] = ()
 
     @property
     def classes(self) -> int:

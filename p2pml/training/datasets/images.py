@@ -69,7 +69,7 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
     shape = _shape(reading.shape, train[0])
     base.check_size(len(files) * int(np.prod(shape)), max_bytes, files[0].whole)
     parts = [_decode(part, classes, shape, reading) for part in (train, test)]
-    return Dataset(parts[0], parts[1] if test else None)
+    return Dataset(parts[0], parts[1] if test else None, tuple((entry.name, 1) for entry in train))
 
 
 def decoded(source: IO[bytes], where: str, shape: tuple[int, ...] | None) -> npt.NDArray[np.uint8]:
@@ -158,6 +158,5 @@ def _class(entry: Entry) -> str:
 
 
 def _split_name(entry: Entry) -> str:
-    """What says whether an image is one of the test set: the folder around that of its class."""
-    parts = entry.name.split("/")
-    return parts[-3] if len(parts) > 2 else ""
+    """What says whether an image is one of the test set: the folders around that of its class."""
+    return "/".join(entry.name.split("/")[:-2])

@@ -42,7 +42,8 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
     """
     train, test = train_and_test(files, lambda entry: entry.name)
     table = _Table(reading, max_bytes)
-    count = sum(table.read(entry) for entry in train)
+    counts = tuple((entry.name, table.read(entry)) for entry in train)
+    count = sum(samples for _, samples in counts)
     for entry in test:
         table.read(entry)
     if not count:
@@ -51,7 +52,7 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
     x = base.reshaped(whole_bytes(table.samples()), reading.shape, where)
     y = table.labels(where)
     rest = make_shard(x[count:], y[count:], reading.scale, where) if test else None
-    return Dataset(make_shard(x[:count], y[:count], reading.scale, where), rest)
+    return Dataset(make_shard(x[:count], y[:count], reading.scale, where), rest, counts)
 
 
 @dataclass(slots=True)
