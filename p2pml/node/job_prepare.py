@@ -29,6 +29,9 @@ from p2pml.training.spec import TOKEN, JobSpec
 from p2pml.worker.protocol import Build
 from p2pml.worker.session import WorkerError
 
+Notes = Callable[[str], None]
+"""Tells people what is done now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -40,6 +43,7 @@ class Prepared:
         model: Keras JSON.
         model_hash: SHA-256 of the initial weights.
         price: base units per sample and epoch.
+        owners: peer ids of those whose private data the clients are; empty where there are shards.
     """
 
     dataset: bytes
@@ -47,6 +51,7 @@ class Prepared:
     model: str
     model_hash: bytes
     price: int
+    owners: tuple[str, ...] = ()
 
     def to_entry(self) -> dict[str, Any]:
         """As JSON for the journal."""
@@ -56,6 +61,7 @@ class Prepared:
             "model": self.model,
             "model_hash": self.model_hash.hex(),
             "price": self.price,
+            "owners": list(self.owners),
         }
 
     @classmethod
@@ -67,6 +73,7 @@ class Prepared:
             entry["model"],
             bytes.fromhex(entry["model_hash"]),
             entry["price"],
+            tuple(entry.get("owners", ())),
         )
 
 
@@ -76,7 +83,7 @@ async def prepare(
     clients: Callable[[], Awaitable[int]],
     parts: NodeParts,
     store: JobStore,
-    note: Callable[[str], None],
+    note: Notes,
 ) -> Prepared:
     """Load and divide the data, write a shard per client, offer them as a torrent, build the model.
 
@@ -104,7 +111,7 @@ async def prepare(
     price = checked_price(spec, samples)
     await trio.to_thread.run_sync(write_atomic, store.model_file, model.to_json().encode())
     note("building the model")
-    weights = await _first_weights(spec, base_dir, model, parts)
+    weights = await first_weights(spec, base_dir, model, parts)
     await store.save_model(0, weights, b"")
     files = [(store.shard(client).name, store.shard(client)) for client in range(len(samples))]
     metainfo = await parts.data.offer(store.torrent_name, files)
@@ -165,17 +172,18 @@ def _divide(spec: JobSpec, data: Dataset, clients: int, store: JobStore) -> list
 
 @contextmanager
 def _data_errors(spec: JobSpec) -> Iterator[None]:
+    name = spec.data.validation.path or spec.data.train
     try:
         yield
     except (FormatError, PartitionError) as error:
         raise UserError(
-            f"the data {spec.data.train} cannot be used: {error}",
+            f"the data {name} cannot be used: {error}",
             getattr(error, "fix", "") or "see data in the job spec",
             ExitCode.BAD_CONFIG,
         ) from error
     except OSError as error:
         raise UserError(
-            f"the data {spec.data.train} cannot be read or divided: {error.strerror or error}",
+            f"the data {name} cannot be read or divided: {error.strerror or error}",
             "check the file, and free space in the home folder",
             ExitCode.JOB_FAILED,
         ) from error
@@ -260,7 +268,7 @@ async def check_aggregation(spec: JobSpec, params: int, clients: int, tff: TffPo
         )
 
 
-async def _first_weights(spec: JobSpec, base_dir: Path, model: ModelSpec, parts: NodeParts) -> bytes:
+async def first_weights(spec: JobSpec, base_dir: Path, model: ModelSpec, parts: NodeParts) -> bytes:
     """Those that the spec names, or fresh ones; the worker builds the model either way. Raises UserError."""
     try:
         built = await parts.worker.call(Build(model.to_json(), spec.seed))

@@ -39,10 +39,12 @@ async def quote(spec: JobSpec, base_dir: Path, parts: NodeParts) -> QuoteView:
         spec.name, spec.rounds.max, spec.budget, parts.chain.balance(parts.keys.public), every, fees * fee,
         limits.min, peers, clients,
     )  # fmt: skip
+    if spec.data.partition.kind == "by_owner":
+        return replace(known, unknown="the owners of the private data say when the job begins how much it is")
     try:
         path = await parts.data.local(spec.data.train, base_dir)
     except UserError as error:
-        return replace(known, unknown=error.cause)
+        return replace(known, unknown=f"the data is not on this node: {error.cause}")
     return await trio.to_thread.run_sync(_measured, known, spec, base_dir, path)
 
 

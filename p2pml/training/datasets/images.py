@@ -60,8 +60,8 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
         OSError: a file cannot be read.
     """
     train, test = train_and_test(files, _split_name)
-    classes = {name: number for number, name in enumerate(sorted({_class(entry) for entry in train}))}
-    if not 2 <= len(classes) <= MAX_CLASSES:
+    classes = base.numbered(map(_class, train), reading, files[0].whole)
+    if not (1 if reading.numbers else 2) <= len(classes) <= MAX_CLASSES:
         raise DatasetError(
             f"{files[0].whole}: images lie in {len(classes)} folders, not in 2 to {MAX_CLASSES}",
             "make a folder for each class",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -88,11 +88,9 @@ class _Table:
     def labels(self, where: str) -> npt.NDArray[np.int64]:
         """[n], numbered."""
         texts = list(self._numbers)
-        if all(text.isascii() and text.isdigit() and len(text) < 18 for text in texts):
-            values = [int(text) for text in texts]
-        else:
-            order = {text: number for number, text in enumerate(sorted(texts))}
-            values = [order[text] for text in texts]
+        numbers = self.reading.numbers or all(map(base.is_number, texts))
+        order = base.numbered(texts, replace(self.reading, numbers=numbers), where)
+        values = [order[text] for text in texts]
         return np.array(values, np.int64)[np.frombuffer(self._labels, np.int64)]
 
     def _read(self, rows: Iterator[list[str]], entry: Entry) -> None:
