@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,31 @@ async def test_one_peer_may_play_several_clients(
         assert shown["state"] == "done"
         assert sorted(len(node.worker.trained) for node in world.trainers) == [4, 6]
         check_money(world, shown, rounds=2)
+
+
+async def test_who_plays_which_client_changes_no_bit_of_the_result(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    """Eight clients of unequal size on two peers, on four, and on three of which one dies."""
+    async with job_world(4) as world:
+        spec = job_spec(rounds=3, clients=8, least=2).replace(
+            "clients: 8", "clients: 8, partition: {kind: dirichlet}"
+        )
+        models = []
+        for most, dies in ((2, False), (4, False), (3, True)):
+            before = len(world.chain.records)
+            job_id = await world.requester.jobs.start(
+                spec.replace("max: 8", f"max: {most}"), world.root, "job.yaml"
+            )
+            if dies:
+                await world.until(lambda before=before: len(world.chain.records) > before)  # type: ignore[misc]
+                trained_by = {peer["peer"] for peer in world.requester.jobs.show(job_id)["peers"]}
+                await world.kill(next(node for node in world.trainers if node.host.peer_id in trained_by))
+            shown = await world.finish(job_id)
+            assert (shown["state"], [item["clients"] for item in shown["history"]]) == ("done", [8, 8, 8])
+            assert dies or len([peer for peer in shown["peers"] if peer["samples"]]) == most
+            models.append((Path(shown["output"]) / "model.safetensors").read_bytes())
+        assert models[0] == models[1] == models[2]
 
 
 async def test_a_trainer_killed_mid_round_is_replaced_by_a_replica_holder(
