@@ -118,11 +118,7 @@ class Participant:
             raise Malformed(f"{type(invite).__name__} before an invitation")
         terms = JobTerms.from_invite(invite)
         own = None
-        reason = (
-            self._refusal(channel.peer, invite, terms)
-            or await self._money_refusal(terms)
-            or await self._make_room(terms)
-        )
+        reason = self._refusal(channel.peer, invite, terms) or await self._money_refusal(terms)
         if terms.dataset and not reason:
             try:
                 path, _ = await self._private.shard(
@@ -131,6 +127,7 @@ class Participant:
                 own = OwnShard(path)
             except NotOffered as error:
                 reason = str(error)
+        reason = reason or await self._make_room(terms)  # last: the room is taken before anything else runs
         if reason:
             log.info("an invitation from %s is refused: %s", channel.peer, reason)
             await channel.send(refusal(reason))

@@ -17,6 +17,7 @@ from p2pml.errors import UserError
 from p2pml.formats import shards, tensors
 from p2pml.net.train import (
     FROM_PARTICIPANT,
+    Accept,
     Hold,
     Message,
     Offer,
@@ -185,6 +186,24 @@ async def test_the_invitation_is_judged_again(job_world: Callable[..., Any]) -> 
         hand = await ToOwner.with_job(world)
         hand.terms = replace(hand.terms, dataset="wards", model=MODEL)
         assert "offers no private data" in await hand.why_not(hand.invitation())
+
+
+async def test_two_invitations_at_once_are_one_job(job_world: Callable[..., Any]) -> None:
+    """Reading the data takes time, in which another invitation may come."""
+    async with job_world(1) as world:
+        own(world, world.trainers[0], slice(0, 70), [world.requester])
+        channels = []
+        async with world.trainers[0].participant._private._reading:
+            for _ in range(2):
+                hand = await ToOwner.with_job(world)
+                hand.terms = replace(hand.terms, dataset="wards", model=MODEL)
+                channels.append(await hand.say(hand.invitation()))
+            waiting = world.trainers[0].participant._private._reading
+            await world.until(lambda: waiting.statistics().tasks_waiting == 2)
+        answers = [await channel.receive(FROM_PARTICIPANT, 10) for channel in channels]
+        assert [type(answer) for answer in answers] == [Accept, Refuse]
+        assert "busy with another job" in answers[1].reason
+        await channels[0].reset()
 
 
 async def test_a_conversation_about_private_data_fetches_and_shares_nothing(
