@@ -10,11 +10,13 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from p2pml import private_config
 from p2pml.errors import ExitCode, UserError
+from p2pml.private_config import PrivateDataset
 
 HOME_VERSION = 1
 """Version of the home folder's layout, kept in its `VERSION` file."""
@@ -100,6 +102,10 @@ class Home:
     @property
     def jobs(self) -> Path:
         return self.root / "jobs"
+
+    @property
+    def private(self) -> Path:
+        return self.root / "private"
 
     @property
     def runs(self) -> Path:
@@ -191,6 +197,7 @@ class Config:
         prune: whether blocks below the oldest kept snapshot are dropped; their headers stay.
         checkpoint: `HEIGHT:BLOCK_ID:STATE_ROOT` of a final block that a fresh home begins at; empty for none.
         transport: the code under the streams, `fast` (p2pml's own) or `stock` (libp2p's); peers may differ.
+        private: data of this node's owner that others' jobs may train on here and nowhere else.
     """
 
     name: str = ""
@@ -219,6 +226,7 @@ class Config:
     prune: bool = False
     checkpoint: str = ""
     transport: str = DEFAULT_TRANSPORT
+    private: tuple[PrivateDataset, ...] = ()
 
     @classmethod
     def parse(cls, text: str, source: str = "config.toml") -> Config:
@@ -290,15 +298,20 @@ class Config:
             "transport": 'the code under the streams: "fast" (p2pml\'s own) or "stock" (libp2p\'s)',
         }
         lines = []
-        for key, value in asdict(self).items():
-            lines += [f"# {comments[key]}", f"{key} = {_toml(value)}", ""]
-        return "\n".join(lines)
+        for key, comment in comments.items():
+            lines += [f"# {comment}", f"{key} = {_toml(getattr(self, key))}", ""]
+        return "\n".join(lines) + "\n" + private_config.to_toml(self.private, _toml)
 
     def _with(self, table: Mapping[str, Any], source: str) -> Config:
         values: dict[str, Any] = {}
         for key, value in table.items():
             default = getattr(Config(), key)
-            if isinstance(default, tuple):
+            if key == "private":
+                try:
+                    values[key] = private_config.read_tables(value)
+                except ValueError as error:
+                    raise _bad(f"{source}: {error}", "correct it") from error
+            elif isinstance(default, tuple):
                 if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
                     raise _bad(f"{source}: {key} must be a list of strings, not {value!r}", "correct it")
                 values[key] = tuple(value)

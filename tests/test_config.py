@@ -11,11 +11,22 @@ from chain.crypto import Keypair
 from p2pml.config import Config, Home
 from p2pml.errors import ExitCode, UserError
 from p2pml.identity import NodeKeys, load_or_create_seed, peer_id
+from p2pml.private_config import PrivateDataset
 
 
 def test_the_written_config_reads_back() -> None:
     config = Config(name='a "b"', port=1, bootstrap=("/ip4/127.0.0.1/tcp/1/p2p/x",), trainer=False)
     assert Config.parse(config.to_toml()) == config
+
+
+def test_private_data_reads_back_and_is_shown_where_there_is_none() -> None:
+    data = (PrivateDataset("wards", "/data/w.npz", ("pml1a", "pml1b")), PrivateDataset("b", "~/b", ()))
+    config = Config(private=data)
+    assert Config.parse(config.to_toml()) == config
+    assert data[0].place == Path("/data/w.npz")
+    example = Config().to_toml().split("\n# [[private]]\n")[1]
+    shown = "[[private]]\n" + "\n".join(line.removeprefix("# ") for line in example.splitlines())
+    assert Config.parse(shown).private == (PrivateDataset("wards", "/data/wards.npz", ("pml1…",)),)
 
 
 def test_an_unknown_key_names_its_line_and_the_nearest_key() -> None:
@@ -44,6 +55,13 @@ def test_an_unknown_key_names_its_line_and_the_nearest_key() -> None:
         ("port = ", "not valid TOML"),
         ('transport = "fsat"', "transport is 'fsat'"),
         ("[limits]\nx = 1", "unknown key 'limits'"),
+        ("private = 3", r"private must be tables \[\[private\]\]"),
+        ("[private]\nname = 'a'", r"private must be tables"),
+        ("[[private]]\nname = 'a'", "number 1 must have the keys name, path, requesters and no others"),
+        ("[[private]]\nname = 'a/b'\npath = '/d'\nrequesters = []", "name 'a/b' must be"),
+        ("[[private]]\nname = 'a'\npath = 'd.npz'\nrequesters = []", "path 'd.npz' must be absolute"),
+        ("[[private]]\nname = 'a'\npath = '/d'\nrequesters = 'pml1'", "must be a list of accounts"),
+        (2 * "[[private]]\nname = 'a'\npath = '/d'\nrequesters = []\n", "two tables .* are called 'a'"),
     ],
 )
 def test_a_wrong_value_is_refused(text: str, words: str) -> None:

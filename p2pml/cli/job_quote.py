@@ -28,7 +28,7 @@ def describe_quote(quote: dict[str, Any]) -> str:
 
 def _data(quote: dict[str, Any]) -> list[tuple[str, Any]]:
     if quote["unknown"]:
-        return [("sizes", f"not known before the data is on this node: {quote['unknown']}")]
+        return [("sizes", f"not known yet: {quote['unknown']}")]
     clients = quote["clients"] or "as many as peers will be there"
     return [
         ("model", f"{quote['params']:,} parameters"),

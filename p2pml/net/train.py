@@ -1,6 +1,8 @@
 """The messages of `/p2pml/train/1.0.0`: a requester and one participant, on one stream while a job lasts.
 
     requester                            participant
+    ASK               →                ← OFFER or REFUSE   (private data, before the job; a stream of its own)
+
     INVITE            →                ← ACCEPT or REFUSE
     HOLD              →                ← READY            (shards are on disk)
     MODEL, CHUNK …    →
@@ -29,7 +31,7 @@ from p2pml.net.errors import Malformed
 from p2pml.net.streams import Stream
 
 PROTOCOL = "/p2pml/train/1.0.0"
-VERSION = 3
+VERSION = 4
 CHUNK_BYTES = 256 * 1024
 MAX_METAINFO = 4 << 20
 MAX_INVITE = MAX_TEXT + 4096
@@ -105,6 +107,33 @@ def _is_arguments(value: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Requester: may my account train on your private data set of this name, and how large is it?
+
+    Args:
+        version: `VERSION`.
+        chain_id, requester: 32 bytes each: where, and the account that asks.
+        dataset: the name that its owners have given it.
+        model: Keras JSON, which the data has to fit.
+        sig: the requester's account's, over chain, name and both peers (`p2pml.node.private_data.ask_bytes`).
+    """
+
+    version: int = _whole(2**16)
+    chain_id: bytes = _octets(32)
+    requester: bytes = _octets(32)
+    dataset: str = _text(64)
+    model: str = _text(MAX_TEXT)
+    sig: bytes = _octets(64)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Participant: yes, and it has so many samples."""
+
+    samples: int = _whole(2**48, 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Invite:
     """Requester: take part in a job? Everything that stays the same for all of it.
 
@@ -121,6 +150,7 @@ class Invite:
         algorithm: of a round: `fedavg`, or `sync_sgd` for one batch.
         prox: weight of FedProx's proximal term; 0 for none.
         upload: kind of the updates' values (`p2pml.formats.uploads.KINDS`).
+        dataset: name of the participant's own private data to train on; empty for shards.
         sig: the requester's account's, over chain, job and both peers: who speaks for it, and to whom
             (`p2pml.node.terms.JobTerms.invite`).
     """
@@ -143,6 +173,7 @@ class Invite:
     algorithm: str = _text(16)
     prox: float = _real()
     upload: str = _text(16)
+    dataset: str = _text(64)
     sig: bytes = _octets(64)
 
 
@@ -264,7 +295,7 @@ class Countersigned:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Either: no, and why. `what` is `invite`, `task`, `update` or `job`."""
+    """Either: no, and why. `what` is `ask`, `invite`, `task`, `update` or `job`."""
 
     what: str = _text(16)
     round: int = _whole(2**32)
@@ -280,13 +311,13 @@ class Done:
 
 
 Message = (
-    Invite | Accept | Hold | Ready | Model | Chunk | Task | Working
+    Ask | Offer | Invite | Accept | Hold | Ready | Model | Chunk | Task | Working
     | Commit | Pull | Update | Countersigned | Refuse | Done
 )  # fmt: skip
 _KINDS: dict[str, type[Message]] = {
     kind.__name__.upper(): kind
     for kind in (
-        Invite, Accept, Hold, Ready, Model, Chunk, Task, Working,
+        Ask, Offer, Invite, Accept, Hold, Ready, Model, Chunk, Task, Working,
         Commit, Pull, Update, Countersigned, Refuse, Done,
     )
 }  # fmt: skip

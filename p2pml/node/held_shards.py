@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
@@ -17,6 +18,19 @@ from p2pml.node.ports import DataPort
 
 class TaskFailed(Exception):
     """This node cannot do a task; the message goes to the requester."""
+
+
+class Shards(Protocol):
+    """What a conversation asks of its data: fetched shards, or this node's own."""
+
+    @property
+    def metainfo(self) -> bytes:
+        """Of the torrent that it is in; empty where there is none."""
+        ...
+
+    async def hold(self, hold: Hold) -> None: ...
+
+    async def get(self, client: int, round_: int) -> Path: ...
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from p2pml.node.job_session import PeerSession, Refused, Report
 from p2pml.node.ports import NodeParts, Trainer
 from p2pml.node.terms import JobTerms
 from p2pml.training import round as machine
-from p2pml.training.placement import Placement
+from p2pml.training.placement import Owned, Placement
 from p2pml.training.spec import PeersSpec
 
 log = logging.getLogger(__name__)
@@ -43,10 +43,10 @@ def eligible(trainers: list[Trainer], limits: PeersSpec) -> list[Trainer]:
     return sorted(able, key=lambda trainer: (trainer.busy, -trainer.rating, trainer.peer))
 
 
-def waiting_text(here: int, needed: int, what: str = "") -> str:
+def waiting_text(here: int, needed: int, what: str = "", state: str = "") -> str:
     """What people read while peers are missing, or miss something."""
     missing = needed - here
-    state = "ready" if what else "joined"
+    state = state or ("ready" if what else "joined")
     return f"waiting for {missing} more peer{'s' if missing != 1 else ''}{what} ({here} of {needed} {state})"
 
 
@@ -84,13 +84,14 @@ class Members:
         parts: of the node.
         terms: of the job.
         limits: how many, how strong.
-        metainfo: of the torrent with one file per client.
+        metainfo: of the torrent with one file per client; empty where the participants own the data.
         shapes: of the model's weights.
         placement: which peer holds which client's shard.
         spool: folder for updates.
         delivered: hashes of the updates that the job has, and for which round and client.
         note: tells people what is waited for.
         changed: called when what people see of a peer changed.
+        only: who may take part; None for whoever trains.
     """
 
     parts: NodeParts
@@ -98,12 +99,13 @@ class Members:
     limits: PeersSpec
     metainfo: bytes
     shapes: list[tuple[int, ...]]
-    placement: Placement
+    placement: Placement | Owned
     spool: Path
     delivered: dict[bytes, tuple[int, int]]
     note: Callable[[str], None]
     changed: Callable[[MemberRecord], None]
     records: dict[str, MemberRecord] = field(default_factory=dict)
+    only: frozenset[str] | None = None
     _sessions: dict[str, PeerSession] = field(default_factory=dict)
     _dialled: set[str] = field(default_factory=set)
     _joined: list[str] = field(default_factory=list)
@@ -221,6 +223,7 @@ class Members:
             trainer.peer in self._sessions
             or trainer.peer in self._dialled
             or trainer.rating < self.limits.min_rating
+            or (self.only is not None and trainer.peer not in self.only)
         ):
             return False
         record = self.records.get(trainer.peer)
@@ -277,7 +280,8 @@ class Members:
     async def _converse(self, session: PeerSession) -> str:
         await session.join()
         self.records[session.peer].account = session.account
-        self.parts.data.allow(self.metainfo, [session.peer])
+        if self.metainfo:
+            self.parts.data.allow(self.metainfo, [session.peer])
         self._joined.append(session.peer)
         self._changed()
         if self._placed:
@@ -289,7 +293,7 @@ class Members:
         self.placement.update(self._joined)
         for peer in self._joined:
             session, clients = self._sessions[peer], self.placement.held_by(peer)
-            others = tuple(sorted(other for other in self._joined if other != peer))
+            others = tuple(sorted(other for other in self._joined if other != peer and self.metainfo))
             if session.told != (clients, others):
                 session.told = clients, others
                 self.records[peer].clients = clients

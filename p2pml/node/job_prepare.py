@@ -20,7 +20,7 @@ from p2pml.node.job_store import JobStore
 from p2pml.node.ports import NodeParts, TffPort
 from p2pml.node.terms import price_per_sample
 from p2pml.storage.journal import write_atomic
-from p2pml.training import dataset, models
+from p2pml.training import by_file, dataset, models
 from p2pml.training.dataset import Dataset
 from p2pml.training.partition import Indices, PartitionError, partition
 from p2pml.training.rules import trimmed
@@ -28,6 +28,9 @@ from p2pml.training.sampling import most_samples, sample_size
 from p2pml.training.spec import TOKEN, JobSpec
 from p2pml.worker.protocol import Build
 from p2pml.worker.session import WorkerError
+
+Notes = Callable[[str], None]
+"""Tells people what is done now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class Prepared:
         model: Keras JSON.
         model_hash: SHA-256 of the initial weights.
         price: base units per sample and epoch.
+        owners: peer ids of those whose private data the clients are; empty where there are shards.
     """
 
     dataset: bytes
@@ -47,6 +51,7 @@ class Prepared:
     model: str
     model_hash: bytes
     price: int
+    owners: tuple[str, ...] = ()
 
     def to_entry(self) -> dict[str, Any]:
         """As JSON for the journal."""
@@ -56,6 +61,7 @@ class Prepared:
             "model": self.model,
             "model_hash": self.model_hash.hex(),
             "price": self.price,
+            "owners": list(self.owners),
         }
 
     @classmethod
@@ -67,6 +73,7 @@ class Prepared:
             entry["model"],
             bytes.fromhex(entry["model_hash"]),
             entry["price"],
+            tuple(entry.get("owners", ())),
         )
 
 
@@ -76,7 +83,7 @@ async def prepare(
     clients: Callable[[], Awaitable[int]],
     parts: NodeParts,
     store: JobStore,
-    note: Callable[[str], None],
+    note: Notes,
 ) -> Prepared:
     """Load and divide the data, write a shard per client, offer them as a torrent, build the model.
 
@@ -96,13 +103,15 @@ async def prepare(
     infohash, path = await _data_of(spec, base_dir, parts)
     data = await trio.to_thread.run_sync(load_data, spec, path)
     model = model_of(spec, base_dir, data)
-    count = await clients()
+    by_files = file_clients(spec, data)
+    here = await clients()
+    count = by_files or here
     await check_aggregation(spec, model.params, count, parts.tff())
     samples = await trio.to_thread.run_sync(_divide, spec, data, count, store)
     price = checked_price(spec, samples)
     await trio.to_thread.run_sync(write_atomic, store.model_file, model.to_json().encode())
     note("building the model")
-    weights = await _first_weights(spec, base_dir, model, parts)
+    weights = await first_weights(spec, base_dir, model, parts)
     await store.save_model(0, weights, b"")
     files = [(store.shard(client).name, store.shard(client)) for client in range(len(samples))]
     metainfo = await parts.data.offer(store.torrent_name, files)
@@ -127,11 +136,35 @@ def load_data(spec: JobSpec, path: Path) -> Dataset:
         return dataset.load(path, spec.data.reading())
 
 
+def file_clients(spec: JobSpec, data: Dataset) -> int:
+    """How many clients the partition `by_file` makes; 0 for the others, which divide among any number.
+
+    Raises:
+        UserError: none or too many, or the spec says another number.
+    """
+    if spec.data.partition.kind != "by_file":
+        return 0
+    with _data_errors(spec):
+        found = by_file.names(data.counts)
+    if spec.data.clients not in ("auto", len(found)):
+        shown = ", ".join(found[:5]) + (", …" if found[5:] else "")
+        raise UserError(
+            f"data.clients is {spec.data.clients}, and the data {spec.data.train} lies in {len(found)} files "
+            f"or folders: {shown}",
+            "leave data.clients out: by_file makes a client of each",
+            ExitCode.BAD_CONFIG,
+        )
+    return len(found)
+
+
 def divided(spec: JobSpec, data: Dataset, clients: int) -> tuple[Shard, Shard, list[Indices]]:
     """The samples to train on, those to evaluate on, and each client's rows of the former; or UserError."""
-    kind = spec.data.partition
+    kind, fraction = spec.data.partition, spec.data.validation.fraction
     with _data_errors(spec):
-        train, evaluation = dataset.hold_out(data, spec.data.validation.fraction, spec.seed)
+        train, evaluation = dataset.hold_out(data, fraction, spec.seed)
+        if kind.kind == "by_file":
+            rows = dataset.training_rows(data, fraction, spec.seed)
+            return train, evaluation, by_file.parts(data.counts, rows)
         parts = partition(
             kind.kind, train.y, clients, spec.seed, per_client=kind.per_client or 2, alpha=kind.alpha or 0.5
         )
@@ -148,17 +181,18 @@ def _divide(spec: JobSpec, data: Dataset, clients: int, store: JobStore) -> list
 
 @contextmanager
 def _data_errors(spec: JobSpec) -> Iterator[None]:
+    name = spec.data.validation.path or spec.data.train
     try:
         yield
     except (FormatError, PartitionError) as error:
         raise UserError(
-            f"the data {spec.data.train} cannot be used: {error}",
+            f"the data {name} cannot be used: {error}",
             getattr(error, "fix", "") or "see data in the job spec",
             ExitCode.BAD_CONFIG,
         ) from error
     except OSError as error:
         raise UserError(
-            f"the data {spec.data.train} cannot be read or divided: {error.strerror or error}",
+            f"the data {name} cannot be read or divided: {error.strerror or error}",
             "check the file, and free space in the home folder",
             ExitCode.NO_DATA,
         ) from error
@@ -243,7 +277,7 @@ async def check_aggregation(spec: JobSpec, params: int, clients: int, tff: TffPo
         )
 
 
-async def _first_weights(spec: JobSpec, base_dir: Path, model: ModelSpec, parts: NodeParts) -> bytes:
+async def first_weights(spec: JobSpec, base_dir: Path, model: ModelSpec, parts: NodeParts) -> bytes:
     """Those that the spec names, or fresh ones; the worker builds the model either way. Raises UserError."""
     try:
         built = await parts.worker.call(Build(model.to_json(), spec.seed))

@@ -10,7 +10,7 @@ import trio
 from p2pml.errors import UserError
 from p2pml.formats import uploads
 from p2pml.node.job_members import eligible
-from p2pml.node.job_prepare import checked_price, divided, load_data, model_of
+from p2pml.node.job_prepare import checked_price, divided, file_clients, load_data, model_of
 from p2pml.node.ports import NodeParts
 from p2pml.node.terms import settlements
 from p2pml.node.views import QuotedPeerView, QuoteView
@@ -39,16 +39,19 @@ async def quote(spec: JobSpec, base_dir: Path, parts: NodeParts) -> QuoteView:
         spec.name, spec.rounds.max, spec.budget, parts.chain.balance(parts.keys.public), every, fees * fee,
         limits.min, peers, clients,
     )  # fmt: skip
+    if spec.data.partition.kind == "by_owner":
+        return replace(known, unknown="the owners of the private data say when the job begins how much it is")
     try:
         path = await parts.data.local(spec.data.train, base_dir)
     except UserError as error:
-        return replace(known, unknown=error.cause)
+        return replace(known, unknown=f"the data is not on this node: {error.cause}")
     return await trio.to_thread.run_sync(_measured, known, spec, base_dir, path)
 
 
 def _measured(known: QuoteView, spec: JobSpec, base_dir: Path, path: Path) -> QuoteView:
     data = load_data(spec, path)
     model = model_of(spec, base_dir, data)
+    known = replace(known, clients=file_clients(spec, data) or known.clients)
     clients = known.clients or 1
     train, _, shares = divided(spec, data, clients)
     samples = [len(share) for share in shares]

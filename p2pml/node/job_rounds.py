@@ -82,8 +82,10 @@ class RoundRunner:
         """
         delivered = self.store.receipted(number)
         await self._drain(number)
-        holders = self.members.placement.holders
-        works = tuple(machine.Work(client, holders(client)) for client in self.clients(number))
+        placed = self.members.placement
+        works = tuple(
+            machine.Work(client, placed.holders(client), placed.bound) for client in self.clients(number)
+        )
         limits = self.members.limits
         config = machine.RoundConfig(
             works,

@@ -38,6 +38,7 @@ from p2pml.node.job_service import JobService
 from p2pml.node.no_worker import NoWorker, reason_for_no_worker
 from p2pml.node.participant import Participant
 from p2pml.node.ports import NodeParts, Trainer
+from p2pml.node.private_data import PrivateData
 from p2pml.node.rating_service import RatingService
 from p2pml.node.rating_training import Effort
 from p2pml.node.registering import Registrar
@@ -137,7 +138,8 @@ class Node:
             tff=partial(TffProcess, home.logs / "tff.log"),
         )
         claims = Claims(self.chain, self.sender, home.root / "receipts", self.events)
-        self.participant = Participant(parts, claims, WorkLimits.of(config), config.trainer)
+        private = PrivateData(config.private, home.private)
+        self.participant = Participant(parts, claims, WorkLimits.of(config), config.trainer, private)
         self.jobs = JobService(parts, self.sender)
         self.registrar = Registrar(self.chain, self.sender, validator_keys, config.name)
         self.rating = RatingService(

@@ -19,13 +19,24 @@ from chain.training_records import Receipt
 from p2pml.formats import SpecError, keras_json, optimizers
 from p2pml.net.errors import Malformed, RemoteError
 from p2pml.net.streams import Stream
-from p2pml.net.train import MAX_INVITE, PROTOCOL, VERSION, Channel, Done, Invite
+from p2pml.net.train import (
+    MAX_INVITE,
+    PROTOCOL,
+    VERSION,
+    Ask,
+    Channel,
+    Done,
+    Invite,
+    Message,
+    Refuse,
+)
 from p2pml.node.claims import Claims
 from p2pml.node.model_download import ModelDownload
 from p2pml.node.own_updates import OwnUpdates
 from p2pml.node.participant_job import Idle, ParticipantJob, refusal
 from p2pml.node.pay_watch import PayWatch
 from p2pml.node.ports import NodeParts
+from p2pml.node.private_data import NotOffered, OwnShard, PrivateData
 from p2pml.node.terms import JobTerms
 from p2pml.node.work_limits import WorkLimits
 from p2pml.worker.rests import lasting
@@ -65,6 +76,7 @@ class Participant:
         claims: keeps receipts and collects what is owed.
         limits: what a job may ask of this node.
         willing: whether this node trains for others at all.
+        private: the data of this node's owner that jobs may train on.
     """
 
     def __init__(
@@ -73,11 +85,13 @@ class Participant:
         claims: Claims,
         limits: WorkLimits | None = None,
         willing: bool = True,
+        private: PrivateData | None = None,
     ) -> None:
         self._parts = parts
         self._claims = claims
         self._limits = limits or WorkLimits()
         self._willing = willing
+        self._private = private or PrivateData((), parts.folder / "private")
         self._running: _Running | None = None
         self._nursery: trio.Nursery | None = None
         self._leaving: dict[bytes, trio.CancelScope] = {}
@@ -107,19 +121,38 @@ class Participant:
     async def _on_stream(self, stream: Stream) -> None:
         channel = Channel(stream)
         invite = await channel.receive(MAX_INVITE, INVITE_S)
+        if isinstance(invite, Ask):
+            await channel.send(await self._offer(channel.peer, invite))
+            await channel.close()
+            return
         if not isinstance(invite, Invite):
             raise Malformed(f"{type(invite).__name__} before an invitation")
         terms = JobTerms.from_invite(invite)
-        reason = (
-            self._refusal(channel.peer, invite, terms)
-            or await self._money_refusal(terms)
-            or await self._make_room(terms)
-        )
+        own = None
+        reason = self._refusal(channel.peer, invite, terms) or await self._money_refusal(terms)
+        if terms.dataset and not reason:
+            try:
+                path, _ = await self._private.shard(
+                    terms.dataset, terms.requester, terms.model, self._limits.model
+                )
+                own = OwnShard(path)
+            except NotOffered as error:
+                reason = str(error)
+        reason = reason or await self._make_room(terms)  # last: the room is taken before anything else runs
         if reason:
             log.info("an invitation from %s is refused: %s", channel.peer, reason)
             await channel.send(refusal(reason))
             return
-        await self._take_part(channel, terms)
+        await self._take_part(channel, terms, own)
+
+    async def _offer(self, peer: str, ask: Ask) -> Message:
+        """The answer to whether this node's private data may be trained on."""
+        if not self._willing:
+            return Refuse("ask", 0, 0, "this node does not train for others")
+        chain_id = self._parts.chain.genesis.chain_id
+        answer = await self._private.answer(ask, peer, self._parts.host.peer_id, chain_id, self._limits.model)
+        log.info("%s asks for the private data %r: %s", peer, ask.dataset, answer)
+        return answer
 
     def _refusal(self, peer: str, invite: Invite, terms: JobTerms) -> str:
         """Why this invitation cannot be accepted; empty when it can."""
@@ -186,7 +219,7 @@ class Participant:
             await running.ended.wait()
         return "" if self._running is None else "busy with an earlier conversation about this job"
 
-    def _conversation(self, channel: Channel, terms: JobTerms) -> ParticipantJob:
+    def _conversation(self, channel: Channel, terms: JobTerms, own: OwnShard | None) -> ParticipantJob:
         chain = self._parts.chain
         job = chain.job(terms.job)
         limits, idle_s = self._limits, self._limits.idle_s
@@ -196,13 +229,13 @@ class Participant:
             self._kept = _Kept(terms)
         return ParticipantJob(
             channel, terms, self._parts, self._pay_watch(terms), limits, self._kept.model, self._kept.updates,
-            idle_s, partial(self._keep, terms), self._wanted_again,
+            idle_s, partial(self._keep, terms), self._wanted_again, own,
         )  # fmt: skip
 
-    async def _take_part(self, channel: Channel, terms: JobTerms) -> None:
+    async def _take_part(self, channel: Channel, terms: JobTerms, own: OwnShard | None) -> None:
         running = self._running = _Running(terms.job, trio.CancelScope(), trio.Event())
         self._tell(channel, terms, "joined")
-        conversation = self._conversation(channel, terms)
+        conversation = self._conversation(channel, terms, own)
         reason, over = "replaced by a newer conversation", False
         try:
             with running.scope:

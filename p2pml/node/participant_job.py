@@ -37,11 +37,12 @@ from p2pml.net.train import (
     Task,
     Working,
 )
-from p2pml.node.held_shards import HeldShards, TaskFailed
+from p2pml.node.held_shards import HeldShards, Shards, TaskFailed
 from p2pml.node.model_download import ModelDownload
 from p2pml.node.own_updates import OwnUpdates
 from p2pml.node.pay_watch import PayWatch
 from p2pml.node.ports import NodeParts
+from p2pml.node.private_data import OwnShard
 from p2pml.node.terms import JobTerms
 from p2pml.node.work_limits import WorkLimits, most_steps
 from p2pml.worker.protocol import Progress, Train, Trained
@@ -80,6 +81,7 @@ class ParticipantJob:
         idle_s: longest wait for a task, seconds.
         keep: called with each receipt, before anything else happens to it.
         wanted: called with the metainfo of the torrent that the job's shards are in.
+        own: the private data that it trains on in place of shards.
     """
 
     channel: Channel
@@ -92,7 +94,8 @@ class ParticipantJob:
     idle_s: float
     keep: Callable[[Receipt], Awaitable[None]]
     wanted: Callable[[bytes], None]
-    _shards: HeldShards = field(init=False)
+    own: OwnShard | None = None
+    _shards: Shards = field(init=False)
     _to_hold: Hold | None = None
     _told_to_hold: trio.Event = field(default_factory=trio.Event)
     _current: Task | None = None
@@ -106,7 +109,7 @@ class ParticipantJob:
 
     def __post_init__(self) -> None:
         self.updates.resume()
-        self._shards = HeldShards(self.channel.peer, self.parts.data, self._report)
+        self._shards = self.own or HeldShards(self.channel.peer, self.parts.data, self._report)
 
     @property
     def metainfo(self) -> bytes:

@@ -20,6 +20,7 @@ from p2pml.node.aggregator import Aggregator
 from p2pml.node.job_disk import Suspended, disk_errors
 from p2pml.node.job_members import MemberRecord, Members
 from p2pml.node.job_opening import ATTEMPTS, client_count, journaled_opening, open_on_chain
+from p2pml.node.job_owners import prepare_with_owners
 from p2pml.node.job_prepare import Prepared, prepare
 from p2pml.node.job_result import Result, keep_result, shown
 from p2pml.node.job_rounds import RoundError, RoundRunner, auto_deadline
@@ -31,7 +32,7 @@ from p2pml.node.settlement import Settlement
 from p2pml.node.terms import JobTerms, settlements
 from p2pml.node.tx_sender import TxSender
 from p2pml.node.update_check import largest_norm
-from p2pml.training.placement import Placement
+from p2pml.training.placement import Owned, Placement
 from p2pml.training.spec import JobSpec
 
 log = logging.getLogger(__name__)
@@ -167,6 +168,8 @@ class Requester:
     async def _prepared(self) -> Prepared:
         known = self._journaled()
         if known is not None:
+            if known.owners:
+                return known
             files = [(self._store.shard(c).name, self._store.shard(c)) for c in range(len(known.samples))]
             if not all(path.exists() for _, path in files):
                 raise UserError(
@@ -175,6 +178,10 @@ class Requester:
             await self._parts.data.offer(self._store.torrent_name, files)
             return known
         self._view.enter("preparing")
+        if self._spec.data.partition.kind == "by_owner":
+            return await prepare_with_owners(
+                self._spec, self._base, self._parts, self._store, self._view.note
+            )
         clients = partial(client_count, self._spec, self._parts, self._view)
         return await prepare(self._spec, self._base, clients, self._parts, self._store, self._view.note)
 
@@ -227,16 +234,18 @@ class Requester:
             await members.dismiss_all(reason)
 
     def _members(self, prepared: Prepared, job: bytes) -> Members:
-        spec, train = self._spec, self._spec.train
+        spec, train, owners = self._spec, self._spec.train, prepared.owners
         terms = JobTerms(
             self._parts.chain.genesis.chain_id, job, self._parts.keys.public, spec.name, prepared.model,
             train.client_optimizer(), train.batch, train.epochs, spec.seed, spec.rounds.max, prepared.price,
             self._settle_every, train.algorithm, train.prox, spec.transport.upload,
+            spec.data.train if owners else "",
         )  # fmt: skip
         return Members(
-            self._parts, terms, spec.peers, self._store.metainfo_file.read_bytes(), terms.shapes(),
-            Placement(len(prepared.samples)), self._store.updates, self._store.delivered(), self._view.note,
-            self._view.peer_changed, self._view.members,
+            self._parts, terms, spec.peers, b"" if owners else self._store.metainfo_file.read_bytes(),
+            terms.shapes(), Owned(owners) if owners else Placement(len(prepared.samples)),
+            self._store.updates, self._store.delivered(), self._view.note, self._view.peer_changed,
+            self._view.members, frozenset(owners) if owners else None,
         )  # fmt: skip
 
     def _aggregator(self, prepared: Prepared) -> Aggregator:

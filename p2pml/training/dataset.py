@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p2pml.formats.shards import Shard
 from p2pml.training.datasets import idx, images, npz, sources, table, text, tfrecord
@@ -97,13 +98,22 @@ def hold_out(dataset: Dataset, fraction: float, seed: int) -> tuple[Shard, Shard
     """
     if dataset.test is not None and len(dataset.test):
         return dataset.train, dataset.test
+    rows = training_rows(dataset, fraction, seed)
+    kept = np.delete(np.arange(len(dataset.train)), rows)
+    return dataset.train.take(rows), dataset.train.take(kept)
+
+
+def training_rows(dataset: Dataset, fraction: float, seed: int) -> NDArray[np.int64]:
+    """Which rows of `train` those are that `hold_out` gives to train on, ascending: they keep the data's own
+    order. Arguments and errors as those of `hold_out`."""
     count = len(dataset.train)
+    if dataset.test is not None and len(dataset.test):
+        return np.arange(count)
     kept = max(1, round(count * fraction))
     if kept >= count:
         raise DatasetError(f"{count} samples cannot be divided into training and validation ({fraction})")
     order = np.random.Generator(np.random.PCG64([seed, 0x7661])).permutation(count)
-    # Sorted, so that the samples that stay keep the data's own order.
-    return dataset.train.take(np.sort(order[kept:])), dataset.train.take(np.sort(order[:kept]))
+    return np.sort(order[kept:])
 
 
 def _chosen(found: list[Entry], wanted: str, path: Path) -> tuple[Format, list[Entry]]:

@@ -75,7 +75,9 @@ def _shards(
 def _dirichlet(
     labels: NDArray[np.int64], clients: int, alpha: float, rng: np.random.Generator
 ) -> list[Indices]:
-    """Hsu et al. 2019: each class is divided in proportions drawn from Dirichlet(alpha)."""
+    """Yurochkin et al. 2019, Li et al. 2021: each class is divided among the clients in proportions drawn
+    from Dirichlet(alpha), so that clients differ in size too. Hsu et al. 2019 draw each client's mix of
+    classes instead, at equal sizes."""
     parts: list[list[Indices]] = [[] for _ in range(clients)]
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))

@@ -9,6 +9,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+class Owned:
+    """Each client's data is its owner's and stays there: nobody holds it for another.
+
+    Args:
+        owners: of client 0, 1, …
+    """
+
+    bound = True
+
+    def __init__(self, owners: Sequence[str]) -> None:
+        self._owners = tuple(owners)
+
+    def update(self, peers: Sequence[str]) -> None:
+        """Nothing moves."""
+
+    def holders(self, client: int) -> tuple[str, ...]:
+        """The client's owner alone."""
+        return (self._owners[client],)
+
+    def held_by(self, peer: str) -> tuple[int, ...]:
+        """The clients whose data the peer owns."""
+        return tuple(client for client, owner in enumerate(self._owners) if owner == peer)
+
+
 class Placement:
     """The holders of every client.
 
@@ -16,6 +40,8 @@ class Placement:
         clients: how many logical clients there are, numbered from 0.
         copies: how many peers shall hold each shard.
     """
+
+    bound = False
 
     def __init__(self, clients: int, copies: int = 2) -> None:
         self._clients = range(clients)

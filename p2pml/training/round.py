@@ -4,8 +4,9 @@ It decides which peer trains which logical client, who is dropped, and when the 
 does not decide is what a valid update is: the adapter reports an update only after it has checked it.
 
 A client goes to its first holder that is there; another holder, or when none is left any peer, takes
-over only when that one is gone. A peer works on one client at a time. The result of a round does not
-depend on who trained a client, since data, order and seeds belong to the client.
+over only when that one is gone. A client that is bound to its holders waits for them. A peer works on one
+client at a time. The result of a round does not depend on who trained a client, since data, order and seeds
+belong to the client.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from math import ceil, inf
 @dataclass(frozen=True, slots=True)
 class Work:
     """One logical client's part of a round; `holders` are the peers that have its shard, its trainer
-    first."""
+    first. With `bound` nobody else can get it: the data is theirs."""
 
     client: int
     holders: tuple[str, ...]
+    bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,7 @@ class Round:
         self._peers = {peer: _Peer(last_progress=now) for peer in peers}
         self._done = {client: peer for client, peer in config.done if client in self._works}
         self._enough = min(config.enough, len(self._works)) or len(self._works)
-        self._empty_since: float | None = None if peers else now
+        self._stuck_since: float | None = None if peers else now
         self.over = False
 
     @property
@@ -210,7 +212,6 @@ class Round:
                 if peer in self._peers:
                     return []
                 self._peers[peer] = _Peer(last_progress=now)
-                self._empty_since = None
                 return self._assign(now)
             case PeerGone(peer, _):
                 return self._without(peer, now)
@@ -244,8 +245,9 @@ class Round:
                 effects += [Drop(name, reason), *self._without(name, now)]
         if now >= self._ends:
             return effects + self._cut_short(f"at the deadline of {self._config.deadline:g} s")
-        if self._empty_since is not None and now - self._empty_since >= self._config.stall:
-            return effects + self._cut_short(f"and no peer is left since {self._config.stall:g} s")
+        if self._stuck_since is not None and now - self._stuck_since >= self._config.stall:
+            who = "nobody who has the data" if self._peers else "no peer"
+            return effects + self._cut_short(f"and {who} is left since {self._config.stall:g} s")
         return effects + self._assign(now)
 
     def deadline(self) -> float | None:
@@ -254,8 +256,8 @@ class Round:
             return None
         stall = self._config.stall
         times = [peer.last_progress + stall for peer in self._peers.values() if peer.client is not None]
-        if self._empty_since is not None:
-            times.append(self._empty_since + stall)
+        if self._stuck_since is not None:
+            times.append(self._stuck_since + stall)
         if self._ends < inf:
             times.append(self._ends)
         return min(times, default=None)
@@ -287,28 +289,30 @@ class Round:
     def _without(self, peer: str, now: float) -> list[Effect]:
         if self._peers.pop(peer, None) is None:
             return []
-        if not self._peers:
-            self._empty_since = now
         return self._assign(now)
 
     def _assign(self, now: float) -> list[Effect]:
-        """Give every idle peer the first open client that is its own."""
+        """Give every idle peer the first open client that is its own; note since when nobody is at work."""
         effects: list[Effect] = []
         for client in self._open():
-            peer = self._who(self._works[client].holders)
+            peer = self._who(self._works[client])
             if peer is not None:
                 self._peers[peer] = _Peer(client, now)
                 effects.append(Assign(peer, client))
+        if any(peer.client is not None for peer in self._peers.values()):
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = now
         return effects
 
     def _open(self) -> list[int]:
         taken = {peer.client for peer in self._peers.values()}
         return [client for client in self._works if client not in self._done and client not in taken]
 
-    def _who(self, holders: Sequence[str]) -> str | None:
-        """The idle peer that a client goes to now; None when it has to wait for one that is busy."""
-        present = [holder for holder in holders if holder in self._peers]
-        candidates = present[:1] or list(self._peers)
+    def _who(self, work: Work) -> str | None:
+        """The idle peer that a client goes to now; None when it has to wait for one that is busy or away."""
+        present = [holder for holder in work.holders if holder in self._peers]
+        candidates = present[:1] or ([] if work.bound else list(self._peers))
         return next((name for name in candidates if self._peers[name].client is None), None)
 
     def _cut_short(self, when: str) -> list[Effect]:

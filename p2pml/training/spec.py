@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from p2pml import private_config
 from p2pml.errors import ExitCode, UserError
 from p2pml.formats import SpecError, local, optimizers, uploads
 from p2pml.formats.aggregation import RULES, Aggregation
@@ -72,17 +73,19 @@ class ModelSpec(_Part):
 
 
 class Validation(_Part):
-    """How much of the training set stays with the requester when the data has no test set of its own."""
+    """How much of the training set stays with the requester when the data has no test set of its own; with
+    `by_owner`, the `path` of data of the requester's."""
 
     fraction: Annotated[Real, Field(gt=0, lt=1)] = 0.1
+    path: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
 
 
 class PartitionSpec(_Part):
     """How the training set is divided among logical clients."""
 
     kind: Annotated[
-        Literal["iid", "shards", "dirichlet"],
-        choice(("iid", "shards", "dirichlet"), ("by_file", "by_owner")),
+        Literal["iid", "shards", "dirichlet", "by_file", "by_owner"],
+        choice(("iid", "shards", "dirichlet", "by_file", "by_owner")),
     ] = "iid"
     per_client: Annotated[Whole, Field(ge=1, le=1000)] | None = None
     alpha: Annotated[Real, Field(gt=0, le=1e6)] | None = None
@@ -98,7 +101,8 @@ class PartitionSpec(_Part):
 
 class DataSpec(_Part):
     """`train`: a path (it is seeded for you), a dataset's name on the network, or an infohash; a file, a tar
-    or a folder. The keys from `format` to `scale` say how it is read, see `Reading`."""
+    or a folder; with `by_owner` the name of the owners' private data. The keys from `format` to `scale` say
+    how it is read, see `Reading`."""
 
     train: Annotated[str, Field(min_length=1, max_length=4096)]
     format: Annotated[str, choice(("auto", *FORMATS))] = "auto"
@@ -112,6 +116,21 @@ class DataSpec(_Part):
     validation: Validation = Validation()
     partition: PartitionSpec = PartitionSpec()
     clients: Literal["auto"] | Annotated[Whole, Field(ge=1, le=1024)] = "auto"
+
+    @model_validator(mode="after")
+    def _fits(self) -> DataSpec:
+        owned = self.partition.kind == "by_owner"
+        if owned and self.validation.path is None:
+            raise PydanticCustomError(
+                "data", "by_owner needs validation: {path: …}, data of yours to evaluate the model on"
+            )
+        if self.validation.path is not None and not owned:
+            raise PydanticCustomError("data", "validation.path belongs to partition: {kind: by_owner}")
+        if owned and self.clients != "auto":
+            raise PydanticCustomError("data", "by_owner makes a client of each owner: leave clients out")
+        if owned and not private_config.NAME.fullmatch(self.train):
+            raise PydanticCustomError("data", "by_owner: train is the name that the owners gave their data")
+        return self
 
     def reading(self) -> Reading:
         """How the data is read."""

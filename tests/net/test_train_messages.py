@@ -22,6 +22,7 @@ from p2pml.net.train import (
     MAX_METAINFO,
     MAX_PEERS,
     Accept,
+    Ask,
     Chunk,
     Commit,
     Countersigned,
@@ -30,6 +31,7 @@ from p2pml.net.train import (
     Invite,
     Message,
     Model,
+    Offer,
     Pull,
     Ready,
     Refuse,
@@ -61,10 +63,13 @@ INVITE = Invite(
     "fedavg",
     0.0,
     "float32",
+    "wards",
     SIG,
 )
 MESSAGES: list[Message] = [
     INVITE,
+    Ask(4, ID, ID, "wards", "{}", SIG),
+    Offer(1500),
     Accept(ID, ID, 7),
     Hold(b"d4:infoe", (1, 0), ("12D3Koo",)),
     Ready((0, 1)),
@@ -129,6 +134,7 @@ def test_what_is_out_of_bounds_is_not_even_sent(message: Message) -> None:
     ("message", "most"),
     [
         (replace(INVITE, model="x" * MAX_TEXT, name="n" * 64), MAX_INVITE),
+        (Ask(2**16, ID, ID, "n" * 64, "x" * MAX_TEXT, SIG), MAX_INVITE),
         (Hold(bytes(MAX_METAINFO), tuple(range(MAX_CLIENTS)), ("p" * 128,) * MAX_PEERS), FROM_REQUESTER),
         (Update(2**32, 4095, 2**29, bytes(CHUNK_BYTES)), FROM_PARTICIPANT),
         (Ready(tuple(range(MAX_CLIENTS))), FROM_PARTICIPANT),

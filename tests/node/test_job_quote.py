@@ -49,7 +49,7 @@ async def test_a_quote_says_what_is_missing(
         text = describe_quote(asdict(quote))
         for line in (
             "2 more must come before it can begin",
-            "not known before the data is on this node: nobody has rain.npz",
+            "not known yet: the data is not on this node: nobody has rain.npz",
             "1,000 tokens: not enough",
         ):
             assert line in text

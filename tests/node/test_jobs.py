@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import trio
 
@@ -96,6 +98,31 @@ async def test_one_peer_may_play_several_clients(
         assert shown["state"] == "done"
         assert sorted(len(node.worker.trained) for node in world.trainers) == [4, 6]
         check_money(world, shown, rounds=2)
+
+
+async def test_who_plays_which_client_changes_no_bit_of_the_result(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    """Eight clients of unequal size on two peers, on four, and on three of which one dies."""
+    async with job_world(4) as world:
+        spec = job_spec(rounds=3, clients=8, least=2).replace(
+            "clients: 8", "clients: 8, partition: {kind: dirichlet}"
+        )
+        models = []
+        for most, dies in ((2, False), (4, False), (3, True)):
+            before = len(world.chain.records)
+            job_id = await world.requester.jobs.start(
+                spec.replace("max: 8", f"max: {most}"), world.root, "job.yaml"
+            )
+            if dies:
+                await world.until(lambda before=before: len(world.chain.records) > before)  # type: ignore[misc]
+                trained_by = {peer["peer"] for peer in world.requester.jobs.show(job_id)["peers"]}
+                await world.kill(next(node for node in world.trainers if node.host.peer_id in trained_by))
+            shown = await world.finish(job_id)
+            assert (shown["state"], [item["clients"] for item in shown["history"]]) == ("done", [8, 8, 8])
+            assert dies or len([peer for peer in shown["peers"] if peer["samples"]]) == most
+            models.append((Path(shown["output"]) / "model.safetensors").read_bytes())
+        assert models[0] == models[1] == models[2]
 
 
 async def test_a_trainer_killed_mid_round_is_replaced_by_a_replica_holder(
@@ -246,6 +273,35 @@ async def test_what_is_wrong_is_said_before_any_money_moves(
         assert (shown["state"], shown["end"]) == ("failed", end)
         assert words in shown["reason"]
         assert world.chain.included == []
+
+
+async def test_each_file_is_one_client_of_a_job(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    async with job_world(2) as world:
+        rows = np.random.default_rng(5).normal(size=(45, 8))
+        (world.root / "clinics").mkdir()
+        for name, part in (("a", rows[:20]), ("b", rows[20:30]), ("c", rows[30:35]), ("test", rows[35:])):
+            lines = [f"{int(row[0] > 0)},{','.join(map(str, row[1:]))}" for row in part]
+            (world.root / "clinics" / f"{name}.csv").write_text("\n".join(["label,b,c,d,e,f,g,h", *lines]))
+        spec = job_spec(rounds=2, least=2).replace("clouds.npz,", "clinics, partition: {kind: by_file},")
+        quote = await world.requester.jobs.quote(spec, world.root, "job.yaml")
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
+        assert (shown["state"], shown["reason"]) == ("done", "")
+        assert (quote.clients, quote.samples, quote.price) == (
+            3,
+            35,
+            shown["price"],
+        )  # two peers, three files
+        assert [item["clients"] for item in shown["history"]] == [3, 3]
+        assert {record.samples for record in world.chain.records} == {2 * 35}
+        wrong = spec.replace("clients: auto", "clients: 2")
+        shown = await world.finish(await world.requester.jobs.start(wrong, world.root, "job.yaml"))
+        assert shown["state"] == "failed"
+        assert (
+            "data.clients is 2, and the data clinics lies in 3 files or folders: a.csv, b.csv, c.csv"
+            in (shown["reason"])
+        )
 
 
 async def test_what_cannot_begin(job_world: Callable[..., Any], job_spec: Callable[..., str]) -> None:

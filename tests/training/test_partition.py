@@ -55,6 +55,24 @@ def test_small_alpha_is_more_skewed() -> None:
     assert largest_share(0.05) > largest_share(100.0) + 0.2
 
 
+@pytest.mark.parametrize("alpha", [0.3, 2.0])
+def test_the_clients_shares_of_a_class_are_dirichlet_distributed(alpha: float) -> None:
+    """A share of Dirichlet(alpha, …, alpha) is Beta(alpha, (K - 1) alpha): its mean and its variance."""
+    labels, clients = np.repeat(np.arange(10), 1000), 5
+    shares = np.array(
+        [
+            [np.bincount(labels[part], minlength=10) / 1000 for part in parts]
+            for parts in (partition("dirichlet", labels, clients, seed, alpha=alpha) for seed in range(60))
+        ]
+    )  # [seed, client, class]
+    assert np.allclose(shares.sum(axis=1), 1)
+    assert shares.mean() == pytest.approx(1 / clients)
+    expected = (clients - 1) / clients**2 / (clients * alpha + 1)
+    assert shares.var(axis=(0, 2)).mean() == pytest.approx(expected, rel=0.1)
+    # A client's classes are drawn independently of each other: sizes vary as the mean of ten such shares.
+    assert shares.mean(axis=2).var() == pytest.approx(expected / 10, rel=0.2)
+
+
 @pytest.mark.parametrize(("kind", "rows", "clients"), [("iid", 3, 4), ("shards", 7, 4), ("nothing", 9, 2)])
 def test_what_cannot_be_divided(kind: str, rows: int, clients: int) -> None:
     with pytest.raises(PartitionError):

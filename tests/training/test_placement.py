@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pml.training.placement import Placement
+from p2pml.training.placement import Owned, Placement
 
 
 def led(placement: Placement, clients: int) -> dict[str, int]:
@@ -58,3 +58,11 @@ def test_nobody_there_is_no_error() -> None:
     placement.update(["a"])
     placement.update([])
     assert placement.holders(0) == ()
+
+
+def test_what_is_owned_moves_nowhere() -> None:
+    placement = Owned(("a", "b"))
+    for present in (["a", "b", "c"], ["c"], []):
+        placement.update(present)
+        assert [placement.holders(client) for client in range(2)] == [("a",), ("b",)]
+        assert [placement.held_by(peer) for peer in "abc"] == [(0,), (1,), ()]

@@ -256,3 +256,38 @@ def test_a_round_without_a_result_has_no_spares() -> None:
 def test_of_more_than_enough_the_first_count() -> None:
     machine = Round(RoundConfig(THREE, enough=2, done=((2, "c"), (0, "a"), (1, "b"))), 0.0)
     assert machine.tick(0.0) == [RoundComplete(((0, "a"), (2, "c")))]
+
+
+OWNED = tuple(Work(client, (owner,), bound=True) for client, owner in enumerate("abc"))
+
+
+def test_an_owners_client_waits_for_its_owner_alone() -> None:
+    machine = Round(RoundConfig(OWNED, quorum=0.6, stall=30.0), 0.0, ["a", "b", "c"])
+    machine.tick(0.0)
+    assert machine.receive(PeerGone("a", "killed"), 1) == []
+    assert deliver(machine, "b", 1, 2) == []
+    assert deliver(machine, "c", 2, 40) == []
+    assert machine.tasks == {"b": None, "c": None}  # nobody takes client 0 over
+    assert machine.deadline() == 70.0
+    assert machine.tick(69.9) == []
+    assert machine.tick(70.0) == [RoundComplete(((1, "b"), (2, "c")))]
+
+
+def test_an_owner_that_comes_back_in_time_is_waited_for() -> None:
+    machine = Round(RoundConfig(OWNED[:2], quorum=0.5, stall=30.0), 0.0, ["a", "b"])
+    machine.tick(0.0)
+    machine.receive(PeerGone("a", "killed"), 1)
+    assert deliver(machine, "b", 1, 2) == []
+    assert machine.receive(PeerReady("a"), 31) == [Assign("a", 0)]
+    assert machine.tick(40) == []
+    assert deliver(machine, "a", 0, 41) == [RoundComplete(((0, "a"), (1, "b")))]
+
+
+def test_too_few_owners_are_a_round_that_failed() -> None:
+    machine = Round(RoundConfig(OWNED, quorum=1.0, stall=30.0), 0.0, ["a", "b", "c"])
+    machine.tick(0.0)
+    machine.receive(PeerGone("a", "killed"), 1)
+    deliver(machine, "b", 1, 2)
+    deliver(machine, "c", 2, 3)
+    [failed] = machine.tick(33)
+    assert failed == RoundFailed("2 of 3 updates and nobody who has the data is left since 30 s, 3 needed")

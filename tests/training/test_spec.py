@@ -179,3 +179,34 @@ def test_wrong_ways_of_reading_are_named(data: str, words: str) -> None:
     error = refused(MINIMAL.replace("digits.npz", f"digits.npz, {data}"))
     assert error.cause.startswith("job.yaml:3: ")
     assert words in error.cause
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("{train: wards, partition: {kind: by_owner}}", "by_owner needs validation: {path: …}"),
+        (
+            "{train: d.npz, validation: {path: v.npz}}",
+            "validation.path belongs to partition: {kind: by_owner}",
+        ),
+        (
+            "{train: wards, clients: 3, partition: {kind: by_owner}, validation: {path: v.npz}}",
+            "by_owner makes a client of each owner: leave clients out",
+        ),
+        (
+            "{train: ../wards, partition: {kind: by_owner}, validation: {path: v.npz}}",
+            "train is the name that the owners gave their data",
+        ),
+        ("{train: d.npz, partition: {kind: by_ownr}}", "did you mean 'by_owner'?"),
+    ],
+)
+def test_what_private_data_needs(data: str, words: str) -> None:
+    error = refused(MINIMAL.replace("{train: digits.npz}", data))
+    assert error.cause.startswith("job.yaml:3: ")
+    assert words in error.cause
+
+
+def test_a_job_on_private_data() -> None:
+    data = "{train: wards, partition: {kind: by_owner}, validation: {path: v.npz}}"
+    spec = parse_spec(MINIMAL.replace("{train: digits.npz}", data))
+    assert (spec.data.partition.kind, spec.data.validation.path) == ("by_owner", "v.npz")

@@ -52,6 +52,8 @@ class Reading:
         shape: of one sample: what rows of numbers are made into, what images are resized to, how many bytes
             of text.
         scale: the factor from stored to model values.
+        numbers: whether labels have to be whole numbers; names are numbered in their order, which depends on
+            what other names there are.
     """
 
     format: str = "auto"
@@ -60,6 +62,7 @@ class Reading:
     sample: str | None = None
     shape: tuple[int, ...] | None = None
     scale: float | None = None
+    numbers: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,10 +72,13 @@ class Dataset:
     Args:
         train: at least one sample; labels are 0 … classes − 1.
         test: of the same sample shape and scale.
+        counts: (name, samples) of each file of `train`, in the order of the samples; empty where the form has
+            one file.
     """
 
     train: Shard
     test: Shard | None
+    counts: tuple[tuple[str, int], ...] = ()
 
     @property
     def classes(self) -> int:
@@ -112,6 +118,27 @@ def make_shard(x: npt.NDArray[Any], y: npt.NDArray[Any], scale: float | None, wh
         )
     except FormatError as error:
         raise DatasetError(f"{where}: {error}") from error
+
+
+def numbered(names: Iterable[str], reading: Reading, where: str) -> dict[str, int]:
+    """The labels' numbers: in the order of the names, or with `reading.numbers` what they say themselves.
+
+    Raises:
+        DatasetError: names where numbers are wanted.
+    """
+    found = sorted(set(names))
+    if not reading.numbers:
+        return {name: number for number, name in enumerate(found)}
+    if wrong := [name for name in found if not is_number(name)]:
+        raise DatasetError(
+            f"{where}: the label {wrong[0][:40]!r} is no whole number", "number the labels from 0"
+        )
+    return {name: int(name) for name in found}
+
+
+def is_number(label: str) -> bool:
+    """Whether a label's text is a whole number from 0."""
+    return label.isascii() and label.isdigit() and len(label) < 18
 
 
 def whole_bytes(x: npt.NDArray[np.float32]) -> npt.NDArray[Any]:

@@ -60,8 +60,8 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
         OSError: a file cannot be read.
     """
     train, test = train_and_test(files, _split_name)
-    classes = {name: number for number, name in enumerate(sorted({_class(entry) for entry in train}))}
-    if not 2 <= len(classes) <= MAX_CLASSES:
+    classes = base.numbered(map(_class, train), reading, files[0].whole)
+    if not (1 if reading.numbers else 2) <= len(classes) <= MAX_CLASSES:
         raise DatasetError(
             f"{files[0].whole}: images lie in {len(classes)} folders, not in 2 to {MAX_CLASSES}",
             "make a folder for each class",
@@ -69,7 +69,7 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
     shape = _shape(reading.shape, train[0])
     base.check_size(len(files) * int(np.prod(shape)), max_bytes, files[0].whole)
     parts = [_decode(part, classes, shape, reading) for part in (train, test)]
-    return Dataset(parts[0], parts[1] if test else None)
+    return Dataset(parts[0], parts[1] if test else None, tuple((entry.name, 1) for entry in train))
 
 
 def decoded(source: IO[bytes], where: str, shape: tuple[int, ...] | None) -> npt.NDArray[np.uint8]:
@@ -158,6 +158,5 @@ def _class(entry: Entry) -> str:
 
 
 def _split_name(entry: Entry) -> str:
-    """What says whether an image is one of the test set: the folder around that of its class."""
-    parts = entry.name.split("/")
-    return parts[-3] if len(parts) > 2 else ""
+    """What says whether an image is one of the test set: the folders around that of its class."""
+    return "/".join(entry.name.split("/")[:-2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,8 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
     """
     train, test = train_and_test(files, lambda entry: entry.name)
     table = _Table(reading, max_bytes)
-    count = sum(table.read(entry) for entry in train)
+    counts = tuple((entry.name, table.read(entry)) for entry in train)
+    count = sum(samples for _, samples in counts)
     for entry in test:
         table.read(entry)
     if not count:
@@ -51,7 +52,7 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
     x = base.reshaped(whole_bytes(table.samples()), reading.shape, where)
     y = table.labels(where)
     rest = make_shard(x[count:], y[count:], reading.scale, where) if test else None
-    return Dataset(make_shard(x[:count], y[:count], reading.scale, where), rest)
+    return Dataset(make_shard(x[:count], y[:count], reading.scale, where), rest, counts)
 
 
 @dataclass(slots=True)
@@ -87,11 +88,9 @@ class _Table:
     def labels(self, where: str) -> npt.NDArray[np.int64]:
         """[n], numbered."""
         texts = list(self._numbers)
-        if all(text.isascii() and text.isdigit() and len(text) < 18 for text in texts):
-            values = [int(text) for text in texts]
-        else:
-            order = {text: number for number, text in enumerate(sorted(texts))}
-            values = [order[text] for text in texts]
+        numbers = self.reading.numbers or all(map(base.is_number, texts))
+        order = base.numbered(texts, replace(self.reading, numbers=numbers), where)
+        values = [order[text] for text in texts]
         return np.array(values, np.int64)[np.frombuffer(self._labels, np.int64)]
 
     def _read(self, rows: Iterator[list[str]], entry: Entry) -> None:

@@ -53,12 +53,18 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
             f"{files[0].whole} is too short for windows of {length} bytes to train on and to test with",
             "use more text, or set data.shape to [a smaller length]",
         )
-    return Dataset(*parts)
+    counts = ((entry.name, _count(text, length)) for entry, text in zip(train, texts, strict=True))
+    return Dataset(parts[0], parts[1], tuple(counts))
 
 
 def _bytes(entry: Entry) -> npt.NDArray[np.uint8]:
     with entry.open() as source:
         return np.frombuffer(source.read(), np.uint8)
+
+
+def _count(text: npt.NDArray[np.uint8], length: int) -> int:
+    """How many windows `_windows` cuts out of one text."""
+    return max(0, -(-(len(text) - length) // STEP))
 
 
 def _windows(texts: Sequence[npt.NDArray[np.uint8]], length: int, scale: float) -> Shard:

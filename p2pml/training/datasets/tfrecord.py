@@ -44,18 +44,23 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
         OSError: a file cannot be read.
     """
     train, test = train_and_test(files, lambda entry: entry.name)
-    first = _shard(train, reading, max_bytes)
+    first, counts = _shard(train, reading, max_bytes)
     if not test:
-        return Dataset(first, None)
-    return Dataset(first, _shard(test, reading, max_bytes - first.x.nbytes - first.y.nbytes))
+        return Dataset(first, None, counts)
+    return Dataset(first, _shard(test, reading, max_bytes - first.x.nbytes - first.y.nbytes)[0], counts)
 
 
-def _shard(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Shard:
+def _shard(
+    files: Sequence[Entry], reading: Reading, max_bytes: int
+) -> tuple[Shard, tuple[tuple[str, int], ...]]:
+    """The samples of all files, and how many each has."""
     where = files[0].where
     samples: list[npt.NDArray[Any]] = []
     labels = array("q")
     size = 0
+    counts: list[tuple[str, int]] = []
     for entry in files:
+        before = len(labels)
         with entry.open() as source:
             for number, record in enumerate(_records(source, entry)):
                 at = f"{entry.where}, record {number}"
@@ -70,12 +75,13 @@ def _shard(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Shard:
                 base.check_size(size, max_bytes, where)
                 samples.append(sample)
                 labels.append(label)
+        counts.append((entry.name, len(labels) - before))
     if not samples:
         raise DatasetError(f"{where} holds no samples")
     x = np.stack(samples)
     if samples[0].ndim == 1:
         x = base.reshaped(x, reading.shape, where)
-    return make_shard(x, np.frombuffer(labels, np.int64), reading.scale, where)
+    return make_shard(x, np.frombuffer(labels, np.int64), reading.scale, where), tuple(counts)
 
 
 def _records(source: IO[bytes], entry: Entry) -> Iterator[bytes]:
