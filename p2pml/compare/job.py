@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from p2pml.errors import ExitCode, UserError
 from p2pml.formats import tensors
@@ -76,7 +75,7 @@ def read_job(folder: Path) -> FinishedJob:
 
 def _read(store: JobStore) -> FinishedJob:
     spec = parse_spec((store.folder / "spec.yaml").read_text(encoding="utf-8"))
-    done, entries = store.rounds(), store.journal.all("round")
+    done = store.rounds()
     if done and done[-1].model_in == done[-1].model_out:
         done.pop()  # what is owed for a round that came to no end; it changed nothing
     last, entry = store.newest_model(done), store.journal.last("prepared")
@@ -90,11 +89,9 @@ def _read(store: JobStore) -> FinishedJob:
             "the weights that the seed gives are not those that round 1 started from",
             "compare with the version of p2pml that trained it, or train again",
         )
-    rounds = tuple(_round(each, entry, spec) for each, entry in zip(done, entries, strict=False))
+    rounds = tuple(_round(each, spec) for each in done)
     metainfo = store.metainfo_file.read_bytes()
-    return FinishedJob(
-        store.folder.name, spec, model, rounds, prepared.samples, first, last, metainfo
-    )  # fmt: skip
+    return FinishedJob(store.folder.name, spec, model, rounds, prepared.samples, first, last, metainfo)
 
 
 def _first_weights(store: JobStore, model: ModelSpec, seed: int) -> bytes:
@@ -103,9 +100,9 @@ def _first_weights(store: JobStore, model: ModelSpec, seed: int) -> bytes:
     return kept.read_bytes() if kept.exists() else tensors.encode(initial_weights(model, seed))
 
 
-def _round(done: RoundDone, entry: dict[str, Any], spec: JobSpec) -> Round:
+def _round(done: RoundDone, spec: JobSpec) -> Round:
     paid = {receipt.commitment.client: receipt.commitment.samples for receipt in done.receipts}
-    found = {client: paid[client] for client in entry.get("counted", paid)}
+    found = {client: paid[client] for client in done.counted}
     train = spec.train
     steps = [train.epochs * -(-(samples // train.epochs) // train.batch) for samples in found.values()]
     return Round(
