@@ -56,8 +56,15 @@ _KINDS: tuple[type[PartRequest], ...] = (GetManifest, GetTables, GetFinality, Ge
 
 def encode_part_request(request: PartRequest) -> bytes:
     """Canonical bytes."""
-    run = (request.first, request.count) if isinstance(request, GetRun) else ()
-    return pack((_KINDS.index(type(request)), request.id, *run))
+    match request:
+        case GetManifest():
+            return pack((0, request.id))
+        case GetTables():
+            return pack((1, request.id))
+        case GetFinality():
+            return pack((2, request.id))
+        case GetRun():
+            return pack((3, request.id, request.first, request.count))
 
 
 def decode_part_request(data: bytes) -> PartRequest:

@@ -1,11 +1,11 @@
-"""docs/spec/messages.md, and docs/spec/gossip.md: what nodes ask each other by stream."""
+"""docs/spec/messages.md, snapshots.md and gossip.md: what nodes ask each other by stream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, get_args
 
-from chain import reconcile, sync_messages
+from chain import reconcile, snapshot_messages, sync_messages
 from tests.spec.example import job_story, sample, story
 from tests.spec.fields import rows
 from tests.spec.markdown import byte_table, values
@@ -29,6 +29,8 @@ def _example(kind: type) -> Any:
         "blocks": (told.blocks[0].encoded,),
         "bodies": (told.blocks[0].body.encode(),),
         "headers": (told.blocks[0].sealed.encoded,),
+        "first": 1024,
+        "count": 512,
     }
     return sample(kind, known)
 
@@ -52,6 +54,14 @@ def _responses() -> str:
     return _messages(sync_messages.Response, sync_messages.encode_response, sync_messages.decode_response)
 
 
+def _snapshot_requests() -> str:
+    return _messages(
+        snapshot_messages.PartRequest,
+        snapshot_messages.encode_part_request,
+        snapshot_messages.decode_part_request,
+    )
+
+
 def _reconcile() -> str:
     """Who has one transaction of the example asks a node that has two and a training record."""
     jobs, txs = job_story()
@@ -72,4 +82,9 @@ def _reconcile() -> str:
     return "\n\n".join((*found, told))
 
 
-REGIONS = {"sync-requests": _requests, "sync-responses": _responses, "reconcile": _reconcile}
+REGIONS = {
+    "sync-requests": _requests,
+    "sync-responses": _responses,
+    "snapshot-requests": _snapshot_requests,
+    "reconcile": _reconcile,
+}
