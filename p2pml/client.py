@@ -157,7 +157,8 @@ def _as_user_error(response: httpx.Response) -> UserError:
     try:
         problem = response.json()
         detail, fix = str(problem["detail"]), str(problem.get("fix", ""))
-        code = ExitCode(int(problem.get("code", ExitCode.FAILURE)))
+        number = int(problem.get("code", ExitCode.FAILURE))
     except (ValueError, KeyError, TypeError):
         return UserError(f"the daemon answered with HTTP status {response.status_code}")
-    return UserError(detail, fix, code)
+    known = number in ExitCode.__members__.values()  # not if the daemon is of a later version
+    return UserError(detail, fix, ExitCode(number) if known else ExitCode.FAILURE)

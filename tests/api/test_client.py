@@ -9,9 +9,10 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import UnixStreamServer
 
+import httpx
 import pytest
 
-from p2pml.client import NodeClient
+from p2pml.client import NodeClient, _as_user_error
 from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
 
@@ -25,6 +26,22 @@ class _OneAnswer(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: object) -> None:
         pass
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"detail": "no", "fix": "yes", "code": 12}, ("no", "yes", ExitCode.NO_TRAINERS)),
+        ({"detail": "no", "fix": "yes", "code": 99}, ("no", "yes", ExitCode.FAILURE)),
+        ({"code": 12}, ("the daemon answered with HTTP status 409", "", ExitCode.FAILURE)),
+        (["no"], ("the daemon answered with HTTP status 409", "", ExitCode.FAILURE)),
+    ],
+)
+def test_what_a_daemon_says_is_told_whatever_its_version(
+    body: object, told: tuple[str, str, ExitCode]
+) -> None:
+    error = _as_user_error(httpx.Response(409, json=body))
+    assert (error.cause, error.fix, error.code) == told
 
 
 def test_a_daemon_that_is_gone_is_named_and_leaves_no_socket_open(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`p2pml job logs`: every line once, and the last ones too."""
+"""`p2pml job logs`: every line once, and the last ones too; `job show`."""
 
 from __future__ import annotations
 
@@ -35,3 +35,17 @@ def test_every_line_once_and_with_follow_until_the_end(
     told = [line["text"] for line in job_commands.log_lines(cast(NodeClient, node), "0123", follow)]
     assert told == [f"line {number}" for number in range(1, count + 1)]
     assert told == node.lines
+
+
+@pytest.mark.parametrize(
+    ("state", "end", "reason", "told"),
+    [
+        ("running", "", "", "running"),
+        ("done", "done", "", "done"),
+        ("failed", "no-trainers", "nobody came", "failed (no-trainers): nobody came"),
+    ],
+)
+def test_show_tells_how_it_ended(state: str, end: str, reason: str, told: str) -> None:
+    record = {"name": "x", "id": "01", "round": 1, "rounds": 2, "accuracy": None}
+    shown = job_commands.describe_job({**record, "state": state, "end": end, "reason": reason})
+    assert [line.split(None, 1)[1] for line in shown.splitlines() if line.startswith("state")] == [told]
