@@ -17,7 +17,7 @@ from chain.errors import InvalidRating
 from chain.rating.auditing import NO_MARK, mark_step, opened, parts
 from chain.rating.entries import Claim, Evaluated, Window
 from chain.rating.items import MARK_BYTES, Accusation, Charge, ProvenLeaf
-from chain.rating.phases import NET, check_leaf, claim_of
+from chain.rating.phases import NET, check_leaf, claim_of, registered_for
 from chain.state import State
 
 TRACE, EPISODES = 0, 1
@@ -69,7 +69,8 @@ class Case:
 def check(ledger: Draft | State, window: Window, accusation: Accusation) -> tuple[Validator, Validator]:
     """Check an accusation in a window that is under way. Returns accuser and accused.
 
-    Nobody is punished twice, and who has lost a case cannot bring another before it registers again.
+    Nobody is punished twice for a window, even after registering anew in it; who has lost a case cannot bring
+    another before it registers again.
 
     Raises:
         InvalidRating: it breaks a rule.
@@ -79,8 +80,8 @@ def check(ledger: Draft | State, window: Window, accusation: Accusation) -> tupl
         raise InvalidRating("the accuser is no validator, or was convicted")
     if not accuser.bonded(ledger.genesis.params.bond):
         raise InvalidRating("the accuser has no bond to lose")
-    if accused is None or accused.convicted:
-        raise InvalidRating("the accused is no validator, or has been punished")
+    if accused is None or not registered_for(ledger, accused.public, window):
+        raise InvalidRating("the accused is no validator, or has been punished since the window began")
     if accuser.public == accused.public:
         raise InvalidRating("nobody accuses itself")
     case_of(ledger, window, accusation)

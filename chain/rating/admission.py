@@ -57,20 +57,20 @@ def stands(point: Point, state: State) -> bool:
     return False  # an accusation convicts one of the two whom `check_sender` looks at
 
 
-def _times(point: Point, plan: Schedule, state: State) -> tuple[int, int]:
-    """The slots of blocks that may hold an item: the first, and the one after the last."""
+def _end(point: Point, plan: Schedule, state: State) -> int:
+    """The slot after the last whose block may hold an item."""
     match point:
         case Commit():
-            return plan.train_end, plan.commit_end
+            return plan.commit_end
         case Reveal():
-            return plan.commit_end, plan.reveal_end
+            return plan.reveal_end
         case AuditCommit() | Challenge():
-            return plan.reveal_end, plan.audit_commit_end
+            return plan.audit_commit_end
         case AuditReveal():
-            return plan.audit_commit_end, plan.audit_reveal_end
+            return plan.audit_reveal_end
         case Answer():
-            return plan.reveal_end, plan.audit_commit_end + state.genesis.params.challenge_slots
-    return plan.commit_end, plan.end
+            return plan.audit_commit_end + state.genesis.params.challenge_slots
+    return plan.end
 
 
 def check_time(point: Point, state: State, slot: int) -> None:
@@ -82,8 +82,7 @@ def check_time(point: Point, state: State, slot: int) -> None:
         raise InvalidRating(f"no window of slot {point.window} is under way here")
     if window.drawn_for(point) not in (b"", point.drawn):
         raise InvalidRating("the item was made for another draw than this branch's")
-    plan = schedule_of(state.genesis.params, window)
-    if max(slot, state.slot + 1) >= _times(point, plan, state)[1]:
+    if max(slot, state.slot + 1) >= _end(point, schedule_of(state.genesis.params, window), state):
         raise InvalidRating("it comes too late for any block")
 
 

@@ -167,8 +167,13 @@ class Task:
 
 
 def tasks_of(state: State, auditor: bytes) -> tuple[Task, ...]:
-    """All that an auditor was drawn for, by subject: whoever has revealed."""
-    return tuple(task for subject in state.roll.accounts if (task := task_of(state, auditor, subject)))
+    """All that an auditor has to report on, by subject: whoever has revealed."""
+    window = state.window()
+    if window.over or not window.draw:
+        return ()
+    drawn = auditing.subjects(state, window).get(auditor, ())
+    chosen = auditing.due(window.draw, auditor, drawn, state.table_at(window.start))
+    return tuple(task for subject in chosen if (task := task_of(state, auditor, subject)))
 
 
 def task_of(state: State, auditor: bytes, subject: bytes) -> Task | None:
@@ -184,7 +189,10 @@ def task_of(state: State, auditor: bytes, subject: bytes) -> Task | None:
 def seconds_of(state: State, auditor: bytes) -> tuple[Task, ...]:
     """The tasks of others whose marks an auditor looks at again: of the one before it, by subject."""
     found = []
-    for own in tasks_of(state, auditor):
+    for subject in state.roll.accounts:
+        own = task_of(state, auditor, subject)
+        if own is None:
+            continue
         order = tuple(own.parts)
         before = order[order.index(auditor) - 1]
         if auditing.looks_again(order, before) == auditor:

@@ -17,7 +17,7 @@ from chain.baseline.score import ScoreRules, add, rules_of, score
 from chain.draft import Draft
 from chain.errors import InvalidRating
 from chain.genesis import MAX_RATING
-from chain.rating.auditing import NO_MARK, opened, parts
+from chain.rating.auditing import NO_MARK, due, opened, subjects
 from chain.rating.entries import Claim, Outcome, Standing, Window, standing_key
 from chain.rating.items import MARK_BYTES, Report
 from chain.rating.phases import NET, registered_for
@@ -113,19 +113,29 @@ def marked(report: Report) -> int:
 
 
 def _audits(draft: Draft, window: Window) -> tuple[Counter[bytes], Counter[bytes], Counter[bytes]]:
-    """By auditor: how many subjects it was drawn for, how many of them it did not report on though they were
-    not convicted, and how many segments it marked.
+    """By auditor: on how many subjects it had to report, how many of these audits it missed, and how many
+    segments it marked.
     """
     duties, missed, work = Counter[bytes](), Counter[bytes](), Counter[bytes]()
-    for subject in draft.roll.accounts:
-        validator = draft.validator(subject)
-        convicted = validator is not None and validator.convicted
-        for auditor in parts(draft, window, subject):
-            report = opened(draft, window, auditor, subject)
-            duties[auditor] += 1
-            missed[auditor] += report is None and not convicted
+    for auditor, drawn in subjects(draft, window).items():
+        chosen = due(window.draw, auditor, drawn, draft.table_at(window.start))
+        for subject in drawn:
+            claim, report = draft.claim(subject, window.start), opened(draft, window, auditor, subject)
             work[auditor] += 0 if report is None else marked(report)
+            if subject in chosen and claim is not None and claim.evaluations:
+                duties[auditor] += 1
+                missed[auditor] += _missed(draft, auditor, claim, subject, report)
     return duties, missed, +work
+
+
+def _missed(draft: Draft, auditor: bytes, claim: Claim, subject: bytes, report: Report | None) -> bool:
+    """Whether an auditor did not do an audit. A report without a mark says that nothing was served, or that
+    nothing is true: it counts if the auditor challenged the subject, or the subject was convicted.
+    """
+    validator = draft.validator(subject)
+    if validator is None or validator.convicted:
+        return False
+    return report is None or not (marked(report) or auditor in claim.challengers)
 
 
 def _stand(draft: Draft, public: bytes, outcome: Outcome) -> None:

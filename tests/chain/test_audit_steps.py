@@ -10,10 +10,12 @@ import pytest
 
 from chain.draft import Draft
 from chain.errors import InvalidRating
+from chain.rating import auditing
 from chain.rating.auditing import NO_MARK, parts
+from chain.rating.auditor import seconds_of, tasks_of
 from chain.rating.closing import Reason
 from chain.rating.entries import Duty, OpenChallenge
-from chain.rating.items import MARK_BYTES, Report, reports_digest
+from chain.rating.items import MARK_BYTES, Charge, Report, Ruling, reports_digest
 from chain.transition import apply_rating, open_slot
 from tests.chain.audited_window import SALT, Audited
 
@@ -323,7 +325,7 @@ def test_what_comes_of_a_window_with_audits() -> None:
     audited.end()
     outcomes = {i: world.state.standing(audited.public(i)).outcomes[0] for i in range(4)}
     assert [outcomes[i].reason for i in range(4)] == [Reason.NOT_SERVED] + [Reason.RATED] * 3
-    assert [(outcomes[i].duties, outcomes[i].missed) for i in range(4)] == [(3, 0), (3, 0), (3, 2), (3, 3)]
+    assert [(outcomes[i].duties, outcomes[i].missed) for i in range(4)] == [(3, 3), (3, 0), (3, 2), (3, 3)]
     whole = outcomes[1].rating
     assert [audited.rating(i) for i in range(4)] == [0, whole, whole * 13 // 15, whole * 4 // 5]
     paid = {i: held(world.state, audited, i) - held(before, audited, i) for i in range(4)}
@@ -334,6 +336,60 @@ def test_what_comes_of_a_window_with_audits() -> None:
         assert 0 <= paid[i] - share <= 3 * world.genesis.params.issuance_per_block
     assert all(paid[i] <= 3 * world.genesis.params.issuance_per_block for i in (0, 3))
     assert world.state.supply_ok()
+
+
+@pytest.mark.parametrize("challenges", [False, True])
+def test_a_report_without_a_mark_is_an_audit_of_who_served_nothing(challenges: bool) -> None:
+    """Who says so has challenged: else zeros would be the cheapest audit."""
+    audited = Audited().ready()
+    empty, *rest = audited.reports(1)
+    made = (replace(empty, marks=bytes(len(empty.marks))), *rest)
+    subject = next(i for i in range(4) if audited.public(i) == empty.subject)
+    position = audited.part(1, subject)[-1]
+    slot = audited.world.state.slot + 1
+    asked = [audited.challenge(1, subject, position)] if challenges else []
+    audited.go(slot, [*asked, audited.sealed(1, made)])
+    if challenges:
+        audited.go(slot + 1, [audited.answer(subject, position, position - 1, position)])
+    audited.go(audited.borders.audit_commit_end, [audited.opened(1, made)])
+    audited.end()
+    outcome = audited.world.state.standing(audited.public(1)).outcomes[0]
+    assert (outcome.duties, outcome.missed) == (3, 0 if challenges else 1)
+
+
+def test_a_report_without_a_mark_on_who_is_convicted_is_not_missed() -> None:
+    audited = Audited()
+    audited.train()
+    true = audited.of(0).leaves
+    audited.of(0).leaves = [replace(leaf, digest=b"\xfa" * 32) for leaf in true]
+    audited.claim()
+    audited.show()
+    made = audited.reports(1)
+    accusation = audited.accuse(2, Charge.SEGMENT, 0, audited.leaves(0, 5))
+    audited.go(audited.world.state.slot + 1, [Ruling(accusation, True), audited.sealed(1, made)])
+    audited.go(audited.borders.audit_commit_end, [audited.opened(1, made)])
+    assert [report.marks.strip(b"\0") for report in made if report.subject == audited.public(0)] == [b""]
+    audited.end()
+    assert audited.world.state.standing(audited.public(1)).outcomes[0].missed == 0
+
+
+@pytest.mark.parametrize("reports", [2, 1])
+def test_who_is_drawn_for_more_than_an_item_holds_owes_what_it_holds(
+    reports: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if an item held two reports."""
+    monkeypatch.setattr(auditing, "MOST_MARKS", 2 * -(-auditing.POSITIONS // auditing.AUDITORS))
+    audited = Audited().ready()
+    tasks = tasks_of(audited.world.state, audited.public(1))
+    chosen = [task.subject for task in tasks]
+    assert len(chosen) == 2
+    made = tuple(report for report in audited.reports(1) if report.subject in chosen[:reports])
+    audited.go(audited.world.state.slot + 1, [audited.sealed(1, made)])
+    audited.go(audited.borders.audit_commit_end, [audited.opened(1, made)])
+    assert len(seconds_of(audited.world.state, audited.public(1))) == 3, "a second look needs no room"
+    audited.end()
+    outcome = audited.world.state.standing(audited.public(1)).outcomes[0]
+    assert (outcome.duties, outcome.missed) == (2, 2 - reports)
 
 
 def held(state: Any, audited: Audited, i: int) -> int:

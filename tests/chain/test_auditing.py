@@ -18,6 +18,7 @@ from chain.rating.auditing import (
     POSITIONS,
     SPOTS,
     auditors,
+    due,
     looks_again,
     mark,
     mark_step,
@@ -25,7 +26,7 @@ from chain.rating.auditing import (
     positions,
     spots,
 )
-from chain.rating.items import MARK_BYTES
+from chain.rating.items import MARK_BYTES, MAX_RATING_ITEM_BYTES, AuditReveal, Report
 from chain.weights import Weight, WeightTable
 from tests.chain.audited_window import BENCH, states
 
@@ -47,6 +48,37 @@ def draws(count: int) -> list[bytes]:
 
 def chi_square(found: list[int], expected: list[float]) -> float:
     return sum((f - e) ** 2 / e for f, e in zip(found, expected, strict=True))
+
+
+# -- what has to be reported -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", [(1,), (1, 1), (1, 1, 1), (1, 1, 1, 1), (5, 4, 3, 2, 1)])
+def test_what_is_due_fits_into_one_item(weights: tuple[int, ...]) -> None:
+    """Whoever is in the table, and whoever joins beside it."""
+    crowd = [bytes([0xF0, number >> 8, number & 0xFF]).rjust(32, b"\xf0") for number in range(300)]
+    known = table(*weights)
+    others = [entry.public for entry in known.entries[1:]]
+    chosen = due(DRAW, account(1), sorted([*crowd, *others]), known)
+    assert len(chosen) == {1: 35, 2: 70}.get(len(weights), 100)
+    assert list(chosen) == sorted(set(chosen))
+    reports = []
+    for subject in [*others, *(each for each in chosen if each not in others)][: len(chosen)]:
+        order = auditors(DRAW, 64, subject, known)
+        marks = len(part(range(POSITIONS), 0, len(order))) * MARK_BYTES
+        reports.append(Report(subject, bytes(marks)))
+    item = AuditReveal(account(1), 2**40, DRAW, DRAW, tuple(reports), bytes(64))
+    assert MAX_RATING_ITEM_BYTES * 3 // 4 < len(item.encoded) <= MAX_RATING_ITEM_BYTES
+
+
+def test_what_is_due_is_all_or_drawn() -> None:
+    weights, drawn = table(1, 1, 1, 1), [account(number) for number in range(101)]
+    assert due(DRAW, account(1), drawn[:100], weights) == tuple(drawn[:100])
+    left_out = [
+        set(drawn) - set(due(draw, auditor, drawn, weights)) for draw in draws(20) for auditor in drawn[:3]
+    ]
+    assert {len(each) for each in left_out} == {1}
+    assert len(set().union(*left_out)) > 30
 
 
 # -- auditors --------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from chain.rating.items import (
     Commit,
     Point,
     Report,
+    Reveal,
     Ruling,
     reports_digest,
 )
@@ -109,8 +110,12 @@ def test_only_validators_have_a_place(windows: Windows) -> None:
     stranger = Keypair.from_seed(b"s" * 32)
     assert "no validator" in refusal(windows, pool, Work(windows.world, stranger, windows.window).commit)
     assert "signature" in refusal(windows, pool, replace(commit, joules=7))
-    assert "no window" in refusal(windows, pool, signed(windows, 0, replace(commit, window=1)))
+    past = signed(windows, 0, replace(commit, window=1))
+    assert "no window" in refusal(windows, pool, past)
+    assert "no window" in refusal(windows, pool, past, windows.borders.train_end + 1), "that is not its fault"
     assert "another draw" in refusal(windows, pool, signed(windows, 0, replace(commit, drawn=bytes(32))))
+    nobody = replace(accusation(windows, 0, 1), accused=stranger.public)
+    assert "the accused is no validator" in refusal(windows, pool, signed(windows, 0, nobody))
     assert len(pool) == 0
 
 
@@ -151,6 +156,76 @@ def test_what_the_chain_has_does_not_come_back(windows: Windows) -> None:
     assert all(admission.stands(each, windows.world.state) for each in (sealed, asked, answer, opened))
 
 
+def of_every_kind(windows: Windows) -> dict[type[Point], tuple[Point, int]]:
+    """An item of each kind, and the slot after the last that may hold it; before anybody has committed."""
+    keys, borders, params = windows.world.validators[0], windows.borders, windows.world.genesis.params
+    named = (keys.public, windows.window.start, windows.window.draw)
+    other = windows.world.validators[1].public
+    answered = borders.audit_commit_end + params.challenge_slots
+    return {
+        Commit: (work(windows, 0).commit, borders.commit_end),
+        Reveal: (Reveal(*named, ()), borders.reveal_end),
+        AuditCommit: (AuditCommit(*named, bytes(32)), borders.audit_commit_end),
+        Challenge: (Challenge(*named, other, 0), borders.audit_commit_end),
+        AuditReveal: (AuditReveal(*named, bytes(32), ()), borders.audit_reveal_end),
+        Answer: (Answer(*named, 0, ()), answered),
+        Accusation: (accusation(windows, 0, 1), borders.end),
+    }
+
+
+@pytest.mark.parametrize("kind", list(PLACES))
+def test_each_kind_has_its_last_slot(windows: Windows, kind: type[Point]) -> None:
+    point, end = of_every_kind(windows)[kind]
+    state = windows.world.state
+    admission.check_time(point, state, end - 1)
+    with pytest.raises(InvalidRating, match="too late"):
+        admission.check_time(point, state, end)
+
+
+def test_the_heads_slot_counts_where_the_clock_is_behind(windows: Windows) -> None:
+    windows.commit(0, 1, 2)
+    windows.draw()
+    shown, end = work(windows, 0).reveal(windows.window), windows.borders.reveal_end
+    add(windows, RatingPool(), shown, slot=windows.borders.commit_end)
+    windows.go(end - 1)
+    assert "too late" in refusal(windows, RatingPool(), shown, windows.borders.commit_end)
+
+
+def test_what_follows_from_a_draw_that_is_not_here_yet_waits(windows: Windows) -> None:
+    windows.commit(0, 1, 2)
+    before = windows.world.state
+    window = windows.draw()
+    shown = work(windows, 0).reveal(window)
+    assert RatingPool().add(shown, before, windows.borders.commit_end)
+    windows.reveal(0, 1, 2)
+    before = windows.world.state
+    i, subject, (position, *_) = audited(windows)
+    asked = signed(
+        windows, i, Challenge(work(windows, i).keys.public, window.start, window.draw, subject, position)
+    )
+    windows.go(windows.borders.reveal_end, [asked])
+    answer = windows.work[subject].signed(Answer(subject, window.start, window.draw, position, ()))
+    assert RatingPool().add(answer, before, windows.world.state.slot), "its challenge is not here yet"
+
+
+def test_nothing_waits_for_a_window_that_is_void_or_not_announced(windows: Windows) -> None:
+    early = of_every_kind(windows)[AuditCommit][0]
+    windows.commit(0, 1)
+    windows.draw()
+    assert windows.window.over, "two are too few"
+    assert "no window" in refusal(windows, RatingPool(), early, windows.borders.commit_end)
+    surprised = Windows(
+        World(
+            (30, 10, 20),
+            params=replace(BRIEF, window_every_epochs=1000, surprise_slots=1, surprise_every_epochs=1),
+        )
+    )
+    while surprised.window.over:
+        surprised.go(surprised.world.state.slot + 1)
+    assert not surprised.window.mix
+    assert "no window" in refusal(surprised, RatingPool(), work(surprised, 0).commit)
+
+
 def audited(windows: Windows) -> tuple[int, bytes, tuple[int, ...]]:
     """Somebody's duty: which validator, whom it audits, at which positions."""
     state, publics = windows.world.state, [keys.public for keys in windows.world.validators]
@@ -185,6 +260,17 @@ def test_a_flood_of_one_account_displaces_nobody(windows: Windows) -> None:
     ]
     add(windows, pool, *asked[: PLACES[Challenge]])
     assert "more than" in refusal(windows, pool, asked[-1])
+    elsewhere = signed(windows, 1, replace(asked[0], position=1))
+    assert "waits in its place" in refusal(windows, pool, elsewhere), "each challenges a subject once"
+    answers = [
+        signed(windows, 1, Answer(work(windows, 1).keys.public, window.start, window.draw, place, ()))
+        for place in range(PLACES[Answer] + 1)
+    ]
+    add(windows, pool, *answers[:-1])
+    assert "more than" in refusal(windows, pool, answers[-1])
+    leaves = (proven(work(windows, 1).leaves, 0),)
+    other = signed(windows, 1, replace(answers[0], leaves=leaves))
+    assert "waits in its place" in refusal(windows, pool, other)
     honest = signed(
         windows, 2, AuditCommit(work(windows, 2).keys.public, window.start, window.draw, bytes(32))
     )
@@ -202,6 +288,27 @@ def test_in_a_full_pool_the_lighter_one_gives_way(windows: Windows) -> None:
         with pytest.raises(PoolFull):
             pool.add(other, windows.world.state, windows.world.state.slot)
     assert pool.points() == (heavy, middle)
+
+
+def test_equals_do_not_displace_each_other() -> None:
+    windows = Windows(World((10, 10, 10), params=BRIEF))
+    windows.announce()
+    pool = RatingPool(max_bytes=len(work(windows, 0).commit.encoded) + 10)
+    add(windows, pool, work(windows, 0).commit)
+    with pytest.raises(PoolFull):
+        pool.add(work(windows, 1).commit, windows.world.state, windows.world.state.slot)
+    assert pool.points() == (work(windows, 0).commit,)
+
+
+def test_who_has_nothing_here_any_more_has_nothing_to_give_way(windows: Windows) -> None:
+    pool, end = RatingPool(max_bytes=len(work(windows, 0).commit.encoded) + 10), windows.borders.train_end
+    light, heavy, middle = (work(windows, i).commit for i in (1, 0, 2))
+    add(windows, pool, light)
+    windows.go(end, [light])
+    pool.on_head([light], windows.world.state, end)
+    add(windows, pool, heavy)
+    with pytest.raises(PoolFull):
+        pool.add(middle, windows.world.state, end)
 
 
 def test_the_heaviest_go_first_as_many_as_fit(windows: Windows) -> None:
@@ -243,6 +350,17 @@ def test_a_ruling_is_remembered_before_its_accusation_comes(windows: Windows) ->
     assert select(windows, pool, windows.borders.reveal_end) == (Ruling(charge, True),)
 
 
+def test_rulings_without_end_are_forgotten(windows: Windows) -> None:
+    revealed(windows)
+    pool, charge = RatingPool(), accusation(windows, 1, 0)
+    add(windows, pool, charge)
+    pool.ruled(charge.id, True)
+    for number in range(256):
+        assert pool.unruled() == ()
+        pool.ruled(number.to_bytes(32, "big"), False)
+    assert pool.unruled() == (charge,)
+
+
 def test_who_accuses_needs_the_bond(make_world: Callable[..., World]) -> None:
     found = Windows(World((30, 10, 20), params=BRIEF))
     found.announce()
@@ -257,6 +375,7 @@ def test_who_accuses_needs_the_bond(make_world: Callable[..., World]) -> None:
     draft.put_validator(replace(known, founder=False))
     with pytest.raises(InvalidRating, match="needs the bond"):
         RatingPool().add(charge, draft, state.slot)  # type: ignore[arg-type]
+    admission.check_sender(accusation(found, 0, 1), draft)  # type: ignore[arg-type]  # who is accused does not
 
 
 def test_the_head_clears_the_pool(windows: Windows) -> None:

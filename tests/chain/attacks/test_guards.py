@@ -251,7 +251,7 @@ GUARDS = [
     Guard(test_audits.test_a_false_accusation, audit_steps.rule,
           "validators.punish(draft, accuser, accused.public)", "pass"),
     Guard(test_audits.test_one_offence_punished_again_and_again, accusing.check,
-          "if accused is None or accused.convicted:", "if accused is None:"),
+          "if accused is None or not registered_for(ledger, accused.public, window):", "if accused is None:"),
     Guard(test_audits.test_a_proposer_that_rules_wrongly, court.Court.open_cases,
           "elif found != ruling.guilty:", "elif 0:"),
     Guard(test_audits.test_honest_items_on_another_branch, phases.running,
