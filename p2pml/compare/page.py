@@ -9,7 +9,7 @@ from typing import Any
 
 from p2pml.compare.arms import TITLES, Arm, Row
 from p2pml.compare.run import PARITY, Comparison, exceptions
-from p2pml.report import svg
+from p2pml.report import html, svg
 
 HEADERS = (
     "ARM",
@@ -31,11 +31,8 @@ _Y: dict[str, Callable[[Row], float]] = {
     "accuracy": lambda row: row.accuracy,
     "loss": lambda row: row.loss,
 }
-_STYLE = (
-    ":root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;"
-    "padding:0 1rem}table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{text-align:right;"
-    "padding:.2rem .8rem .2rem 0;border-bottom:1px solid #8884}td:first-child,th:first-child{text-align:left}"
-    ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(420px,1fr));gap:1rem}svg{width:100%}"
+_PLOTS = (
+    "<style>.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(420px,1fr));gap:1rem}</style>"
 )
 
 
@@ -90,17 +87,15 @@ def charts(comparison: Comparison) -> list[str]:
 def page(comparison: Comparison) -> str:
     """report.html."""
     title = f"{comparison.job.spec.name}: the job {comparison.job.id} compared"
-    head = "".join(f"<th>{escape(name.lower())}</th>" for name in HEADERS)
-    lines = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in table(comparison)
-    )
-    notes = "".join(f"<p>{escape(text)}.</p>" for text in remarks(comparison))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>"
-        f"<table><tr>{head}</tr>{lines}</table>{notes}"
-        f'<div class="plots">{"".join(charts(comparison))}</div></body></html>\n'
+    headers = [name.lower() for name in HEADERS]
+    return html.page(
+        title,
+        (
+            f"{_PLOTS}<h1>{escape(title)}</h1>",
+            html.table(headers, table(comparison), len(headers) - 1),
+            *(f"<p>{escape(text)}.</p>" for text in remarks(comparison)),
+            f'<div class="plots">{"".join(charts(comparison))}</div>',
+        ),
     )
 
 
