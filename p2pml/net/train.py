@@ -34,7 +34,8 @@ PROTOCOL = "/p2pml/train/1.0.0"
 VERSION = 4
 CHUNK_BYTES = 256 * 1024
 MAX_METAINFO = 4 << 20
-MAX_INVITE = MAX_TEXT + 4096
+MAX_DIVISION = 4096
+MAX_INVITE = MAX_TEXT + 4 * MAX_DIVISION + 4096
 """Bytes of the first message: a model's description and what stands around it."""
 FROM_REQUESTER = MAX_METAINFO + 128 * 1024
 """Bytes of any later message of a requester: a torrent, and the ids of peers."""
@@ -150,7 +151,8 @@ class Invite:
         algorithm: of a round: `fedavg`, or `sync_sgd` for one batch.
         prox: weight of FedProx's proximal term; 0 for none.
         upload: kind of the updates' values (`p2pml.formats.uploads.KINDS`).
-        dataset: name of the participant's own private data to train on; empty for shards.
+        dataset: name of the participant's own private data to train on; empty for other data.
+        division: how public data is divided that HOLD names (`p2pml.training.by_seed.Division`); or empty.
         sig: the requester's account's, over chain, job and both peers: who speaks for it, and to whom
             (`p2pml.node.terms.JobTerms.invite`).
     """
@@ -174,6 +176,7 @@ class Invite:
     prox: float = _real()
     upload: str = _text(16)
     dataset: str = _text(64)
+    division: str = _text(MAX_DIVISION)
     sig: bytes = _octets(64)
 
 
@@ -195,7 +198,7 @@ class Hold:
     """Requester: fetch these clients' shards; file i of the torrent is client i's.
 
     Args:
-        metainfo: of the job's private torrent.
+        metainfo: of the job's private torrent; of the public data set where there is a `division`.
         clients: in this order.
         peers: ids of the other participants, who may have what is wanted and may be given it.
     """

@@ -80,6 +80,16 @@ class JobFiles:
         await self._data.fetch(metainfo.info_hash, frozenset(wanted), FETCH_STALL_S, SEARCH_S)
         return metainfo.info_hash, self._place(metainfo, wanted)
 
+    async def public(self, source: str) -> tuple[bytes, bytes]:
+        """The infohash and metainfo of a public dataset, from this node or from others; nothing is fetched.
+
+        Raises:
+            UserError: nobody has it, it is private, or it holds nothing that can be read.
+        """
+        metainfo = await self._data.resolve(source, SEARCH_S)
+        _check_public(metainfo)
+        return metainfo.info_hash, metainfo.raw
+
     async def local(self, source: str, base_dir: Path) -> Path:
         """A dataset's file or folder on this machine; nothing is seeded or fetched.
 
@@ -144,6 +154,29 @@ class JobFiles:
             raise UserError(f"a shard of {largest} bytes, at most {shards.MAX_BYTES} are allowed")
         peers = [peer for peer in sources if is_peer_id(peer)]
         info = await self._data.add(metainfo, frozenset(indices), peers, peers)
+        await self._complete(info, progress)
+        return [self._data.path_of(info.infohash, index) for index in indices]
+
+    async def fetch_public(
+        self, metainfo: bytes, sources: Sequence[str], progress: Callable[[int, int], None]
+    ) -> Path:
+        """Fetch what training reads of a public dataset, from `sources` and whoever else has it; its file or
+        folder. It stays, like any dataset that was fetched.
+
+        Raises:
+            UserError: not a public torrent, nothing readable in it, too large, or nothing came for a minute.
+        """
+        try:
+            parsed = Metainfo.parse(metainfo)
+        except RemoteError as error:
+            raise UserError(f"the job's data set cannot be used: {error}") from error
+        wanted = _check_public(parsed)
+        info = await self._data.add(metainfo, frozenset(wanted), filter(is_peer_id, sources))
+        await self._complete(info, progress)
+        return self._place(parsed, wanted)
+
+    async def _complete(self, info: DatasetInfo, progress: Callable[[int, int], None]) -> None:
+        """Wait for what is wanted of a torrent, telling how far it is."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, info.infohash, progress)
             failure = await self._wait(info.infohash)
@@ -151,7 +184,6 @@ class JobFiles:
         if failure is not None:
             raise failure
         progress(info.wanted, info.wanted)
-        return [self._data.path_of(info.infohash, index) for index in indices]
 
     def leftovers(self) -> list[bytes]:
         """The torrents of others' jobs that are on this node's disk."""
@@ -213,6 +245,20 @@ def _locate(base_dir: Path, source: str) -> tuple[Path, str]:
 def _files(metainfo: Metainfo) -> list[int]:
     """The numbers of a torrent's real files."""
     return [index for index, file in enumerate(metainfo.files) if not file.pad]
+
+
+def _check_public(metainfo: Metainfo) -> list[int]:
+    """The files that training reads of a public dataset. Raises UserError."""
+    if metainfo.private:
+        raise UserError(
+            f"the data set {metainfo.name} is private: the participants cannot fetch it",
+            "use a partition for which this node sends the shards, iid for instance",
+        )
+    wanted = _readable_files(metainfo)
+    size = sum(metainfo.files[index].length for index in wanted)
+    if size > dataset.MAX_BYTES:
+        raise UserError(f"the data set {metainfo.name} has {size} bytes, more than {dataset.MAX_BYTES}")
+    return wanted
 
 
 def _readable_files(metainfo: Metainfo) -> list[int]:

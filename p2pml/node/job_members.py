@@ -280,7 +280,7 @@ class Members:
     async def _converse(self, session: PeerSession) -> str:
         await session.join()
         self.records[session.peer].account = session.account
-        if self.metainfo:
+        if self.metainfo and not self.terms.division:
             self.parts.data.allow(self.metainfo, [session.peer])
         self._joined.append(session.peer)
         self._changed()

@@ -9,24 +9,13 @@ from pathlib import Path
 import trio
 
 from p2pml.errors import ExitCode, UserError
-from p2pml.formats import shards, tensors
 from p2pml.net.errors import Malformed, RemoteError
 from p2pml.net.train import FROM_PARTICIPANT, PROTOCOL, Channel, Offer, Refuse
 from p2pml.node.job_members import GRACE_S, LOOK_S, REFUSED_RETRY_S, eligible, waiting_text
-from p2pml.node.job_prepare import (
-    Notes,
-    Prepared,
-    check_aggregation,
-    checked_price,
-    first_weights,
-    load_data,
-    model_of,
-)
+from p2pml.node.job_prepare import Notes, Prepared, check_aggregation, elsewhere, write_down
 from p2pml.node.job_store import JobStore
 from p2pml.node.ports import NodeParts, Trainer
 from p2pml.node.private_data import make_ask
-from p2pml.storage.journal import write_atomic
-from p2pml.training.dataset import Dataset
 from p2pml.training.spec import JobSpec
 
 ANSWER_S = 120.0
@@ -120,20 +109,10 @@ async def prepare_with_owners(
     spec: JobSpec, base_dir: Path, parts: NodeParts, store: JobStore, note: Notes
 ) -> Prepared:
     """Find the owners, build the model; arguments and errors as those of `job_prepare.prepare`."""
-    path = await parts.data.local(spec.data.validation.path or "", base_dir)
-    loaded = await trio.to_thread.run_sync(load_data, spec, path)
-    evaluation = loaded.train if loaded.test is None else loaded.test
-    model = model_of(spec, base_dir, Dataset(evaluation, None))
-    owners = await Owners(spec, model.to_json(), parts, note).find()
-    samples = [count for _, count in owners]
-    await check_aggregation(spec, model.params, len(owners), parts.tff())
-    price = checked_price(spec, samples)
-    await trio.to_thread.run_sync(shards.write, store.evaluation, evaluation)
-    await trio.to_thread.run_sync(write_atomic, store.model_file, model.to_json().encode())
-    note("building the model")
-    weights = await first_weights(spec, base_dir, model, parts)
-    await store.save_model(0, weights, b"")
-    peers = tuple(peer for peer, _ in owners)
-    result = Prepared(NO_DATASET, tuple(samples), model.to_json(), tensors.digest(weights), price, peers)
-    await store.note("prepared", **result.to_entry())
-    return result
+    evaluation, model = await elsewhere(spec, base_dir, parts)
+    found = await Owners(spec, model.to_json(), parts, note).find()
+    await check_aggregation(spec, model.params, len(found), parts.tff())
+    owners, samples = tuple(peer for peer, _ in found), [count for _, count in found]
+    return await write_down(
+        spec, base_dir, parts, store, note, model, evaluation, NO_DATASET, samples, owners
+    )

@@ -108,15 +108,45 @@ async def prepare(
     count = by_files or here
     await check_aggregation(spec, model.params, count, parts.tff())
     samples = await trio.to_thread.run_sync(_divide, spec, data, count, store)
+    checked_price(spec, samples)
+    files = [(store.shard(client).name, store.shard(client)) for client in range(len(samples))]
+    metainfo = await parts.data.offer(store.torrent_name, files)
+    await trio.to_thread.run_sync(write_atomic, store.metainfo_file, metainfo)
+    return await write_down(spec, base_dir, parts, store, note, model, None, infohash, samples)
+
+
+async def elsewhere(spec: JobSpec, base_dir: Path, parts: NodeParts) -> tuple[Shard, ModelSpec]:
+    """Of a job whose data is not on this node: what it is evaluated on here, and the model that fits that.
+
+    Raises:
+        UserError: as `prepare`.
+    """
+    path = await parts.data.local(spec.data.validation.path or "", base_dir)
+    loaded = await trio.to_thread.run_sync(load_data, spec, path)
+    evaluation = loaded.train if loaded.test is None else loaded.test
+    return evaluation, model_of(spec, base_dir, Dataset(evaluation, None))
+
+
+async def write_down(
+    spec: JobSpec, base_dir: Path, parts: NodeParts, store: JobStore, note: Notes, model: ModelSpec,
+    evaluation: Shard | None, infohash: bytes, samples: Sequence[int], owners: tuple[str, ...] = (),
+) -> Prepared:  # fmt: skip
+    """Build the model, and put all that the rounds need into the job's folder and journal.
+
+    Args:
+        evaluation: to be written; None when it is there.
+        samples: of each client.
+
+    The others and the errors are those of `prepare` and `Prepared`.
+    """
     price = checked_price(spec, samples)
+    if evaluation is not None:
+        await trio.to_thread.run_sync(shards.write, store.evaluation, evaluation)
     await trio.to_thread.run_sync(write_atomic, store.model_file, model.to_json().encode())
     note("building the model")
     weights = await first_weights(spec, base_dir, model, parts)
     await store.save_model(0, weights, b"")
-    files = [(store.shard(client).name, store.shard(client)) for client in range(len(samples))]
-    metainfo = await parts.data.offer(store.torrent_name, files)
-    await trio.to_thread.run_sync(write_atomic, store.metainfo_file, metainfo)
-    result = Prepared(infohash, tuple(samples), model.to_json(), tensors.digest(weights), price)
+    result = Prepared(infohash, tuple(samples), model.to_json(), tensors.digest(weights), price, owners)
     await store.note("prepared", **result.to_entry())
     return result
 
@@ -132,7 +162,7 @@ async def _data_of(spec: JobSpec, base_dir: Path, parts: NodeParts) -> tuple[byt
 
 def load_data(spec: JobSpec, path: Path) -> Dataset:
     """Read the training data. Raises UserError."""
-    with _data_errors(spec):
+    with data_errors(spec):
         return dataset.load(path, spec.data.reading())
 
 
@@ -144,7 +174,7 @@ def file_clients(spec: JobSpec, data: Dataset) -> int:
     """
     if spec.data.partition.kind != "by_file":
         return 0
-    with _data_errors(spec):
+    with data_errors(spec):
         found = by_file.names(data.counts)
     if spec.data.clients not in ("auto", len(found)):
         shown = ", ".join(found[:5]) + (", …" if found[5:] else "")
@@ -160,7 +190,7 @@ def file_clients(spec: JobSpec, data: Dataset) -> int:
 def divided(spec: JobSpec, data: Dataset, clients: int) -> tuple[Shard, Shard, list[Indices]]:
     """The samples to train on, those to evaluate on, and each client's rows of the former; or UserError."""
     kind, fraction = spec.data.partition, spec.data.validation.fraction
-    with _data_errors(spec):
+    with data_errors(spec):
         train, evaluation = dataset.hold_out(data, fraction, spec.seed)
         if kind.kind == "by_file":
             rows = dataset.training_rows(data, fraction, spec.seed)
@@ -174,13 +204,14 @@ def divided(spec: JobSpec, data: Dataset, clients: int) -> tuple[Shard, Shard, l
 def _divide(spec: JobSpec, data: Dataset, clients: int, store: JobStore) -> list[int]:
     """Write the shard files; returns their sample counts."""
     train, evaluation, parts = divided(spec, data, clients)
-    with _data_errors(spec):
+    with data_errors(spec):
         _write(store, train, evaluation, parts)
     return [len(part) for part in parts]
 
 
 @contextmanager
-def _data_errors(spec: JobSpec) -> Iterator[None]:
+def data_errors(spec: JobSpec) -> Iterator[None]:
+    """Around reading and dividing a job's data: what is wrong with it is its owner's to mend (UserError)."""
     name = spec.data.validation.path or spec.data.train
     try:
         yield
@@ -221,7 +252,7 @@ def model_of(spec: JobSpec, base_dir: Path, data: Dataset) -> ModelSpec:
             ExitCode.BAD_CONFIG,
         )
     if model.tokens is not None:
-        with _data_errors(spec):
+        with data_errors(spec):
             for part in (data.train, data.test):
                 if part is not None:
                     part.check_tokens(model.tokens)

@@ -39,6 +39,8 @@ async def quote(spec: JobSpec, base_dir: Path, parts: NodeParts) -> QuoteView:
         spec.name, spec.rounds.max, spec.budget, parts.chain.balance(parts.keys.public), every, fees * fee,
         limits.min, peers, clients,
     )  # fmt: skip
+    if spec.data.partition.kind == "by_seed":
+        return replace(known, unknown="the data is not looked for before the job begins")
     if spec.data.partition.kind == "by_owner":
         return replace(known, unknown="the owners of the private data say when the job begins how much it is")
     try:

@@ -5,7 +5,7 @@ jobs/<id>/journal.jsonl   what happened
           spec.yaml       as it was given
           model.json      the model's configuration
           shards/         one file per logical client, and evaluation.safetensors
-          shards.torrent  their metainfo
+          shards.torrent  their metainfo; or dataset.torrent, that of public data
           models/         the global model before and after rounds, and the server optimizer's state
           updates/        what participants uploaded
 """
@@ -101,6 +101,11 @@ class JobStore:
     @property
     def metainfo_file(self) -> Path:
         return self.folder / "shards.torrent"
+
+    @property
+    def dataset_file(self) -> Path:
+        """Metainfo of the public data that the participants fetch."""
+        return self.folder / "dataset.torrent"
 
     @property
     def model_file(self) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +32,7 @@ from p2pml.net.train import (
     Refuse,
 )
 from p2pml.node.claims import Claims
+from p2pml.node.derived_shards import DerivedShards
 from p2pml.node.model_download import ModelDownload
 from p2pml.node.own_updates import OwnUpdates
 from p2pml.node.participant_job import Idle, ParticipantJob, refusal
@@ -39,6 +41,7 @@ from p2pml.node.ports import NodeParts
 from p2pml.node.private_data import NotOffered, OwnShard, PrivateData
 from p2pml.node.terms import JobTerms
 from p2pml.node.work_limits import WorkLimits
+from p2pml.training.by_seed import Division
 from p2pml.worker.rests import lasting
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,8 @@ BLOCK_S = 20.0
 """How long to wait for the block with a job that we are invited to."""
 KEEP_SHARDS_S = 600.0
 """How long a job's shards stay after its requester vanished: it may come back and go on."""
+DERIVED = "derived"
+"""The folder of shards that this node made itself; what a death left there goes at the next start."""
 REST_S = 60.0
 """How long a requester that had nothing to do for us is refused, so that others' invitations come first."""
 
@@ -106,6 +111,9 @@ class Participant:
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Answer invitations until cancelled."""
+        await trio.to_thread.run_sync(
+            partial(shutil.rmtree, self._parts.folder / DERIVED, ignore_errors=True)
+        )
         self._parts.host.handle(PROTOCOL, self._on_stream)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
@@ -130,12 +138,9 @@ class Participant:
         terms = JobTerms.from_invite(invite)
         own = None
         reason = self._refusal(channel.peer, invite, terms) or await self._money_refusal(terms)
-        if terms.dataset and not reason:
+        if not reason:
             try:
-                path, _ = await self._private.shard(
-                    terms.dataset, terms.requester, terms.model, self._limits.model
-                )
-                own = OwnShard(path)
+                own = await self._own_data(channel.peer, terms)
             except NotOffered as error:
                 reason = str(error)
         reason = reason or await self._make_room(terms)  # last: the room is taken before anything else runs
@@ -144,6 +149,22 @@ class Participant:
             await channel.send(refusal(reason))
             return
         await self._take_part(channel, terms, own)
+
+    async def _own_data(self, requester: str, terms: JobTerms) -> OwnShard | DerivedShards | None:
+        """What is trained on when the requester sends no shards; None when it does. Raises NotOffered."""
+        if terms.dataset:
+            path, _ = await self._private.shard(
+                terms.dataset, terms.requester, terms.model, self._limits.model
+            )
+            return OwnShard(path)
+        if not terms.division:
+            return None
+        try:
+            division = Division.from_text(terms.division)
+        except SpecError as error:
+            raise NotOffered(str(error)) from error
+        folder = self._parts.folder / DERIVED / terms.job.hex()
+        return DerivedShards(division, terms.seed, requester, self._parts.data, folder)
 
     async def _offer(self, peer: str, ask: Ask) -> Message:
         """The answer to whether this node's private data may be trained on."""
@@ -219,7 +240,9 @@ class Participant:
             await running.ended.wait()
         return "" if self._running is None else "busy with an earlier conversation about this job"
 
-    def _conversation(self, channel: Channel, terms: JobTerms, own: OwnShard | None) -> ParticipantJob:
+    def _conversation(
+        self, channel: Channel, terms: JobTerms, own: OwnShard | DerivedShards | None
+    ) -> ParticipantJob:
         chain = self._parts.chain
         job = chain.job(terms.job)
         limits, idle_s = self._limits, self._limits.idle_s
@@ -232,7 +255,9 @@ class Participant:
             idle_s, partial(self._keep, terms), self._wanted_again, own,
         )  # fmt: skip
 
-    async def _take_part(self, channel: Channel, terms: JobTerms, own: OwnShard | None) -> None:
+    async def _take_part(
+        self, channel: Channel, terms: JobTerms, own: OwnShard | DerivedShards | None
+    ) -> None:
         running = self._running = _Running(terms.job, trio.CancelScope(), trio.Event())
         self._tell(channel, terms, "joined")
         conversation = self._conversation(channel, terms, own)
@@ -256,6 +281,8 @@ class Participant:
             self._running = None
             if over:
                 self._kept = None  # it may be large
+            if isinstance(own, DerivedShards):
+                own.drop()
             running.ended.set()
             self._tell(channel, terms, "left", reason)
             if conversation.metainfo and self._nursery is not None:

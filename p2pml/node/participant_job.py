@@ -37,6 +37,7 @@ from p2pml.net.train import (
     Task,
     Working,
 )
+from p2pml.node.derived_shards import DerivedShards
 from p2pml.node.held_shards import HeldShards, Shards, TaskFailed
 from p2pml.node.model_download import ModelDownload
 from p2pml.node.own_updates import OwnUpdates
@@ -81,7 +82,7 @@ class ParticipantJob:
         idle_s: longest wait for a task, seconds.
         keep: called with each receipt, before anything else happens to it.
         wanted: called with the metainfo of the torrent that the job's shards are in.
-        own: the private data that it trains on in place of shards.
+        own: what it trains on in place of shards that are fetched.
     """
 
     channel: Channel
@@ -94,7 +95,7 @@ class ParticipantJob:
     idle_s: float
     keep: Callable[[Receipt], Awaitable[None]]
     wanted: Callable[[bytes], None]
-    own: OwnShard | None = None
+    own: OwnShard | DerivedShards | None = None
     _shards: Shards = field(init=False)
     _to_hold: Hold | None = None
     _told_to_hold: trio.Event = field(default_factory=trio.Event)
@@ -109,6 +110,8 @@ class ParticipantJob:
 
     def __post_init__(self) -> None:
         self.updates.resume()
+        if isinstance(self.own, DerivedShards):
+            self.own.report = self._report
         self._shards = self.own or HeldShards(self.channel.peer, self.parts.data, self._report)
 
     @property

@@ -17,6 +17,7 @@ from chain.transactions import Tx
 from p2pml.errors import ExitCode, UserError, exit_code, job_end
 from p2pml.formats import tensors
 from p2pml.node.aggregator import Aggregator
+from p2pml.node.job_by_seed import division, prepare_by_seed
 from p2pml.node.job_disk import Suspended, disk_errors
 from p2pml.node.job_members import MemberRecord, Members
 from p2pml.node.job_opening import ATTEMPTS, client_count, journaled_opening, open_on_chain
@@ -73,6 +74,7 @@ class Requester:
         self._training = trio.CancelScope()
         self._stopped = ""
         self._books: Settlement | None = None
+        self._by_seed = spec.data.partition.kind == "by_seed"
 
     def stop(self, reason: str) -> None:
         """End the training; what was earned is paid."""
@@ -168,7 +170,7 @@ class Requester:
     async def _prepared(self) -> Prepared:
         known = self._journaled()
         if known is not None:
-            if known.owners:
+            if known.owners or self._by_seed:
                 return known
             files = [(self._store.shard(c).name, self._store.shard(c)) for c in range(len(known.samples))]
             if not all(path.exists() for _, path in files):
@@ -183,7 +185,8 @@ class Requester:
                 self._spec, self._base, self._parts, self._store, self._view.note
             )
         clients = partial(client_count, self._spec, self._parts, self._view)
-        return await prepare(self._spec, self._base, clients, self._parts, self._store, self._view.note)
+        prepare_job = prepare_by_seed if self._by_seed else prepare
+        return await prepare_job(self._spec, self._base, clients, self._parts, self._store, self._view.note)
 
     # -- the rounds ------------------------------------------------------------------------------------
 
@@ -235,14 +238,16 @@ class Requester:
 
     def _members(self, prepared: Prepared, job: bytes) -> Members:
         spec, train, owners = self._spec, self._spec.train, prepared.owners
+        shared = division(spec, len(prepared.samples)).to_text() if self._by_seed else ""
         terms = JobTerms(
             self._parts.chain.genesis.chain_id, job, self._parts.keys.public, spec.name, prepared.model,
             train.client_optimizer(), train.batch, train.epochs, spec.seed, spec.rounds.max, prepared.price,
             self._settle_every, train.algorithm, train.prox, spec.transport.upload,
-            spec.data.train if owners else "",
+            spec.data.train if owners else "", shared,
         )  # fmt: skip
+        where = self._store.dataset_file if shared else self._store.metainfo_file
         return Members(
-            self._parts, terms, spec.peers, b"" if owners else self._store.metainfo_file.read_bytes(),
+            self._parts, terms, spec.peers, b"" if owners else where.read_bytes(),
             terms.shapes(), Owned(owners) if owners else Placement(len(prepared.samples)),
             self._store.updates, self._store.delivered(), self._view.note, self._view.peer_changed,
             self._view.members, frozenset(owners) if owners else None,

@@ -74,7 +74,8 @@ class JobTerms:
         algorithm: of a round: a key of `p2pml.formats.local.ALGORITHMS`.
         prox: weight of FedProx's proximal term, 0 for none.
         upload: kind of the updates' values, one of `p2pml.formats.uploads.KINDS`.
-        dataset: name of the participants' own private data that is trained on; empty for shards.
+        dataset: name of the participants' own private data that is trained on; empty for other data.
+        division: how the participants divide public data (`Division.to_text`); empty for other data.
     """
 
     chain_id: bytes
@@ -93,6 +94,7 @@ class JobTerms:
     prox: float = 0.0
     upload: str = "float32"
     dataset: str = ""
+    division: str = ""
 
     def check(self) -> None:
         """Whether a participant can carry this out, the model apart.
@@ -119,7 +121,7 @@ class JobTerms:
             wire.VERSION, self.chain_id, self.job, self.requester, self.name, self.model, self.optimizer.name,
             float(self.optimizer.lr), {key: float(value) for key, value in self.optimizer.args.items()},
             self.batch, self.epochs, self.seed, self.rounds, self.price, self.settle_every,
-            self.algorithm, float(self.prox), self.upload, self.dataset, sig,
+            self.algorithm, float(self.prox), self.upload, self.dataset, self.division, sig,
         )  # fmt: skip
 
     @classmethod
@@ -129,7 +131,7 @@ class JobTerms:
         return cls(
             invite.chain_id, invite.job, invite.requester, invite.name, invite.model, optimizer,
             invite.batch, invite.epochs, invite.seed, invite.rounds, invite.price, invite.settle_every,
-            invite.algorithm, invite.prox, invite.upload, invite.dataset,
+            invite.algorithm, invite.prox, invite.upload, invite.dataset, invite.division,
         )  # fmt: skip
 
     def invited_by_requester(self, invite: wire.Invite, requester_peer: str, trainer_peer: str) -> bool:

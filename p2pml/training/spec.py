@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
@@ -25,9 +24,10 @@ from p2pml.formats import SpecError, local, optimizers, uploads
 from p2pml.formats.aggregation import RULES, Aggregation
 from p2pml.formats.optimizers import Optimizer
 from p2pml.training import models, yaml_lines
-from p2pml.training.dataset import FORMATS, Reading
 from p2pml.training.spec_values import (
     TOKEN,
+    Part,
+    Readable,
     Real,
     Seconds,
     Whole,
@@ -41,18 +41,14 @@ from p2pml.training.spec_values import (
 __all__ = ["TOKEN", "JobSpec", "parse_spec"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelSpec(_Part):
+class ModelSpec(Part):
     """Either a named `builder` with its `args`, or `keras`: the path of a Keras JSON configuration.
 
     `weights`: the path of a safetensors file with the first weights, such as an earlier job's result.
     """
 
     builder: str | None = None
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
     keras: str | None = None
     weights: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
 
@@ -72,7 +68,7 @@ class ModelSpec(_Part):
         return self
 
 
-class Validation(_Part):
+class Validation(Part):
     """How much of the training set stays with the requester when the data has no test set of its own; with
     `by_owner`, the `path` of data of the requester's."""
 
@@ -80,15 +76,17 @@ class Validation(_Part):
     path: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
 
 
-class PartitionSpec(_Part):
-    """How the training set is divided among logical clients."""
+class PartitionSpec(Part):
+    """How the training set is divided among logical clients; `samples`: how many public data has, which the
+    requester need not hold."""
 
     kind: Annotated[
-        Literal["iid", "shards", "dirichlet", "by_file", "by_owner"],
-        choice(("iid", "shards", "dirichlet", "by_file", "by_owner")),
+        Literal["iid", "shards", "dirichlet", "by_file", "by_owner", "by_seed"],
+        choice(("iid", "shards", "dirichlet", "by_file", "by_owner", "by_seed")),
     ] = "iid"
     per_client: Annotated[Whole, Field(ge=1, le=1000)] | None = None
     alpha: Annotated[Real, Field(gt=0, le=1e6)] | None = None
+    samples: Annotated[Whole, Field(ge=1, lt=2**40)] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> PartitionSpec:
@@ -96,49 +94,42 @@ class PartitionSpec(_Part):
             raise PydanticCustomError("partition", "per_client belongs to kind: shards")
         if self.alpha is not None and self.kind != "dirichlet":
             raise PydanticCustomError("partition", "alpha belongs to kind: dirichlet")
+        if (self.samples is not None) != (self.kind == "by_seed"):
+            raise PydanticCustomError("partition", "samples, how many the data has, belongs to kind: by_seed")
         return self
 
 
-class DataSpec(_Part):
+class DataSpec(Readable):
     """`train`: a path (it is seeded for you), a dataset's name on the network, or an infohash; a file, a tar
-    or a folder; with `by_owner` the name of the owners' private data. The keys from `format` to `scale` say
-    how it is read, see `Reading`."""
+    or a folder; with `by_owner` the name of the owners' private data."""
 
     train: Annotated[str, Field(min_length=1, max_length=4096)]
-    format: Annotated[str, choice(("auto", *FORMATS))] = "auto"
-    member: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
-    label: Annotated[str, Field(min_length=1, max_length=1024)] | Whole | None = None
-    sample: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
-    shape: (
-        Annotated[list[Annotated[Whole, Field(ge=1, le=2**24)]], Field(min_length=1, max_length=6)] | None
-    ) = None
-    scale: Annotated[Real, Field(gt=0)] | None = None
     validation: Validation = Validation()
     partition: PartitionSpec = PartitionSpec()
     clients: Literal["auto"] | Annotated[Whole, Field(ge=1, le=1024)] = "auto"
 
     @model_validator(mode="after")
     def _fits(self) -> DataSpec:
-        owned = self.partition.kind == "by_owner"
-        if owned and self.validation.path is None:
+        kind = self.partition.kind
+        elsewhere = kind in ("by_owner", "by_seed")
+        if elsewhere and self.validation.path is None:
             raise PydanticCustomError(
-                "data", "by_owner needs validation: {path: …}, data of yours to evaluate the model on"
+                "data",
+                "{kind} needs validation: {path: …}, data of yours to evaluate the model on",
+                {"kind": kind},
             )
-        if self.validation.path is not None and not owned:
-            raise PydanticCustomError("data", "validation.path belongs to partition: {kind: by_owner}")
-        if owned and self.clients != "auto":
+        if self.validation.path is not None and not elsewhere:
+            raise PydanticCustomError(
+                "data", "validation.path belongs to the partitions by_owner and by_seed"
+            )
+        if kind == "by_owner" and self.clients != "auto":
             raise PydanticCustomError("data", "by_owner makes a client of each owner: leave clients out")
-        if owned and not private_config.NAME.fullmatch(self.train):
+        if kind == "by_owner" and not private_config.NAME.fullmatch(self.train):
             raise PydanticCustomError("data", "by_owner: train is the name that the owners gave their data")
         return self
 
-    def reading(self) -> Reading:
-        """How the data is read."""
-        shape = None if self.shape is None else tuple(self.shape)
-        return Reading(self.format, self.member, self.label, self.sample, shape, self.scale)
 
-
-class TrainSpec(_Part):
+class TrainSpec(Part):
     """What each client does in a round (McMahan et al. 2017: E epochs of batch size B at learning rate
     η); `prox`: μ of FedProx. With `sync_sgd` a round is one step on one batch of each client."""
 
@@ -171,19 +162,19 @@ class TrainSpec(_Part):
         )
 
 
-class Target(_Part):
+class Target(Part):
     """Stop as soon as the metric on the evaluation data is at least `value`."""
 
     metric: Annotated[Literal["accuracy"], choice(("accuracy",), ("loss",))] = "accuracy"
     value: Annotated[Real, Field(gt=0, le=1)]
 
 
-class RoundsSpec(_Part):
+class RoundsSpec(Part):
     max: Annotated[Whole, Field(ge=1, le=10_000)] = 10
     target: Target | None = None
 
 
-class PeersSpec(_Part):
+class PeersSpec(Part):
     """Who may train.
 
     `sample`: the share of the clients that take part in each round, drawn anew. `backup`: so many more train,
@@ -214,7 +205,7 @@ class PeersSpec(_Part):
         return self
 
 
-class ServerOptimizer(_Part):
+class ServerOptimizer(Part):
     """TFF's server optimizer on the mean delta; `sgd` with lr 1.0 is plain FedAvg (Reddi et al. 2020 for
     the others)."""
 
@@ -237,7 +228,7 @@ class ServerOptimizer(_Part):
         return Optimizer(self.name, self.lr, given)
 
 
-class AggregateSpec(_Part):
+class AggregateSpec(Part):
     """How a round's updates become one (`p2pml.formats.aggregation`), and what is done with that.
 
     `max_norm`: an update with a larger L2 norm is refused; `auto`: 100 times the norm of the model that the
@@ -269,16 +260,16 @@ class AggregateSpec(_Part):
         return self.model_dump(include={"trim", "zero", "clip", "noise", "delta"}, exclude_none=True)
 
 
-class TransportSpec(_Part):
+class TransportSpec(Part):
     broadcast: Annotated[Literal["stream"], choice(("stream",), ("swarm",))] = "stream"
     upload: Annotated[Literal["float32", "float16", "int8"], choice(uploads.KINDS)] = "float32"
 
 
-class AuditSpec(_Part):
+class AuditSpec(Part):
     mode: Annotated[Literal["trusted"], choice(("trusted",), ("replay",))] = "trusted"
 
 
-class RewardSpec(_Part):
+class RewardSpec(Part):
     """`budget`: tokens, at most 8 decimals; kept here as base units. What is not earned comes back.
 
     `settle_every`: after so many rounds what was earned in them is paid on the chain, which costs a fee;
@@ -289,20 +280,20 @@ class RewardSpec(_Part):
     settle_every: Literal["auto"] | Annotated[Whole, Field(ge=1, le=10_000)] = "auto"
 
 
-class CheckpointSpec(_Part):
+class CheckpointSpec(Part):
     """Keep the global model of every `every`-th round, the newest `keep` of them."""
 
     every: Annotated[Whole, Field(ge=1)] = 1
     keep: Annotated[Whole, Field(ge=1, le=1000)] = 3
 
 
-class OutputSpec(_Part):
+class OutputSpec(Part):
     """Where the run's folder is made; relative to the spec's own folder."""
 
     dir: Annotated[str, Field(min_length=1, max_length=4096)] = "runs"
 
 
-class JobSpec(_Part):
+class JobSpec(Part):
     """One training job. See `examples/` for specs that run."""
 
     version: Annotated[Literal[1], BeforeValidator(not_bool)] = 1

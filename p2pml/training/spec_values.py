@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from p2pml.formats import SpecError
 from p2pml.formats.optimizers import Optimizer
+from p2pml.training.dataset import FORMATS, Reading
 
 TOKEN = 10**8
 """Base units per token."""
@@ -82,3 +83,27 @@ def tokens(value: object) -> object:
 Whole = Annotated[int, Field(strict=True)]
 Real = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
 Seconds = Annotated[float, BeforeValidator(seconds), Field(ge=1, le=86_400, allow_inf_nan=False)]
+
+
+class Part(BaseModel):
+    """A mapping of a spec: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Readable(Part):
+    """How data is read, see `Reading`."""
+
+    format: Annotated[str, choice(("auto", *FORMATS))] = "auto"
+    member: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    label: Annotated[str, Field(min_length=1, max_length=1024)] | Whole | None = None
+    sample: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    shape: (
+        Annotated[list[Annotated[Whole, Field(ge=1, le=2**24)]], Field(min_length=1, max_length=6)] | None
+    ) = None
+    scale: Annotated[Real, Field(gt=0)] | None = None
+
+    def reading(self) -> Reading:
+        """How the data is read."""
+        shape = None if self.shape is None else tuple(self.shape)
+        return Reading(self.format, self.member, self.label, self.sample, shape, self.scale)

@@ -64,6 +64,7 @@ INVITE = Invite(
     0.0,
     "float32",
     "wards",
+    "{}",
     SIG,
 )
 MESSAGES: list[Message] = [
@@ -133,7 +134,7 @@ def test_what_is_out_of_bounds_is_not_even_sent(message: Message) -> None:
 @pytest.mark.parametrize(
     ("message", "most"),
     [
-        (replace(INVITE, model="x" * MAX_TEXT, name="n" * 64), MAX_INVITE),
+        (replace(INVITE, model="x" * MAX_TEXT, name="n" * 64, division="ü" * 4096), MAX_INVITE),
         (Ask(2**16, ID, ID, "n" * 64, "x" * MAX_TEXT, SIG), MAX_INVITE),
         (Hold(bytes(MAX_METAINFO), tuple(range(MAX_CLIENTS)), ("p" * 128,) * MAX_PEERS), FROM_REQUESTER),
         (Update(2**32, 4095, 2**29, bytes(CHUNK_BYTES)), FROM_PARTICIPANT),

@@ -141,3 +141,38 @@ async def test_a_folder_of_readable_files_by_path_and_by_name(tmp_path: Path) ->
         assert files == ["round/1.png", "square/1.png"]  # nothing reads the notes, so nobody fetches them
         assert (there / "round/1.png").read_bytes() == (folder / "round/1.png").read_bytes()
         assert await other.files.local("shapes", tmp_path / "elsewhere") == there
+
+
+async def test_participants_fetch_public_data_that_the_requester_does_not_hold(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for name, size in (("a.csv", 300_000), ("b.csv", 50_000), ("README.md", 10)):
+        (tmp_path / "set" / name).write_bytes(name[:1].encode() * size)
+    async with places(tmp_path, 3) as (owner, requester, trainer):
+        await owner.data.seed(tmp_path / "set")
+        with trio.fail_after(60):
+            infohash, metainfo = await requester.files.public("set")
+            sources = [requester.host.peer_id]
+            place = await trainer.files.fetch_public(metainfo, sources, lambda done, total: None)
+        assert requester.data.list() == []
+        assert sorted(path.name for path in place.iterdir()) == ["a.csv", "b.csv"]  # what training reads
+        assert (place / "a.csv").read_bytes() == b"a" * 300_000
+        [kept] = trainer.data.list()
+        assert (kept.infohash, kept.private) == (infohash, False)
+        assert trainer.files.leftovers() == []  # no job's: nobody deletes it afterwards
+        own = await owner.files.public("set")  # who has it needs nobody
+        assert own == (infohash, metainfo)
+
+
+async def test_private_data_is_not_public(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    path.write_bytes(b"x" * 1000)
+    async with places(tmp_path, 2) as (owner, other):
+        metainfo = await owner.files.offer("own", [("a.npz", path)])
+        for each in (owner, other):
+            with pytest.raises(UserError, match="is private: the participants cannot fetch it"):
+                await each.files.fetch_public(metainfo, [], lambda done, total: None)
+        with pytest.raises(UserError, match="is private"):
+            await owner.files.public("own-shards")
+        with pytest.raises(UserError, match="cannot be used"):
+            await other.files.fetch_public(b"rubbish", [], lambda done, total: None)
+        assert other.data.list() == []

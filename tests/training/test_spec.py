@@ -187,7 +187,7 @@ def test_wrong_ways_of_reading_are_named(data: str, words: str) -> None:
         ("{train: wards, partition: {kind: by_owner}}", "by_owner needs validation: {path: …}"),
         (
             "{train: d.npz, validation: {path: v.npz}}",
-            "validation.path belongs to partition: {kind: by_owner}",
+            "validation.path belongs to the partitions by_owner and by_seed",
         ),
         (
             "{train: wards, clients: 3, partition: {kind: by_owner}, validation: {path: v.npz}}",
@@ -197,6 +197,12 @@ def test_wrong_ways_of_reading_are_named(data: str, words: str) -> None:
             "{train: ../wards, partition: {kind: by_owner}, validation: {path: v.npz}}",
             "train is the name that the owners gave their data",
         ),
+        ("{train: d, partition: {kind: by_seed, samples: 9}}", "by_seed needs validation: {path: …}"),
+        (
+            "{train: d, partition: {kind: by_seed}}",
+            "samples, how many the data has, belongs to kind: by_seed",
+        ),
+        ("{train: d, partition: {kind: iid, samples: 9}}", "samples, how many the data has, belongs to kind"),
         ("{train: d.npz, partition: {kind: by_ownr}}", "did you mean 'by_owner'?"),
     ],
 )
