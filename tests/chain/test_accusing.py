@@ -14,7 +14,7 @@ from chain.params import TOKEN
 from chain.rating.accusing import EPISODES, case_of
 from chain.rating.auditing import mark, mark_step, spots
 from chain.rating.court import Court, judge
-from chain.rating.entries import Standing, duty_key, standing_key
+from chain.rating.entries import duty_key
 from chain.rating.items import (
     MARK_BYTES,
     Accusation,
@@ -289,20 +289,6 @@ def test_nobody_is_punished_twice_and_losers_accuse_no_more(bad: Audited) -> Non
     again(Ruling(segment(bad), False), Ruling(episode(bad), True), "the accuser is no validator, or was")
     again(Ruling(segment(bad, by=1), False), Ruling(episode(bad), True), "has been punished")
     apply(bad, Ruling(segment(bad, by=1), True), Ruling(marked(bad), True))
-
-
-def test_who_registers_again_within_the_window_is_not_accused_of_what_it_was_punished_for(
-    bad: Audited,
-) -> None:
-    """The bar is far longer than a window in every preset; a network of one's own may have a short one."""
-    draft = apply(bad, Ruling(segment(bad, by=3), True))
-    slot, public = bad.world.state.slot + 1, bad.public(0)
-    punished = draft.validator(public)
-    assert punished is not None
-    draft.put_validator(replace(punished, barred_until=0, bond=TOKEN))
-    draft.put(standing_key(public), Standing(since=slot))
-    with pytest.raises(InvalidRating, match="has been punished since the window began"):
-        apply_rating(draft, Ruling(segment(bad, by=1), True), slot)
 
 
 def test_an_acquittal_is_at_the_accusers_cost_each_time(good: Audited) -> None:

@@ -13,6 +13,7 @@ from chain.forkchoice import Unjudged
 from chain.rating.auditing import mark, mark_step, spots
 from chain.rating.closing import Reason
 from chain.rating.court import judge
+from chain.rating.entries import Standing, standing_key
 from chain.rating.items import MARK_BYTES, Accusation, Charge, Ruling
 from chain.rating.phases import NET
 from chain.transition import apply_rating, open_slot
@@ -88,6 +89,16 @@ def test_a_lazy_auditor() -> None:
     assert [audited.rating(i) > 0 for i in range(4)] == [True, False, True, True]
 
 
+def test_a_report_of_nothing() -> None:
+    """Zeros are no mark that could be false, so they would be the cheapest audit: they are a missed one."""
+    audited = Audited().ready()
+    empty = tuple(replace(report, marks=bytes(len(report.marks))) for report in audited.reports(1))
+    audited.go(audited.world.state.slot + 1, [audited.sealed(1, empty)])
+    audited.go(audited.borders.audit_commit_end, [audited.opened(1, empty)])
+    audited.end()
+    assert audited.rating(1) == audited.world.state.standing(audited.public(1)).outcomes[0].rating * 4 // 5
+
+
 def test_a_copied_report() -> None:
     """A sealed report that was seen is of no use to another: it opens for who sealed it first only."""
     audited = Audited().ready()
@@ -140,6 +151,14 @@ def test_one_offence_punished_again_and_again() -> None:
     assert convicted(audited) == [0]
     with pytest.raises(InvalidRating, match="has been punished"):
         taken(audited, Ruling(segment(audited, by=2), True))
+    slot, public = audited.world.state.slot + 1, audited.public(0)
+    draft = open_slot(audited.world.state, slot)
+    punished = draft.validator(public)
+    assert punished is not None
+    draft.put_validator(replace(punished, barred_until=0))  # a bar that is shorter than the window
+    draft.put(standing_key(public), Standing(since=slot))
+    with pytest.raises(InvalidRating, match="has been punished"):
+        apply_rating(draft, Ruling(segment(audited, by=2), True), slot)
 
 
 def test_a_proposer_that_rules_wrongly() -> None:
