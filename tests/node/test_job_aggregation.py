@@ -13,11 +13,11 @@ import pytest
 import trio
 
 from p2pml.formats import local, shards, tensors, uploads
-from p2pml.node import aggregator, job_members, job_prepare, job_session
+from p2pml.node import aggregator, job_members, job_prepare, update_spool
 from p2pml.node.job_store import JobStore
 from p2pml.training import rules
 from p2pml.worker.session import WorkerDied, WorkerError
-from p2pml.worker.tff.request import TffRequest, TffResult
+from p2pml.worker.tff.request import TffRequest, TffResult, decode
 
 pytestmark = pytest.mark.slow
 TOKEN = 10**8
@@ -134,7 +134,7 @@ async def test_few_updates_are_checked_at_a_time(
 ) -> None:
     """What a check holds in memory must not grow with the participants."""
     now = most = 0
-    check = job_session.update_check.check
+    check = update_spool.update_check.check
 
     def slow(*arguments: Any) -> float:
         nonlocal now, most
@@ -145,7 +145,7 @@ async def test_few_updates_are_checked_at_a_time(
         now -= 1
         return norm
 
-    monkeypatch.setattr(job_session.update_check, "check", slow)
+    monkeypatch.setattr(update_spool.update_check, "check", slow)
     async with job_world(5) as world:
         shown = await run_job(world, job_spec(rounds=1, least=5, stall="10s"))
         assert shown["state"] == "done"
@@ -180,7 +180,7 @@ class FakeTff:
             raise WorkerDied("TensorFlow Federated's process ended")
         if self.fails:
             raise WorkerError(self.fails)
-        assert TffRequest.from_line(request.to_line()) == replace(request, shapes=list(request.shapes))
+        assert decode(request.to_line()) == replace(request, shapes=list(request.shapes))
         mean = aggregator.aggregate(request.updates, request.upload, request.shapes, rules.mean)
         request.result.write_bytes(tensors.encode(mean))
         return TffResult(1.5 * request.rounds)

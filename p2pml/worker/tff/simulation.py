@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 
 from p2pml.formats import keras_json, shards, tensors
@@ -106,7 +105,7 @@ def _arranged(weights: Sequence[Any], places: Sequence[int]) -> list[Any]:
 
 def _with_optimizer(state: Any, packed: bytes) -> Any:
     like = tf.nest.map_structure(tf.convert_to_tensor, state.finalizer)
-    return attrs.evolve(state, finalizer=optimizers.unpack_state(like, packed))
+    return state._replace(finalizer=optimizers.unpack_state(like, packed))
 
 
 def _samples(request: RoundRequest, client: int, path: Path) -> Any:
