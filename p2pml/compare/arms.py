@@ -175,8 +175,8 @@ class Again:
         train, clients = spec.train, self.job.rounds[number].clients
         return RoundRequest(
             self.job.model.to_json(), train.client_optimizer(), spec.aggregate.server_optimizer.optimizer(),
-            spec.aggregate.aggregation(), train.batch, train.epochs, train.prox,
-            train.algorithm == "sync_sgd", spec.seed, number,
+            spec.aggregate.aggregation(), train.batch, train.epochs, train.algorithm == "sync_sgd",
+            spec.seed, number,
             [(client, self.material.shards[client]) for client in clients],
             self._weights(number), self._weights(number + 1),
         )  # fmt: skip

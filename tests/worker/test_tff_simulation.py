@@ -38,7 +38,6 @@ class Case:
 
     optimizer: Optimizer = SGD
     server: Optimizer = PLAIN
-    prox: float = 0.0
     one_batch: bool = False
     builder: str = "mlp"
 
@@ -47,7 +46,6 @@ CASES = {
     "sgd": Case(),
     "adam": Case(Optimizer("adam", 0.01)),
     "server adam": Case(server=Optimizer("adam", 0.02)),
-    "prox": Case(prox=0.5),
     "one batch": Case(one_batch=True),
     "branches": Case(builder="resnet"),
 }
@@ -58,7 +56,7 @@ def request(case: Case, folder: Path, number: int, spec: ModelSpec) -> RoundRequ
     clients = [(client, folder / f"client{client}") for client in range(len(SIZES))]
     epochs = 1 if case.one_batch else 2
     return RoundRequest(
-        spec.to_json(), case.optimizer, case.server, MEAN, 10, epochs, case.prox, case.one_batch,
+        spec.to_json(), case.optimizer, case.server, MEAN, 10, epochs, case.one_batch,
         SEED, number, clients, folder / f"model{number}", folder / f"model{number + 1}",
     )  # fmt: skip
 
@@ -70,7 +68,7 @@ def ours(worker: Any, asked: RoundRequest, state: bytes) -> tuple[bytes, bytes]:
         trained = worker.call(
             Train(
                 asked.model, weights, str(shard), asked.optimizer, asked.batch, asked.epochs, asked.seed,
-                asked.number, client, asked.prox, asked.one_batch,
+                asked.number, client, 0.0, asked.one_batch,
             )
         )  # fmt: skip
         path = shard.with_suffix(".update")
@@ -122,7 +120,7 @@ def test_three_rounds_agree(worker: Any, tmp_path: Path, name: str) -> None:
 
 def test_requests_survive_their_line(tmp_path: Path) -> None:
     spec = models.build("logistic", {}, (8, 8), 10)
-    asked = request(Case(Optimizer("adam", 0.01, {"beta_1": 0.8}), prox=0.5), tmp_path, 2, spec)
+    asked = request(Case(Optimizer("adam", 0.01, {"beta_1": 0.8})), tmp_path, 2, spec)
     assert decode(asked.to_line()) == asked
     other = TffRequest(MEAN, [(tmp_path / "a", 3)], "int8", [(2, 3)], 1, tmp_path / "b")
     assert decode(other.to_line()) == other

@@ -63,7 +63,7 @@ class RoundRequest:
         optimizer: of the clients, of `optimizers.CLIENT`.
         server: optimizer of the server's step, of `optimizers.SERVER`.
         aggregation: `mean`, or another rule of TensorFlow Federated's that is weighted.
-        batch, epochs, prox, one_batch: as in `Train`.
+        batch, epochs, one_batch: as in `Train`.
         seed: of the job.
         number: of the round, from 0.
         clients: number and shard file of each that takes part, in client order.
@@ -78,7 +78,6 @@ class RoundRequest:
     aggregation: Aggregation
     batch: int
     epochs: int
-    prox: float
     one_batch: bool
     seed: int
     number: int

@@ -63,7 +63,7 @@ class Simulation:
 
     def _compile(self, request: RoundRequest, spec: ModelSpec) -> None:
         count = len(request.clients)
-        parts = (request.optimizer, request.server, request.aggregation, request.prox)
+        parts = (request.optimizer, request.server, request.aggregation)
         key = (spec.to_json(), repr(parts), count)
         if key != self._key:
             self._process, self._key = _process(request, spec), key
@@ -79,16 +79,13 @@ def _process(request: RoundRequest, spec: ModelSpec) -> Any:
         loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=spec.from_logits)
         return tff.learning.models.from_keras_model(Classifier(spec).model, loss=loss, input_spec=signature)
 
-    algorithms = tff.learning.algorithms
     parts = {
         "model_fn": model_fn,
         "client_optimizer_fn": optimizers.client(request.optimizer),
         "server_optimizer_fn": optimizers.server(request.server),
         "model_aggregator": factory_of(request.aggregation, len(request.clients)),
     }
-    if request.prox:
-        return algorithms.build_weighted_fed_prox(proximal_strength=request.prox, **parts)
-    return algorithms.build_weighted_fed_avg(**parts)
+    return tff.learning.algorithms.build_weighted_fed_avg(**parts)
 
 
 def _keras_places(spec: ModelSpec) -> list[int]:
