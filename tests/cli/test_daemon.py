@@ -162,7 +162,7 @@ def test_a_job_needs_a_worker_at_home(node: LocalNode, tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(SPEC)
     failed = p2pml("train", "--job", str(path), home=node.home.root)
-    assert failed.code == 6
+    assert failed.code == 15
     assert "worker" in failed.err
     assert p2pml("job", "ls", "--json", home=node.home.root).json == []
     assert p2pml("job", "show", "ffff", home=node.home.root).code == 1
