@@ -29,7 +29,7 @@ from p2pml.net.errors import Malformed
 from p2pml.net.streams import Stream
 
 PROTOCOL = "/p2pml/train/1.0.0"
-VERSION = 3
+VERSION = 4
 CHUNK_BYTES = 256 * 1024
 MAX_METAINFO = 4 << 20
 MAX_INVITE = MAX_TEXT + 4096
@@ -121,6 +121,7 @@ class Invite:
         algorithm: of a round: `fedavg`, or `sync_sgd` for one batch.
         prox: weight of FedProx's proximal term; 0 for none.
         upload: kind of the updates' values (`p2pml.formats.uploads.KINDS`).
+        trainer: name of the installed trainer that is to do it (`p2pml.worker.plugins`); empty for p2pml's.
         sig: the requester's account's, over chain, job and both peers: who speaks for it, and to whom
             (`p2pml.node.terms.JobTerms.invite`).
     """
@@ -143,6 +144,7 @@ class Invite:
     algorithm: str = _text(16)
     prox: float = _real()
     upload: str = _text(16)
+    trainer: str = _text(64)
     sig: bytes = _octets(64)
 
 

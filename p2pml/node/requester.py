@@ -222,7 +222,7 @@ class Requester:
         terms = JobTerms(
             self._parts.chain.genesis.chain_id, job, self._parts.keys.public, spec.name, prepared.model,
             train.client_optimizer(), train.batch, train.epochs, spec.seed, spec.rounds.max, prepared.price,
-            self._settle_every, train.algorithm, train.prox, spec.transport.upload,
+            self._settle_every, train.algorithm, train.prox, spec.transport.upload, train.trainer,
         )  # fmt: skip
         return Members(
             self._parts, terms, spec.peers, self._store.metainfo_file.read_bytes(), terms.shapes(),

@@ -74,6 +74,7 @@ class JobTerms:
         algorithm: of a round: a key of `p2pml.formats.local.ALGORITHMS`.
         prox: weight of FedProx's proximal term, 0 for none.
         upload: kind of the updates' values, one of `p2pml.formats.uploads.KINDS`.
+        trainer: name of the installed trainer that is to do it; empty for p2pml's own.
     """
 
     chain_id: bytes
@@ -91,6 +92,7 @@ class JobTerms:
     algorithm: str = "fedavg"
     prox: float = 0.0
     upload: str = "float32"
+    trainer: str = ""
 
     def check(self) -> None:
         """Whether a participant can carry this out, the model apart.
@@ -98,7 +100,7 @@ class JobTerms:
         Raises:
             SpecError: no; says what it does not know.
         """
-        local.check(self.algorithm, self.optimizer, self.epochs, self.prox)
+        local.check(self.algorithm, self.optimizer, self.epochs, self.prox, self.trainer)
         if self.upload not in uploads.KINDS:
             raise SpecError(f"unknown kind of upload {self.upload!r}; known: {', '.join(uploads.KINDS)}")
 
@@ -117,7 +119,7 @@ class JobTerms:
             wire.VERSION, self.chain_id, self.job, self.requester, self.name, self.model, self.optimizer.name,
             float(self.optimizer.lr), {key: float(value) for key, value in self.optimizer.args.items()},
             self.batch, self.epochs, self.seed, self.rounds, self.price, self.settle_every,
-            self.algorithm, float(self.prox), self.upload, sig,
+            self.algorithm, float(self.prox), self.upload, self.trainer, sig,
         )  # fmt: skip
 
     @classmethod
@@ -127,7 +129,7 @@ class JobTerms:
         return cls(
             invite.chain_id, invite.job, invite.requester, invite.name, invite.model, optimizer,
             invite.batch, invite.epochs, invite.seed, invite.rounds, invite.price, invite.settle_every,
-            invite.algorithm, invite.prox, invite.upload,
+            invite.algorithm, invite.prox, invite.upload, invite.trainer,
         )  # fmt: skip
 
     def invited_by_requester(self, invite: wire.Invite, requester_peer: str, trainer_peer: str) -> bool:

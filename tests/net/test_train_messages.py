@@ -61,6 +61,7 @@ INVITE = Invite(
     "fedavg",
     0.0,
     "float32",
+    "",
     SIG,
 )
 MESSAGES: list[Message] = [
