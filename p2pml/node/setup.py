@@ -35,9 +35,6 @@ def set_up(home: Home, given: Mapping[str, Any], genesis: Path | None = None) ->
     Raises:
         UserError: settings for a home that has a config.toml already, a wrong value, a wrong genesis file.
     """
-    from chain import address
-    from chain.crypto import Keypair
-    from p2pml.identity import NodeKeys
     from p2pml.node.genesis_file import install_genesis
 
     given = {key: value for key, value in given.items() if value is not None}
@@ -59,8 +56,17 @@ def set_up(home: Home, given: Mapping[str, Any], genesis: Path | None = None) ->
         "home": str(home.root),
         "peer_id": peer,
         "address": multiaddress(reachable, settled.port, peer),
-        "account": address.encode(Keypair.from_seed(NodeKeys.load(home).validator).public),
+        "account": account_of(home),
     }
+
+
+def account_of(home: Home) -> str:
+    """The address of the account whose keys a home has."""
+    from chain import address
+    from chain.crypto import Keypair
+    from p2pml.identity import NodeKeys
+
+    return address.encode(Keypair.from_seed(NodeKeys.load(home).validator).public)
 
 
 def make_keys(home: Home) -> str:

@@ -15,7 +15,7 @@ A scenario is a list of steps, carried out one after the other. Each step is a m
     - wait_job: {job: first, accuracy: 0.85}
     - wait_window: {number: 1}               until the network's first rating window has been closed
     - get: {nodes: [n5, n6], data: digits}
-    - check: [books, finality, heads, ratings, shards, sources]
+    - check: [books, finality, heads, private, ratings, shards, sources]
 
 What a place to run cannot do (a loopback process has no link to shape) it says in the report; it never
 pretends.
@@ -34,7 +34,7 @@ from p2pml.scenario.links import Link
 
 NodeName = Annotated[str, Field(pattern=r"^n[1-9][0-9]?$")]
 Data = Annotated[str, Field(min_length=1, max_length=1024)]
-Check = Literal["books", "finality", "heads", "ratings", "shards", "sources"]
+Check = Literal["books", "finality", "heads", "private", "ratings", "shards", "sources"]
 OPEN_BLOCKS = 6
 """`check: finality`: blocks that may lack it while all is well, those of the last few slots."""
 
@@ -180,6 +180,15 @@ class Rating(_Strict):
     cap: Annotated[int, Field(ge=1, le=100)] = 100
 
 
+class Private(_Strict):
+    """Data that never leaves its owners: the bundled digits, divided among them; jobs of `requester` with
+    `partition: {kind: by_owner}` may train on it, and evaluate on its `validation.npz`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    requester: NodeName
+    owners: Annotated[list[NodeName], Field(min_length=1)]
+
+
 class Scenario(_Strict):
     """A whole scenario file.
 
@@ -191,6 +200,7 @@ class Scenario(_Strict):
             one machine would take its cores from everything else.
         trainers: who offers to train; all when it is not given. The others have no training process, but for
             those that ask for a job.
+        private: who owns data that stays with its owners, and who may ask for training on it.
         link: every node's link at the start; nothing is shaped when it is not given.
         steps: what happens, in order.
     """
@@ -202,6 +212,7 @@ class Scenario(_Strict):
     params: dict[str, int] = Field(default_factory=dict)
     rating: Rating | None = None
     trainers: list[NodeName] | None = None
+    private: Private | None = None
     link: dict[str, Any] = Field(default_factory=dict)
     steps: Annotated[list[Step], Field(min_length=1)]
 
@@ -218,7 +229,14 @@ class Scenario(_Strict):
         known = set(self.founders)
         if strangers := sorted(set(self.trainers or []) - set(self.names)):
             raise ValueError(f"trainers names {strangers[0]}, which never takes part")
+        if self.private is not None:
+            if strangers := sorted(set(self.private.owners) - set(self.names)):
+                raise ValueError(f"private names {strangers[0]}, which never takes part")
+            if self.private.requester not in self.founders:
+                raise ValueError(f"private: the requester {self.private.requester} is no founder")
         for number, step in enumerate(self.steps, start=1):
+            if isinstance(step, Checks) and "private" in step.checks and self.private is None:
+                raise ValueError(f"step {number} checks private data, and the file says nothing of any")
             if isinstance(step, Join):
                 if step.node in known:
                     raise ValueError(f"step {number}: {step.node} is there already")

@@ -97,7 +97,8 @@ def test_the_standing_scenario(usable: str, lab: _Lab, tmp_path: Path) -> None:
     report = lab.run(_LAB if windows else _without_window(tmp_path / "lab"), usable)
     assert report.failures == []
     assert [item.name for item in report.checks if item.ok] == [
-        "sources", "shards", "accuracy", "heads", "books", "finality", "shards", *["ratings"] * windows,
+        "sources", "shards", "accuracy", "accuracy", "private", "heads", "books", "finality", "shards",
+        *["ratings"] * windows,
     ]  # fmt: skip
     verbs = {text.split(":")[1].strip() for text in report.skipped}
     assert verbs == ({"link", "partition"} if usable == "processes" else set())
@@ -106,8 +107,9 @@ def test_the_standing_scenario(usable: str, lab: _Lab, tmp_path: Path) -> None:
     assert newcomer.first_balance == 0
     assert newcomer.last_balance is not None
     assert newcomer.last_balance > 0, "the newcomer trained and was paid"
-    (job,) = report.jobs
+    job, wards = report.jobs
     assert (job.state, len(job.rounds)) == ("done", 20)
+    assert (wards.state, len(wards.rounds)) == ("done", 5)
     _hit_in_mid_job(report, "started again", *(() if usable == "processes" else ("partition for",)))
     founders = [item for item in report.ratings if item.windows]
     assert len(founders) >= 3 * windows

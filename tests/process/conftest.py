@@ -395,15 +395,19 @@ def processes_in(folder: Path) -> list[str]:
 
 
 @contextmanager
-def _cluster(root: Path, count: int, **options: Any) -> Iterator[Cluster]:
+def _cluster(
+    root: Path, count: int, prepare: Callable[[LocalNetwork], None] = lambda network: None, **options: Any
+) -> Iterator[Cluster]:
     """A started network; afterwards none of its processes is left, and none left a temporary file.
 
-    It has no rating windows unless asked: in tests of minutes they would only take turns with the rest.
+    `prepare` is called before its nodes start. It has no rating windows unless asked: in tests of minutes they
+    would only take turns with the rest.
     """
     options = {"params": {"window_every_epochs": 0}, **options}
     try:
         with LocalNetwork(root / "net", count, **options) as network:
             cluster = Cluster(network, root)
+            prepare(network)
             network.start()
             cluster.wait("no common block", lambda: cluster.wait_same_head() or None)
             yield cluster

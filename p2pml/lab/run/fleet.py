@@ -16,7 +16,8 @@ from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
 from p2pml.lab.errors import LabError
 from p2pml.lab.hosts.base import Backend, Handle
-from p2pml.node.setup import make_genesis, make_keys, multiaddress, set_up
+from p2pml.lab.run.private import give
+from p2pml.node.setup import account_of, make_genesis, make_keys, multiaddress, set_up
 from p2pml.scenario.spec import Scenario
 
 TOKEN = 10**8
@@ -208,6 +209,11 @@ class Fleet:
                 "rating_lanes": self.scenario.rating.lanes,
                 "rating_cap": self.scenario.rating.cap,
             }
+        private = self.scenario.private
+        if private is not None and node.name in private.owners:
+            asking = account_of(self.nodes[private.requester].home)
+            folder = self.hosts.folder(node.name) / "data"
+            settings["private"] = [give(private, node.name, folder, asking)]
         node.account = set_up(node.home, settings)["account"]
 
     def _admit(self, node: Node) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from p2pml.errors import ExitCode, UserError
 from p2pml.lab.errors import LabError, UnsupportedError
-from p2pml.lab.run import checks, datasets, ratings
+from p2pml.lab.run import checks, datasets, private, ratings
 from p2pml.lab.run.fleet import Fleet, Node
 from p2pml.lab.run.timeline import Timeline
 from p2pml.lab.run.usage import Usage
@@ -265,6 +265,8 @@ class Steps:
         self._killed.clear()
         place = self.fleet.hosts.folder(step.node) / "job"
         place.mkdir(exist_ok=True)
+        if self.scenario.private is not None:
+            private.give_validation(place)
         body = {"spec": text, "base_dir": str(place), "origin": step.job}
         started = node.api.post("/jobs", body, None)
         self.jobs[step.name] = JobRun(step.name, step.node, started["id"])
@@ -327,6 +329,8 @@ class Steps:
                 self._note(checks.patiently(lambda: ratings.earned(apis()), PATIENCE_S, self._not_yet))
             case "sources":
                 self._note(checks.sources(self.fetches))
+            case "private":
+                self._note(self._private())
             case _:
                 self._note(checks.patiently(self._shards, PATIENCE_S / 3, self._not_yet))
 
@@ -354,6 +358,14 @@ class Steps:
             )
         except UserError as error:
             return checks.Result("shards", False, error.cause)
+
+    def _private(self) -> checks.Result:
+        if not self.jobs or self.scenario.private is None:
+            return checks.Result("private", False, "there is no job whose data could be looked for")
+        job, names = list(self.jobs.values())[-1], self.names_by_peer()
+        homes = {node.name: node.home.root for node in self.fleet.nodes.values()}
+        peers = {names[peer["peer"]]: peer for peer in job.record.get("peers", []) if peer["peer"] in names}
+        return private.stayed(self.scenario.private, homes, peers)
 
     def _shard_count(self, job: JobRun) -> int:
         """As the requester offers them."""
