@@ -41,6 +41,7 @@ def bench(name: str, *options: str) -> dict[str, Any]:
             {"after 1KB", "after 64KB"},
         ),
         ("chain", ("--smoke",), {"verify", "replay", "disk", "sync", "tps"}),
+        ("faults", ("--smoke",), {"ratio", "pairs"}),
         ("idle", ("--quick",), {"demo"}),
         ("picker", ("--quick", "--sizes", "1000"), {"pieces"}),
         *(("rating", ("--study", study, "--smoke"), {"cores", key}) for study, key in RATING.items()),

@@ -1,12 +1,16 @@
-"""Kills this very process at one write to the chain's files; Python imports it where it is on PYTHONPATH.
+"""Kills this very process at one write to the chain's or a job's files; Python imports it where it is on
+PYTHONPATH.
 
 `P2PML_KILL_AT` names the place and the time: `COMMIT:5` is before the fifth COMMIT to chain.sqlite,
 `COMMIT+:5` a moment after it began, `fsync:2` and `replace:2` before the second sync and rename of
-chain.signed, `replaced:2` after that rename.
+chain.signed, `replaced:2` after that rename. `receipt:3` is before the third entry of that kind in a job's
+journal is synced, `chosen+:1` a moment after the first one was to be, `model:2` when the second model is
+there.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -43,8 +47,12 @@ def _connected(path: Any, *args: Any, **options: Any) -> sqlite3.Connection:
 
 
 def _synced(handle: int) -> None:
-    if "chain.signed" in os.readlink(f"/proc/self/fd/{handle}"):
+    path = os.readlink(f"/proc/self/fd/{handle}")
+    if "chain.signed" in path:
         _reach("fsync")
+    elif path.endswith("/journal.jsonl"):
+        with open(path, "rb") as journal:
+            _reach(json.loads(journal.read().splitlines()[-1])["kind"])
     _fsync(handle)
 
 
@@ -55,6 +63,8 @@ def _replaced(source: Any, target: Any) -> None:
     _replace(source, target)
     if ours:
         _reach("replaced")
+    elif "/models/" in str(target) and str(target).endswith(".safetensors"):
+        _reach("model")
 
 
 if _PLACE:
