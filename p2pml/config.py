@@ -184,6 +184,10 @@ class Config:
         idle: whether this validator is silent while nothing waits, but for an epoch's heartbeat.
         trainer: whether this node offers to train for other nodes' jobs.
         worker_threads: threads of the training process; 0 for a node without one.
+        worker_cpu: per cent of what these threads could compute that it may use.
+        worker_memory_mb: MiB that it may hold; 0 for half of the machine's memory.
+        worker_nice: by how much it gives way to everything else on the machine.
+        worker_idle_only: whether it rests while other programs use the machine.
         max_task_minutes: longest training of one task of another node's job.
         max_task_steps: most optimizer steps of one such task.
         max_idle_minutes: how long to wait in another node's job for a task, before it is left.
@@ -213,6 +217,10 @@ class Config:
     idle: bool = True
     trainer: bool = True
     worker_threads: int = 1
+    worker_cpu: int = 100
+    worker_memory_mb: int = 0
+    worker_nice: int = 10
+    worker_idle_only: bool = False
     max_task_minutes: int = 60
     max_task_steps: int = 1_000_000
     max_idle_minutes: int = 15
@@ -283,6 +291,10 @@ class Config:
             "idle": "publish blocks and votes only while something waits (false: in every slot)",
             "trainer": "offer to train for other nodes' jobs",
             "worker_threads": "threads of the training process (0: no training on this node)",
+            "worker_cpu": "per cent of what these threads could compute that it may use, 5 to 100",
+            "worker_memory_mb": "MiB that it may hold, 1024 or more (0: half of the machine's memory)",
+            "worker_nice": "by how much it gives way to everything else on the machine, 0 to 19",
+            "worker_idle_only": "let it rest while other programs use the machine",
             "max_task_minutes": "longest training of one task of another node's job",
             "max_task_steps": "most optimizer steps of one such task",
             "max_idle_minutes": "how long to wait in such a job for a task, before it is left",
@@ -338,15 +350,15 @@ class Config:
         for key in ("max_task_minutes", "max_task_steps", "max_idle_minutes", "max_unsettled_rounds"):
             if not 1 <= getattr(self, key) < 2**31:
                 raise _bad(f"{source}: {key} is {getattr(self, key)}", "choose 1 or more")
-        self._check_rating(source)
-        if not 0 <= self.data_quota_mib < 2**31:
+        for key, (low, high) in _BOUNDS.items():
+            if not low <= getattr(self, key) <= high:
+                raise _bad(
+                    f"{source}: {key} is {getattr(self, key)}", f"choose a whole number from {low} to {high}"
+                )
+        if 0 < self.worker_memory_mb < 1024:
             raise _bad(
-                f"{source}: data_quota_mib is {self.data_quota_mib}",
-                "choose 1 or more MiB, or 0 for no quota",
-            )
-        if not 0 <= self.worker_threads <= 1024:
-            raise _bad(
-                f"{source}: worker_threads is {self.worker_threads}", "choose 1 or more, or 0 for none"
+                f"{source}: worker_memory_mb is {self.worker_memory_mb}",
+                "choose 1024 or more, TensorFlow alone takes half of that; or 0 for half of the memory",
             )
         if self.transport not in TRANSPORTS:
             raise _bad(f"{source}: transport is {self.transport!r}", f"use one of: {', '.join(TRANSPORTS)}")
@@ -361,15 +373,13 @@ class Config:
                     "write it as /ip4/<address>/tcp/<port>/p2p/<peer id>, as that node's `p2pml status` does",
                 )
 
-    def _check_rating(self, source: str) -> None:
-        for key, (low, high) in _RATING_BOUNDS.items():
-            if not low <= getattr(self, key) <= high:
-                raise _bad(
-                    f"{source}: {key} is {getattr(self, key)}", f"choose a whole number from {low} to {high}"
-                )
 
-
-_RATING_BOUNDS = {
+_BOUNDS = {
+    "data_quota_mib": (0, 2**31 - 1),
+    "worker_threads": (0, 1024),
+    "worker_cpu": (5, 100),
+    "worker_memory_mb": (0, 1 << 24),
+    "worker_nice": (0, 19),
     "rating_lanes": (0, 1024),
     "rating_cap": (1, 100),
     "rating_nice": (0, 19),

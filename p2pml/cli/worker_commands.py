@@ -54,7 +54,17 @@ def describe(answer: dict[str, Any]) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in answer["versions"].items())
         started = f", started {answer['starts']} times" if answer["starts"] > 1 else ""
         rows += [("process", f"PID {answer['pid']}{started}"), ("with", versions)]
+    if answer["limits"] is not None:
+        rows.append(("limits", _limits(answer["limits"], answer["task_minutes"])))
     return fields(rows)
+
+
+def _limits(limits: dict[str, Any], minutes: int) -> str:
+    threads, idle = limits["threads"], ", on an idle machine only" if limits["idle_only"] else ""
+    return (
+        f"{threads} thread{'s' if threads > 1 else ''} at {limits['cpu']} %, {limits['memory'] >> 20} MiB, "
+        f"nice {limits['nice']}, {minutes} min a task{idle}"
+    )
 
 
 def describe_state(state: str, reason: str, rests: list[str]) -> str:

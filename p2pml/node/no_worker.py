@@ -30,7 +30,7 @@ class NoWorker:
         self._reason = reason
 
     rests: tuple[str, ...] = ()
-    hello = None
+    hello = limits = None
     starts = 0
 
     @property

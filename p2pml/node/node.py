@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -44,9 +45,11 @@ from p2pml.node.rating_training import Effort
 from p2pml.node.registering import Registrar
 from p2pml.node.sponsoring import Sponsoring
 from p2pml.node.tx_sender import TxSender
-from p2pml.node.work_limits import WorkLimits
+from p2pml.node.work_limits import WorkLimits, limits_of
 from p2pml.node.worker_pause import WorkerPause
 from p2pml.storage.chain_db import ChainDb
+from p2pml.worker.idle import Idleness
+from p2pml.worker.load import rest_while_busy
 from p2pml.worker.process import WorkerSupervisor
 from p2pml.worker.rests import RATING, lasting
 from p2pml.worker.tff.process import TffProcess
@@ -236,6 +239,8 @@ class Node:
         if isinstance(self.worker, WorkerSupervisor):
             await self.pause.restore()
             await nursery.start(self.worker.run)
+            if self.config.worker_idle_only:
+                nursery.start_soon(rest_while_busy, self.worker.rest, Idleness(os.cpu_count() or 1))
         else:
             logger.warning("no training on this node: %s", self.worker_state()[1])
         nursery.start_soon(self._tell_changes)
@@ -292,4 +297,4 @@ def trusted_point(text: str) -> TrustedPoint | None:
 
 def _make_worker(config: Config, log_file: Path) -> WorkerSupervisor | NoWorker:
     reason = reason_for_no_worker(config)
-    return NoWorker(reason) if reason else WorkerSupervisor(log_file, config.worker_threads)
+    return NoWorker(reason) if reason else WorkerSupervisor(log_file, limits_of(config))

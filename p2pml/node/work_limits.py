@@ -9,6 +9,7 @@ from chain.entries import Job
 from p2pml.config import Config
 from p2pml.formats import keras_json
 from p2pml.node.terms import settle_interval
+from p2pml.worker.limits import WorkerLimits
 
 MIN_IDLE_S = 300.0
 """However short a job's rounds are, so long a trainer waits for a task: its peers may still be coming."""
@@ -52,6 +53,16 @@ class WorkLimits:
     def unsettled(self, job: Job, fee: int) -> int:
         """After how many rounds a job has to pay at the latest."""
         return max(self.unsettled_rounds, settle_interval(job.budget, job.rounds, fee))
+
+
+def limits_of(config: Config) -> WorkerLimits:
+    """What the node's `config.toml` says of its worker process."""
+    return WorkerLimits(
+        config.worker_threads,
+        config.worker_cpu,
+        config.worker_memory_mb << 20 or None,
+        config.worker_nice,
+    )
 
 
 def most_steps(samples: int, batch: int, epochs: int) -> int:

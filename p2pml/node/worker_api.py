@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from p2pml.errors import UserError
-from p2pml.node.worker_views import WorkerView
+from p2pml.node.worker_views import LimitsView, WorkerView
+from p2pml.worker.limits import WorkerLimits
 
 if TYPE_CHECKING:
     from p2pml.node.node import Node
@@ -28,6 +29,8 @@ class WorkerApi:
             pid=None if hello is None else hello.pid,
             versions={} if hello is None else hello.versions,
             starts=worker.starts,
+            limits=_limits(worker.limits, self._node.config.worker_idle_only),
+            task_minutes=self._node.config.max_task_minutes,
         )
 
     async def pause(self) -> WorkerView:
@@ -43,3 +46,9 @@ class WorkerApi:
         await self._node.pause.set(paused)
         self._node.events.emit("node.paused", paused=paused)
         return self.status()
+
+
+def _limits(limits: WorkerLimits | None, idle_only: bool) -> LimitsView | None:
+    if limits is None:
+        return None
+    return LimitsView(limits.threads, limits.cpu, limits.memory_bytes, limits.nice, idle_only)

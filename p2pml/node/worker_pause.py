@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import trio
 
 from p2pml.errors import UserError
 from p2pml.storage.journal import write_atomic
-from p2pml.worker.rests import PAUSED
-
-Rest = Callable[[str, bool], Awaitable[None]]
-"""Has the worker rest for a reason, or no longer for it."""
+from p2pml.worker.rests import PAUSED, Rest
 
 
 class WorkerPause:

@@ -8,6 +8,7 @@ import threading
 import time
 
 from p2pml.worker.confine import confine
+from p2pml.worker.limits import WorkerLimits
 
 STARTED = time.monotonic()
 
@@ -18,18 +19,18 @@ def main() -> int:
         url = os.environ["P2PML_WORKER_URL"]
         token = os.environ.pop("P2PML_WORKER_TOKEN")
         parent = int(os.environ["P2PML_WORKER_PARENT"])
-        threads = int(os.environ["P2PML_WORKER_THREADS"])
+        limits = WorkerLimits.from_environment(os.environ)
     except (KeyError, ValueError):
         print("p2pml.worker is started by a node, not by hand", file=sys.stderr)
         return 2
-    confine()
+    confine(limits.nice)
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
 
     import trio
 
     from p2pml.worker.link import serve
 
-    trio.run(serve, url, token, threads, STARTED)
+    trio.run(serve, url, token, limits, STARTED)
     return 0
 
 

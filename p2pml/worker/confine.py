@@ -12,11 +12,11 @@ import sys
 PR_SET_NO_NEW_PRIVS = 38
 
 
-def confine() -> None:
-    """Give way to everything else on the machine, and never gain what the node does not have."""
+def confine(nice: int = 10) -> None:
+    """Give way to everything else on the machine by `nice`, and never gain what the node does not have."""
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the node's terminal is the node's to handle
-    os.nice(10)
+    os.nice(nice)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

@@ -88,8 +88,16 @@ class TensorFlowEngine:
 
         Raises:
             FormatError: the request is to blame.
+            MemoryError: it needs more than this process may use.
             Cancelled: the node cancelled it.
         """
+        try:
+            return self._carry_out(request, control)
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            self._compiled.clear()  # what it has built goes too
+            raise MemoryError(str(error)) from error
+
+    def _carry_out(self, request: Message, control: Control) -> Message:
         if isinstance(request, Build):
             return self._build(request)
         if isinstance(request, Train):

@@ -16,6 +16,9 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
 from p2pml.formats import FormatError
+from p2pml.worker.lanes.duty import Duty
+from p2pml.worker.limits import WorkerLimits
+from p2pml.worker.memory import confine_memory, resident
 from p2pml.worker.protocol import (
     MAX_MESSAGE,
     PROTOCOL_VERSION,
@@ -32,6 +35,8 @@ from p2pml.worker.protocol import (
 
 LOOK_S = 0.2
 """How often a call that rests looks whether it may go on."""
+MOST_REST_S = 10.0
+"""At one step; what is owed beyond that is rested at the next, so that the node hears of each in time."""
 UNABLE_STATUS = 3
 """Exit status when this machine cannot run a worker at all."""
 
@@ -58,27 +63,31 @@ class Control:
         report: sends a progress report.
         cancelled: set when the call shall end.
         resting: set while the machine is needed for something else.
+        duty: bounds the processor time.
     """
 
     report: Callable[[Progress], None]
     cancelled: threading.Event = field(default_factory=threading.Event)
     resting: threading.Event = field(default_factory=threading.Event)
+    duty: Duty = field(default_factory=lambda: Duty(100))
 
     def check(self) -> None:
-        """Rest as long as the node wants it. Raises `Cancelled` if the call shall end."""
+        """Rest as long as the node and the bound on processor time want it. Raises `Cancelled` if the call
+        shall end."""
+        self.cancelled.wait(min(self.duty.rest(time.process_time(), time.monotonic()), MOST_REST_S))
         while self.resting.is_set() and not self.cancelled.wait(LOOK_S):
             pass
         if self.cancelled.is_set():
             raise Cancelled
 
 
-async def serve(url: str, token: str, threads: int, started: float) -> None:
+async def serve(url: str, token: str, limits: WorkerLimits, started: float) -> None:
     """Serve one node; never returns: the process ends with the connection.
 
     Args:
         url: of the node's WebSocket server.
         token: proves to it who we are.
-        threads: of one TensorFlow operation.
+        limits: of this process.
         started: monotonic time at which the process started.
     """
     async with open_websocket_url(
@@ -89,14 +98,15 @@ async def serve(url: str, token: str, threads: int, started: float) -> None:
     ) as ws:
         requests, inbox = trio.open_memory_channel[tuple[int, Message, Control]](8)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_read, ws, requests)
+            nursery.start_soon(_read, ws, requests, Duty(limits.cpu, limits.threads))
             try:
                 engine = await trio.to_thread.run_sync(_load)
             except ImportError as error:
                 await ws.send_message(encode(0, Unable(f"TensorFlow cannot be imported: {error}")))
                 await ws.aclose()
                 os._exit(UNABLE_STATUS)
-            await ws.send_message(encode(0, _hello(engine, threads, started)))
+            confine_memory(limits.memory_bytes)
+            await ws.send_message(encode(0, _hello(engine, limits.threads, started)))
             async for call, request, control in inbox:
                 answer = await trio.to_thread.run_sync(_answer, engine, request, control)
                 await ws.send_message(encode(call, answer))
@@ -109,14 +119,12 @@ def _load() -> Engine:
 
 
 def _hello(engine: Engine, threads: int, started: float) -> Hello:
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        memory = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     seconds = time.monotonic() - started
-    return Hello(PROTOCOL_VERSION, os.getpid(), engine.versions(), threads, seconds, memory)
+    return Hello(PROTOCOL_VERSION, os.getpid(), engine.versions(), threads, seconds, resident())
 
 
 async def _read(
-    ws: WebSocketConnection, requests: trio.MemorySendChannel[tuple[int, Message, Control]]
+    ws: WebSocketConnection, requests: trio.MemorySendChannel[tuple[int, Message, Control]], duty: Duty
 ) -> None:
     """Take in messages while the engine works, so that Cancel and the node's end are noticed at once."""
     token = trio.lowlevel.current_trio_token()
@@ -127,7 +135,7 @@ async def _read(
         def report(progress: Progress) -> None:
             trio.from_thread.run(ws.send_message, encode(call, progress), trio_token=token)
 
-        return Control(report, resting=resting)
+        return Control(report, resting=resting, duty=duty)
 
     while True:
         try:
@@ -153,6 +161,8 @@ def _answer(engine: Engine, request: Message, control: Control) -> Message:
         return Failed("cancelled", cancelled=True)
     except FormatError as error:
         return Failed(str(error), traceback.format_exc(), refused=True)
+    except MemoryError:
+        return Failed("it needs more memory than this worker may use", traceback.format_exc(), refused=True)
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         return Failed(f"{type(error).__name__}: {error}"[:2000], traceback.format_exc())

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 import trio
 from trio_websocket import ConnectionClosed, WebSocketRequest, WebSocketServer, serve_websocket
 
+from p2pml.worker.limits import WorkerLimits
 from p2pml.worker.protocol import MAX_MESSAGE, Hello, Message, Progress, Request
 from p2pml.worker.session import Session, WorkerDied, WorkerError, WorkerUnavailable
 
@@ -39,32 +40,24 @@ MAX_BACKOFF = 60.0
 """Seconds between two starts, at most."""
 
 
-def default_memory_limit() -> int:
-    """Bytes a worker may hold resident: half of the machine's memory, but 2 GiB where that is less."""
-    return max(2 << 30, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
-
-
 class WorkerSupervisor:
     """One worker process, kept alive.
 
     Args:
         log_file: where its standard output and error go, appended.
-        threads: threads of one TensorFlow operation; with 1 an update is the same bits every time.
-        memory_limit: resident bytes over which it is killed; half of the machine's memory when None.
+        limits: of the process; over its memory it is killed.
         backoff: seconds before the first restart; doubles with each death in a row.
     """
 
     def __init__(
         self,
         log_file: Path,
-        threads: int = 1,
+        limits: WorkerLimits | None = None,
         *,
-        memory_limit: int | None = None,
         backoff: float = 1.0,
     ) -> None:
         self._log_file = log_file
-        self._threads = threads
-        self._memory_limit = memory_limit or default_memory_limit()
+        self.limits = limits or WorkerLimits()
         self._backoff = backoff
         self._turn = trio.Lock()
         self._changed = trio.Event()
@@ -200,7 +193,7 @@ class WorkerSupervisor:
         session = self._session = Session(process, token, self._notify)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(session.watch_memory, self._memory_limit)
+                nursery.start_soon(session.watch_memory, self.limits.memory_bytes)
                 await process.wait()
                 nursery.cancel_scope.cancel()
         finally:
@@ -221,7 +214,7 @@ class WorkerSupervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=_environment(os.environ, url, token, self._threads),
+                env=_environment(os.environ, url, token, self.limits),
             )
 
     async def _on_connection(self, request: WebSocketRequest) -> None:
@@ -253,19 +246,13 @@ def _open_log(path: Path) -> BinaryIO:
     return open(path, "ab")
 
 
-def _environment(base: Mapping[str, str], url: str, token: str, threads: int) -> dict[str, str]:
-    # Threads are capped here because the libraries read these once, at import.
-    count = str(threads)
+def _environment(base: Mapping[str, str], url: str, token: str, limits: WorkerLimits) -> dict[str, str]:
     return {
         **base,
+        **limits.environment(),
         "P2PML_WORKER_URL": url,
         "P2PML_WORKER_TOKEN": token,
         "P2PML_WORKER_PARENT": str(os.getpid()),
-        "P2PML_WORKER_THREADS": count,
-        "OMP_NUM_THREADS": count,
-        "OPENBLAS_NUM_THREADS": count,
-        "TF_NUM_INTRAOP_THREADS": count,
-        "TF_NUM_INTEROP_THREADS": count,
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "PYTHONUNBUFFERED": "1",
     }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+
+Rest = Callable[[str, bool], Awaitable[None]]
+"""Has a worker rest for a reason, or no longer for that one."""
 
 RATING = "rating"
 """The node takes part in a rating window."""

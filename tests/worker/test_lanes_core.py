@@ -201,3 +201,12 @@ def test_energy_is_that_of_whole_packages_and_counters_run_over(tmp_path: Path) 
     (tmp_path / "intel-rapl:1" / "energy_uj").write_text("?")
     assert energy.read(tmp_path) is None
     assert energy.read(tmp_path / "none") is None
+
+
+def test_a_duty_over_several_cores() -> None:
+    """Half of four cores is two: 8 seconds of processor time are earned in 4."""
+    duty = Duty(50, cores=4)
+    assert duty.rest(0.0, 0.0) == 0.0
+    assert duty.rest(2.0, 1.0) == 0.0
+    assert duty.rest(6.0, 2.0) == pytest.approx(1.0)
+    assert Duty(100, cores=4).rest(9.0, 0.0) == 0.0

@@ -22,6 +22,7 @@ from p2pml.formats.optimizers import Optimizer
 from p2pml.formats.shards import Shard, write
 from p2pml.training import models
 from p2pml.worker import process
+from p2pml.worker.limits import WorkerLimits
 from p2pml.worker.process import WorkerDied, WorkerSupervisor, WorkerUnavailable
 from p2pml.worker.protocol import Build, Progress, Train
 
@@ -41,9 +42,9 @@ def long_training(folder: Path) -> Train:
 
 @asynccontextmanager
 async def supervised(
-    folder: Path, memory_limit: int | None = None, backoff: float = 0.05
+    folder: Path, limits: WorkerLimits | None = None, backoff: float = 0.05
 ) -> AsyncIterator[WorkerSupervisor]:
-    supervisor = WorkerSupervisor(folder / "logs" / "worker.log", memory_limit=memory_limit, backoff=backoff)
+    supervisor = WorkerSupervisor(folder / "logs" / "worker.log", limits, backoff=backoff)
     async with trio.open_nursery() as nursery:
         await nursery.start(supervisor.run)
         yield supervisor
@@ -123,7 +124,7 @@ async def test_calls_take_turns(tmp_path: Path) -> None:
 
 
 async def test_a_worker_over_its_memory_is_killed_with_that_reason(tmp_path: Path) -> None:
-    supervisor = WorkerSupervisor(tmp_path / "worker.log", memory_limit=50 << 20, backoff=30)
+    supervisor = WorkerSupervisor(tmp_path / "worker.log", WorkerLimits(memory=50 << 20), backoff=30)
     async with trio.open_nursery() as nursery:
         await nursery.start(supervisor.run)
         assert await eventually(lambda: (tmp_path / "worker.log").exists() and supervisor.starts == 1, 10)
@@ -148,9 +149,9 @@ async def test_only_the_token_opens_the_socket(tmp_path: Path, monkeypatch: pyte
     urls: list[str] = []
     real = process._environment
 
-    def spy(base: dict[str, str], url: str, token: str, threads: int) -> dict[str, str]:
+    def spy(base: dict[str, str], url: str, token: str, limits: WorkerLimits) -> dict[str, str]:
         urls.append(url)
-        return real(base, url, token, threads)
+        return real(base, url, token, limits)
 
     monkeypatch.setattr(process, "_environment", spy)
     async with supervised(tmp_path) as supervisor:

@@ -1,4 +1,4 @@
-"""A cap on the processor time of a lane, as a share of one core."""
+"""A cap on the processor time of a lane or a worker, as a share of the cores that it could keep busy."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ class Duty:
     """Says when to rest. Processor time that was not used because the machine was busy is not made up for.
 
     Args:
-        percent: of one core, 1 to 100.
+        percent: of these cores, 1 to 100.
+        cores: that it computes on, at most.
     """
 
-    def __init__(self, percent: int) -> None:
-        self._share = percent / 100
+    def __init__(self, percent: int, cores: int = 1) -> None:
+        self._unbounded = percent >= 100
+        self._share = percent / 100 * cores
         self._credit = 0.0
         self._last: tuple[float, float] | None = None
 
@@ -29,6 +31,6 @@ class Duty:
             earned = self._share * (wall - self._last[1]) - (busy - self._last[0])
             self._credit = min(self._credit + earned, SLACK)
         self._last = (busy, wall)
-        if self._share >= 1 or self._credit > -SLACK:
+        if self._unbounded or self._credit > -SLACK:
             return 0.0
         return -self._credit / self._share
