@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from p2pml import private_config
 from p2pml.errors import ExitCode, UserError
@@ -183,11 +184,16 @@ class Config:
         relays: multiaddresses of nodes to be reached through, for a node that cannot be dialled.
         idle: whether this validator is silent while nothing waits, but for an epoch's heartbeat.
         trainer: whether this node offers to train for other nodes' jobs.
+        worker: `wss://host:port` of a worker on another machine; empty for a process of this node.
+        worker_token_file: the secret shared with that one; a relative path starts at the home.
+        worker_fingerprint: SHA-256 of its certificate; empty where an authority has signed it.
         worker_threads: threads of the training process; 0 for a node without one.
         worker_cpu: per cent of what these threads could compute that it may use.
         worker_memory_mb: MiB that it may hold; 0 for half of the machine's memory.
         worker_nice: by how much it gives way to everything else on the machine.
         worker_idle_only: whether it rests while other programs use the machine.
+        worker_devices: that one training is spread over: GPUs, or else parts of the processor.
+        worker_trainers: names of installed trainers (`p2pml.worker.plugins`) that others' jobs may name.
         max_task_minutes: longest training of one task of another node's job.
         max_task_steps: most optimizer steps of one such task.
         max_idle_minutes: how long to wait in another node's job for a task, before it is left.
@@ -216,11 +222,16 @@ class Config:
     relays: tuple[str, ...] = ()
     idle: bool = True
     trainer: bool = True
+    worker: str = ""
+    worker_token_file: str = ""
+    worker_fingerprint: str = ""
     worker_threads: int = 1
     worker_cpu: int = 100
     worker_memory_mb: int = 0
     worker_nice: int = 10
     worker_idle_only: bool = False
+    worker_devices: int = 1
+    worker_trainers: tuple[str, ...] = ()
     max_task_minutes: int = 60
     max_task_steps: int = 1_000_000
     max_idle_minutes: int = 15
@@ -290,11 +301,16 @@ class Config:
             "relays": "addresses of nodes to be reached through, when this one cannot be dialled",
             "idle": "publish blocks and votes only while something waits (false: in every slot)",
             "trainer": "offer to train for other nodes' jobs",
+            "worker": "wss://host:port of a worker on another machine (empty: a process of this node)",
+            "worker_token_file": "the secret shared with it, as `p2pml worker serve` made it",
+            "worker_fingerprint": "SHA-256 of its certificate (empty: signed by an authority)",
             "worker_threads": "threads of the training process (0: no training on this node)",
             "worker_cpu": "per cent of what these threads could compute that it may use, 5 to 100",
             "worker_memory_mb": "MiB that it may hold, 1024 or more (0: half of the machine's memory)",
             "worker_nice": "by how much it gives way to everything else on the machine, 0 to 19",
             "worker_idle_only": "let it rest while other programs use the machine",
+            "worker_devices": "that one training is spread over: GPUs, or else parts of the processor",
+            "worker_trainers": "names of trainers installed on this machine that others' jobs may use",
             "max_task_minutes": "longest training of one task of another node's job",
             "max_task_steps": "most optimizer steps of one such task",
             "max_idle_minutes": "how long to wait in such a job for a task, before it is left",
@@ -360,6 +376,11 @@ class Config:
                 f"{source}: worker_memory_mb is {self.worker_memory_mb}",
                 "choose 1024 or more, TensorFlow alone takes half of that; or 0 for half of the memory",
             )
+        for name in self.worker_trainers:
+            if not name.isprintable() or not name or " " in name:
+                raise _bad(f"{source}: worker_trainers has {name!r}", "give the names of their entry points")
+        if self.worker:
+            self._check_remote(source)
         if self.transport not in TRANSPORTS:
             raise _bad(f"{source}: transport is {self.transport!r}", f"use one of: {', '.join(TRANSPORTS)}")
         if len(self.name) > 32 or not self.name.isprintable():
@@ -373,6 +394,28 @@ class Config:
                     "write it as /ip4/<address>/tcp/<port>/p2p/<peer id>, as that node's `p2pml status` does",
                 )
 
+    def _check_remote(self, source: str) -> None:
+        url = urlsplit(self.worker)
+        try:
+            port = url.port
+        except ValueError:
+            port = None
+        local = url.scheme == "ws" and url.hostname in ("127.0.0.1", "::1", "localhost")
+        if not (url.scheme == "wss" or local) or not url.hostname or not port or url.path.strip("/"):
+            raise _bad(
+                f"{source}: worker is {self.worker!r}", "write it as wss://host:port; ws:// only on 127.0.0.1"
+            )
+        if not self.worker_token_file:
+            raise _bad(
+                f"{source}: worker is set, but no worker_token_file", "copy the file that the worker made"
+            )
+        digits = self.worker_fingerprint.replace(":", "").lower()
+        if digits and (len(digits) != 64 or not set(digits) <= set("0123456789abcdef")):
+            raise _bad(
+                f"{source}: worker_fingerprint is not a SHA-256 in hexadecimal digits",
+                "copy it from what `p2pml worker serve` prints",
+            )
+
 
 _BOUNDS = {
     "data_quota_mib": (0, 2**31 - 1),
@@ -380,6 +423,7 @@ _BOUNDS = {
     "worker_cpu": (5, 100),
     "worker_memory_mb": (0, 1 << 24),
     "worker_nice": (0, 19),
+    "worker_devices": (1, 64),
     "rating_lanes": (0, 1024),
     "rating_cap": (1, 100),
     "rating_nice": (0, 19),

@@ -30,6 +30,7 @@ from p2pml.cli import (
     validator_commands,
     wallet_commands,
     worker_commands,
+    worker_serve,
 )
 from p2pml.cli.output import error, say
 from p2pml.errors import ExitCode, UserError
@@ -58,6 +59,7 @@ chain_params.register()
 validator_commands.register(app)
 rating_commands.register(app)
 worker_commands.register(app)
+worker_serve.register()
 sim_commands.register(app)
 lab_commands.register(app)
 bench_commands.register(app)

@@ -16,7 +16,7 @@ ALGORITHMS = ("fedavg", "sync_sgd")
 MAX_PROX = 1000.0
 
 
-def check(algorithm: str, optimizer: Optimizer, epochs: int, prox: float) -> None:
+def check(algorithm: str, optimizer: Optimizer, epochs: int, prox: float, trainer: str = "") -> None:
     """Whether these go together.
 
     Args:
@@ -24,6 +24,7 @@ def check(algorithm: str, optimizer: Optimizer, epochs: int, prox: float) -> Non
         optimizer: of the local steps.
         epochs: over the shard.
         prox: μ of FedProx (Li et al. 2020): the local loss has μ/2 ‖w − w_global‖² added; 0 for none.
+        trainer: name of an installed trainer; empty for p2pml's own.
 
     Raises:
         SpecError: they do not; says why.
@@ -37,6 +38,8 @@ def check(algorithm: str, optimizer: Optimizer, epochs: int, prox: float) -> Non
             "sync_sgd takes one step of plain sgd a round: leave out epochs, momentum and prox, and name "
             "another optimizer under aggregate.server_optimizer"
         )
+    if trainer and algorithm != "fedavg":
+        raise SpecError(f"the trainer {trainer!r} makes whole epochs: leave out algorithm: {algorithm}")
 
 
 def samples_of_round(algorithm: str, count: int, batch: int, epochs: int) -> int:

@@ -153,6 +153,7 @@ class Invite:
         upload: kind of the updates' values (`p2pml.formats.uploads.KINDS`).
         dataset: name of the participant's own private data to train on; empty for other data.
         division: how public data is divided that HOLD names (`p2pml.training.by_seed.Division`); or empty.
+        trainer: name of the installed trainer that is to do it (`p2pml.worker.plugins`); empty for p2pml's.
         sig: the requester's account's, over chain, job and both peers: who speaks for it, and to whom
             (`p2pml.node.terms.JobTerms.invite`).
     """
@@ -177,6 +178,7 @@ class Invite:
     upload: str = _text(16)
     dataset: str = _text(64)
     division: str = _text(MAX_DIVISION)
+    trainer: str = _text(64)
     sig: bytes = _octets(64)
 
 

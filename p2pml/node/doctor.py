@@ -195,6 +195,8 @@ def check_worker(config: Config, python: Sequence[str] = (sys.executable,)) -> F
     if reason := reason_for_no_worker(config):
         level: Level = "ok" if config.worker_threads == 0 else "warning"
         return Finding("worker", level, f"no training on this node: {reason}")
+    if config.worker:
+        return Finding("worker", "ok", f"on another machine, {config.worker}; a running daemon says more")
     try:
         probe = subprocess.run(
             [*python, "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_S, check=False

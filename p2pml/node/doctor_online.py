@@ -83,11 +83,18 @@ def check_worker_state(status: dict[str, Any], config: Config) -> Finding:
     """What the daemon says of its training process."""
     if reason := lasting(status["worker_rests"]):
         return Finding("worker", "warning", f"it rests: {reason}", "`p2pml worker status` tells more")
+    if status["worker"] == "starting" and status["worker_reason"]:
+        return Finding("worker", "warning", status["worker_reason"], "see that it runs, and can be reached")
     if status["worker"] != "off":
         return Finding("worker", "ok", status["worker"])
     if config.worker_threads == 0:
         return Finding("worker", "ok", f"no training on this node: {status['worker_reason']}")
-    return Finding("worker", "problem", f"off: {status['worker_reason']}", "see logs/worker.log in the home")
+    see = (
+        "`worker`, its token and fingerprint in config.toml"
+        if config.worker
+        else "logs/worker.log in the home"
+    )
+    return Finding("worker", "problem", f"off: {status['worker_reason']}", f"see {see}")
 
 
 def check_rating(status: dict[str, Any]) -> list[Finding]:

@@ -17,6 +17,8 @@ def reason_for_no_worker(config: Config) -> str:
     """Why this node cannot or shall not train; empty when it can."""
     if config.worker_threads == 0:
         return "worker_threads is 0 in its configuration"
+    if config.worker:
+        return ""
     for package in ("tensorflow", "tensorflow_federated"):
         if find_spec(package) is None:
             return f"the package {package} is not installed: install p2pml with its extra, p2pml[train]"

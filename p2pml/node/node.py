@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -36,7 +35,8 @@ from p2pml.node.events import Events
 from p2pml.node.genesis_file import read_genesis
 from p2pml.node.job_files import JobFiles
 from p2pml.node.job_service import JobService
-from p2pml.node.no_worker import NoWorker, reason_for_no_worker
+from p2pml.node.make_worker import make_worker
+from p2pml.node.no_worker import NoWorker
 from p2pml.node.participant import Participant
 from p2pml.node.ports import NodeParts, Trainer
 from p2pml.node.private_data import PrivateData
@@ -45,12 +45,11 @@ from p2pml.node.rating_training import Effort
 from p2pml.node.registering import Registrar
 from p2pml.node.sponsoring import Sponsoring
 from p2pml.node.tx_sender import TxSender
-from p2pml.node.work_limits import WorkLimits, limits_of
+from p2pml.node.work_limits import WorkLimits
 from p2pml.node.worker_pause import WorkerPause
 from p2pml.storage.chain_db import ChainDb
 from p2pml.worker.idle import Idleness
 from p2pml.worker.load import rest_while_busy
-from p2pml.worker.process import WorkerSupervisor
 from p2pml.worker.rests import RATING, lasting
 from p2pml.worker.tff.process import TffProcess
 
@@ -124,7 +123,7 @@ class Node:
         quota = config.data_quota_mib * 2**20 or None
         plain = PlainPort(config.listen, config.bittorrent_port) if config.bittorrent_port else None
         self.data = DataService(home, self.host, self.gossip, self.presence, self.events, quota, plain)
-        self.worker = _make_worker(config, home.logs / "worker.log")
+        self.worker = make_worker(home, config)
         self.pause = WorkerPause(home.worker_paused, self.worker.rest)
         self.sender = TxSender(self.chain, self.keypair)
         files = JobFiles(self.data)
@@ -154,7 +153,7 @@ class Node:
             home,
             self.events,
             Effort.of(config) if config.rating else None,
-            partial(self.worker.rest, RATING),
+            self._rest_in_window,
         )
         self.chain.court = self.rating.court
         self.sponsoring = Sponsoring(self.chain, self.sender, home.sponsored, unix_ms)
@@ -165,10 +164,15 @@ class Node:
         """The validator's account, 32 bytes."""
         return self.keypair.public
 
+    async def _rest_in_window(self, resting: bool) -> None:
+        """A window needs this machine, not another one."""
+        if not self.config.worker:
+            await self.worker.rest(RATING, resting)
+
     def worker_state(self) -> tuple[str, str]:
-        """`starting`, `ready`, `busy` or `off`, and for `off` the reason."""
+        """`starting`, `ready`, `busy` or `off`, and the reason, for `off` and what takes long to start."""
         state, _, reason = self.worker.status.partition(": ")
-        return ("off", reason) if state == "unavailable" else (state, "")
+        return "off" if state == "unavailable" else state, reason
 
     def facts(self) -> Facts:
         """What this node tells others about itself now."""
@@ -236,13 +240,13 @@ class Node:
         await nursery.start(self.participant.run)
         await nursery.start(self.jobs.run)
         await nursery.start(self.rating.run)
-        if isinstance(self.worker, WorkerSupervisor):
+        if isinstance(self.worker, NoWorker):
+            logger.warning("no training on this node: %s", self.worker_state()[1])
+        else:
             await self.pause.restore()
             await nursery.start(self.worker.run)
-            if self.config.worker_idle_only:
+            if self.config.worker_idle_only and not self.config.worker:
                 nursery.start_soon(rest_while_busy, self.worker.rest, Idleness(os.cpu_count() or 1))
-        else:
-            logger.warning("no training on this node: %s", self.worker_state()[1])
         nursery.start_soon(self._tell_changes)
 
     async def _tell_changes(self) -> None:
@@ -293,8 +297,3 @@ def trusted_point(text: str) -> TrustedPoint | None:
             "copy it again from `p2pml chain checkpoint` of a node you trust",
             ExitCode.BAD_CONFIG,
         ) from error
-
-
-def _make_worker(config: Config, log_file: Path) -> WorkerSupervisor | NoWorker:
-    reason = reason_for_no_worker(config)
-    return NoWorker(reason) if reason else WorkerSupervisor(log_file, limits_of(config))

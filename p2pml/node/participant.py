@@ -200,7 +200,7 @@ class Participant:
             terms.check()
         except SpecError as error:
             return f"the training is not accepted here: {error}"
-        return ""
+        return self._limits.against(terms.trainer)
 
     async def _money_refusal(self, terms: JobTerms) -> str:
         """What the chain says about the job, once its block is here."""

@@ -317,7 +317,7 @@ class ParticipantJob:
         request = Train(
             self.terms.model, weights, str(shard), self.terms.optimizer, self.terms.batch,
             self.terms.epochs, self.terms.seed, task.round, task.client, self.terms.prox,
-            self.terms.algorithm == "sync_sgd",
+            self.terms.algorithm == "sync_sgd", self.terms.trainer,
         )  # fmt: skip
         trained: Trained | None = None
         try:

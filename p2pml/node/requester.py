@@ -243,7 +243,7 @@ class Requester:
             self._parts.chain.genesis.chain_id, job, self._parts.keys.public, spec.name, prepared.model,
             train.client_optimizer(), train.batch, train.epochs, spec.seed, spec.rounds.max, prepared.price,
             self._settle_every, train.algorithm, train.prox, spec.transport.upload,
-            spec.data.train if owners else "", shared,
+            spec.data.train if owners else "", shared, train.trainer,
         )  # fmt: skip
         where = self._store.dataset_file if shared else self._store.metainfo_file
         return Members(

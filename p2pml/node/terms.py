@@ -76,6 +76,7 @@ class JobTerms:
         upload: kind of the updates' values, one of `p2pml.formats.uploads.KINDS`.
         dataset: name of the participants' own private data that is trained on; empty for other data.
         division: how the participants divide public data (`Division.to_text`); empty for other data.
+        trainer: name of the installed trainer that is to do it; empty for p2pml's own.
     """
 
     chain_id: bytes
@@ -95,6 +96,7 @@ class JobTerms:
     upload: str = "float32"
     dataset: str = ""
     division: str = ""
+    trainer: str = ""
 
     def check(self) -> None:
         """Whether a participant can carry this out, the model apart.
@@ -102,7 +104,7 @@ class JobTerms:
         Raises:
             SpecError: no; says what it does not know.
         """
-        local.check(self.algorithm, self.optimizer, self.epochs, self.prox)
+        local.check(self.algorithm, self.optimizer, self.epochs, self.prox, self.trainer)
         if self.upload not in uploads.KINDS:
             raise SpecError(f"unknown kind of upload {self.upload!r}; known: {', '.join(uploads.KINDS)}")
 
@@ -121,7 +123,7 @@ class JobTerms:
             wire.VERSION, self.chain_id, self.job, self.requester, self.name, self.model, self.optimizer.name,
             float(self.optimizer.lr), {key: float(value) for key, value in self.optimizer.args.items()},
             self.batch, self.epochs, self.seed, self.rounds, self.price, self.settle_every,
-            self.algorithm, float(self.prox), self.upload, self.dataset, self.division, sig,
+            self.algorithm, float(self.prox), self.upload, self.dataset, self.division, self.trainer, sig,
         )  # fmt: skip
 
     @classmethod
@@ -131,7 +133,7 @@ class JobTerms:
         return cls(
             invite.chain_id, invite.job, invite.requester, invite.name, invite.model, optimizer,
             invite.batch, invite.epochs, invite.seed, invite.rounds, invite.price, invite.settle_every,
-            invite.algorithm, invite.prox, invite.upload, invite.dataset, invite.division,
+            invite.algorithm, invite.prox, invite.upload, invite.dataset, invite.division, invite.trainer,
         )  # fmt: skip
 
     def invited_by_requester(self, invite: wire.Invite, requester_peer: str, trainer_peer: str) -> bool:

@@ -48,7 +48,7 @@ class RatingProgressView:
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """`transport`: fast or stock. `worker`: starting, ready, busy, or off (then `worker_reason` says why);
+    """`transport`: fast or stock. `worker`: starting, ready, busy, or off (`worker_reason` says why);
     it stands still while `worker_rests` has a reason, see `WorkerView`.
 
     `slot` is the slot of this moment, `epoch` its epoch; `behind` counts the blocks that the best peer is

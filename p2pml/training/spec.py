@@ -131,7 +131,8 @@ class DataSpec(Readable):
 
 class TrainSpec(Part):
     """What each client does in a round (McMahan et al. 2017: E epochs of batch size B at learning rate
-    η); `prox`: μ of FedProx. With `sync_sgd` a round is one step on one batch of each client."""
+    η); `prox`: μ of FedProx. With `sync_sgd` a round is one step on one batch of each client. `trainer`: what
+    does it instead, where the trainers' owners have it installed (`p2pml.worker.plugins`)."""
 
     algorithm: Annotated[Literal["fedavg", "sync_sgd"], choice(local.ALGORITHMS)] = "fedavg"
     optimizer: Annotated[Literal["sgd", "adam"], choice(optimizers.CLIENT)] = "sgd"
@@ -140,13 +141,14 @@ class TrainSpec(Part):
     batch: Annotated[Whole, Field(ge=1, le=65_536)] = 32
     epochs: Annotated[Whole, Field(ge=1, le=1000)] = 1
     prox: Real = 0.0
+    trainer: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,64}$")] = ""
 
     @model_validator(mode="after")
     def _fits(self) -> TrainSpec:
         optimizer = self.client_optimizer()
         checked(optimizer, optimizers.CLIENT)
         try:
-            local.check(self.algorithm, optimizer, self.epochs, self.prox)
+            local.check(self.algorithm, optimizer, self.epochs, self.prox, self.trainer)
         except SpecError as error:
             raise refusal("train", str(error)) from error
         return self

@@ -9,6 +9,7 @@ import time
 
 from p2pml.worker.confine import confine
 from p2pml.worker.limits import WorkerLimits
+from p2pml.worker.memory import MEMORY_STATUS
 
 STARTED = time.monotonic()
 
@@ -30,7 +31,10 @@ def main() -> int:
 
     from p2pml.worker.link import serve
 
-    trio.run(serve, url, token, limits, STARTED)
+    try:
+        trio.run(serve, url, token, limits, STARTED)
+    except* MemoryError:
+        os._exit(MEMORY_STATUS)  # the engine's thread may be at work
     return 0
 
 

@@ -27,9 +27,13 @@ Watch = Callable[[int, int, float], None]
 """Called after each chunk with steps done, steps in all and the chunk's mean loss; may raise to end the
 work."""
 
+Gradients = Callable[[Any, Any, Any, Any], tuple[Any, list[Any]]]
+"""Mean loss and gradients from all samples, their labels, the scale, and which are picked."""
+
 
 class Classifier:
-    """A Keras model made from the checked values of its description, layer by layer."""
+    """A Keras model made from the checked values of its description, layer by layer; in a strategy's scope,
+    if it is to be trained on several devices."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
@@ -96,9 +100,22 @@ class Classifier:
         """All trainable weights, in the order of the description."""
         return list(self._weights)
 
-    def sum_loss(self, labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """Cross-entropy in nats, summed over the samples."""
-        return self._loss(labels, outputs)
+    def sum_loss(self, labels: tf.Tensor, outputs: tf.Tensor, weight: tf.Tensor | None = None) -> tf.Tensor:
+        """Cross-entropy in nats, summed over the samples, each with its weight."""
+        return self._loss(labels, outputs, sample_weight=weight)
+
+    def gradients(
+        self, x: tf.Tensor, y: tf.Tensor, scale: tf.Tensor, picked: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Mean loss over the picked samples, and its gradients."""
+        samples, labels = tf.cast(tf.gather(x, picked), tf.float32) * scale, tf.gather(y, picked)
+        with tf.GradientTape() as tape:
+            outputs = self._model(samples, training=True)
+            count = tf.cast(tf.shape(labels)[0], tf.float32)
+            loss = self.sum_loss(labels, outputs) / count
+        # An embedding's gradient is rows and their numbers; optimizers and reproducible sums want it whole.
+        found = tape.gradient(loss, self._weights)
+        return loss, [tf.convert_to_tensor(gradient) for gradient in found]
 
 
 class LocalTraining:
@@ -108,10 +125,18 @@ class LocalTraining:
         classifier: to train.
         optimizer: of the steps.
         prox: μ of FedProx (Li et al. 2020); 0 for none. The losses that are reported are without its term.
+        gradients: of one step; the classifier's own when None.
     """
 
-    def __init__(self, classifier: Classifier, optimizer: Optimizer, prox: float = 0.0) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        optimizer: Optimizer,
+        prox: float = 0.0,
+        gradients: Gradients | None = None,
+    ) -> None:
         self._classifier = classifier
+        self._gradients = gradients or classifier.gradients
         self._optimizer = optimizers.client(optimizer)
         first = optimizers.initial_state(self._optimizer, list(classifier.spec.weight_shapes))
         self._state = tf.nest.map_structure(lambda leaf: tf.Variable(leaf, trainable=False), first)
@@ -179,21 +204,14 @@ class LocalTraining:
         batch: tf.Tensor,
     ) -> tf.Tensor:
         def one(step: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            picked = rows[step * batch : (step + 1) * batch]
-            samples = tf.cast(tf.gather(x, picked), tf.float32) * scale
-            return step + 1, total + self._step(samples, tf.gather(y, picked))
+            return step + 1, total + self._step(x, y, scale, rows[step * batch : (step + 1) * batch])
 
         _, total = _repeat(one, begin, end, tf.constant(0.0))
         return total
 
-    def _step(self, samples: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def _step(self, x: tf.Tensor, y: tf.Tensor, scale: tf.Tensor, picked: tf.Tensor) -> tf.Tensor:
         variables = self._classifier.variables
-        with tf.GradientTape() as tape:
-            outputs = self._classifier.model(samples, training=True)
-            count = tf.cast(tf.shape(labels)[0], tf.float32)
-            loss = self._classifier.sum_loss(labels, outputs) / count
-        # An embedding's gradient is rows and their numbers; optimizers and reproducible sums want it whole.
-        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)]
+        loss, gradients = self._gradients(x, y, scale, picked)
         if self._prox:
             gradients = [
                 gradient + self._prox * (variable - begun)

@@ -20,7 +20,8 @@ from p2pml.formats.initial import initial_weights
 from p2pml.formats.local import MAX_PROX
 from p2pml.formats.optimizers import CLIENT, Optimizer
 from p2pml.formats.shards import Shard
-from p2pml.worker import orders, quiet
+from p2pml.formats.tensors import Array
+from p2pml.worker import orders, plugins, quiet
 from p2pml.worker.link import Control
 from p2pml.worker.protocol import (
     Build,
@@ -43,7 +44,8 @@ import tensorflow as tf  # noqa: E402
 import tensorflow_federated as tff  # noqa: E402
 
 from p2pml.worker import optimizers  # noqa: E402
-from p2pml.worker.classifier import Classifier, LocalTraining  # noqa: E402
+from p2pml.worker.classifier import Classifier, Gradients, LocalTraining, Watch  # noqa: E402
+from p2pml.worker.devices import MirroredGradients, strategy_for  # noqa: E402
 
 LOSS_SAMPLES = 1024
 """Loss before and after training is measured on the shard's first samples, at most so many."""
@@ -57,20 +59,32 @@ KEEP = 4
 @dataclass(slots=True)
 class _Compiled:
     classifier: Classifier
+    gradients: Gradients | None = None
     trainings: dict[tuple[object, ...], LocalTraining] = field(default_factory=dict)
 
     def training(self, optimizer: Optimizer, prox: float) -> LocalTraining:
         # Another learning rate is another number in the optimizer's state, not another function.
         key = (optimizer.name, *sorted(optimizer.args.items()), prox)
         if key not in self.trainings:
-            self.trainings[key] = LocalTraining(self.classifier, optimizer, prox)
+            self.trainings[key] = LocalTraining(self.classifier, optimizer, prox, self.gradients)
         return self.trainings[key]
 
 
 class TensorFlowEngine:
-    """Carries out requests, one at a time."""
+    """Carries out requests, one at a time.
 
-    def __init__(self) -> None:
+    Args:
+        trainers: names of the installed trainers that may be used.
+        devices: that a training is spread over.
+
+    Raises:
+        UnableError: there are not so many.
+    """
+
+    def __init__(self, trainers: Sequence[str] = (), devices: int = 1) -> None:
+        self._allowed = trainers
+        self._plugins: dict[str, plugins.Trainer] = {}
+        self._strategy = strategy_for(devices)
         tf.config.experimental.enable_op_determinism()
         self._compiled: OrderedDict[str, _Compiled] = OrderedDict()
 
@@ -131,21 +145,43 @@ class TensorFlowEngine:
             self._compiled.pop(spec.to_json(), None)
             entropy = [request.seed, request.round, request.client, 1 << 32]
             tf.keras.utils.set_random_seed(np.random.PCG64(entropy).random_raw() >> 33)
-        compiled = self._entry(spec)
-        classifier, training = compiled.classifier, compiled.training(request.optimizer, request.prox)
+        classifier = self._entry(spec).classifier
         classifier.set_weights(start)
-        training.reset(request.optimizer)
         probe = shard.take(np.arange(min(LOSS_SAMPLES, len(shard))))
         batch = spec.evaluation_batch(512)
         before, _ = classifier.evaluate(probe, batch, lambda *_: control.check())
-        visited = min(request.batch, len(shard)) if request.one_batch else len(shard)
-        work = request.seed, request.round, request.client
-        visits = [orders.of_client(work, epoch, len(shard))[:visited] for epoch in range(request.epochs)]
-        steps = training.run(shard, visits, request.batch, _Watch(control))
+        train = self._by_plugin if request.trainer else self._by_keras
+        steps = train(request, spec, start, shard, _Watch(control))
         after, _ = classifier.evaluate(probe, batch, lambda *_: control.check())
         update = [end - begin for end, begin in zip(classifier.get_weights(), start, strict=True)]
         _check_finite(update, request.optimizer)
         return Trained(tensors.encode(update), len(shard), steps, before, after, len(probe))
+
+    def _by_keras(
+        self, request: Train, spec: keras_json.ModelSpec, start: Sequence[Array], shard: Shard, watch: Watch
+    ) -> int:
+        """Train the model, which has the weights to start from; the number of steps."""
+        training = self._entry(spec).training(request.optimizer, request.prox)
+        training.reset(request.optimizer)
+        visited = min(request.batch, len(shard)) if request.one_batch else len(shard)
+        work = request.seed, request.round, request.client
+        visits = [orders.of_client(work, epoch, len(shard))[:visited] for epoch in range(request.epochs)]
+        return training.run(shard, visits, request.batch, watch)
+
+    def _by_plugin(
+        self, request: Train, spec: keras_json.ModelSpec, start: Sequence[Array], shard: Shard, watch: Watch
+    ) -> int:
+        """Have an installed trainer do it; the number of steps that this was counted as."""
+        name = request.trainer
+        if name not in self._plugins:
+            self._plugins[name] = plugins.load(name, self._allowed)
+        task = plugins.LocalTask(
+            spec.to_json(), start, shard, request.optimizer, request.batch, request.epochs, request.prox,
+            request.seed, request.round, request.client,
+        )  # fmt: skip
+        trained = plugins.checked(self._plugins[name].train(task, watch), task)
+        self._entry(spec).classifier.set_weights(trained)
+        return request.epochs * -(-len(shard) // request.batch)
 
     def _span(self, request: Span, control: Control) -> Spanned:
         _check_span(request)
@@ -181,11 +217,18 @@ class TensorFlowEngine:
     def _entry(self, spec: keras_json.ModelSpec) -> _Compiled:
         key = spec.to_json()
         if key not in self._compiled:
-            self._compiled[key] = _Compiled(Classifier(spec))
+            self._compiled[key] = self._build_entry(spec)
         self._compiled.move_to_end(key)
         while len(self._compiled) > KEEP:
             self._compiled.popitem(last=False)
         return self._compiled[key]
+
+    def _build_entry(self, spec: keras_json.ModelSpec) -> _Compiled:
+        if self._strategy is None:
+            return _Compiled(Classifier(spec))
+        with self._strategy.scope():
+            classifier = Classifier(spec)
+        return _Compiled(classifier, MirroredGradients(classifier, self._strategy))
 
 
 def _check_train(request: Train) -> None:

@@ -20,12 +20,16 @@ class WorkerLimits:
         memory: bytes that it may hold, TensorFlow's included; None for half of the machine's memory, but
             2 GiB where that is less.
         nice: by how much it gives way to everything else on the machine, 0 to 19.
+        devices: that one training is spread over: GPUs where there are any, else parts of the processor.
+        trainers: names of the installed trainers (`p2pml.worker.plugins`) that it may use.
     """
 
     threads: int = 1
     cpu: int = 100
     memory: int | None = None
     nice: int = 10
+    devices: int = 1
+    trainers: tuple[str, ...] = ()
 
     @property
     def memory_bytes(self) -> int:
@@ -47,11 +51,14 @@ class WorkerLimits:
             "P2PML_WORKER_CPU": str(self.cpu),
             "P2PML_WORKER_MEMORY": str(self.memory_bytes),
             "P2PML_WORKER_NICE": str(self.nice),
+            "P2PML_WORKER_DEVICES": str(self.devices),
+            "P2PML_WORKER_TRAINERS": " ".join(self.trainers),
             **dict.fromkeys(names, str(self.threads)),
         }
 
     @classmethod
     def from_environment(cls, given: Mapping[str, str]) -> WorkerLimits:
         """The same, read in the process. Raises KeyError or ValueError where something is not there."""
-        keys = ("THREADS", "CPU", "MEMORY", "NICE")
-        return cls(*(int(given[f"P2PML_WORKER_{key}"]) for key in keys))
+        keys = ("THREADS", "CPU", "MEMORY", "NICE", "DEVICES")
+        threads, cpu, memory, nice, devices = (int(given[f"P2PML_WORKER_{key}"]) for key in keys)
+        return cls(threads, cpu, memory, nice, devices, tuple(given["P2PML_WORKER_TRAINERS"].split()))

@@ -45,6 +45,10 @@ class Cancelled(Exception):
     """The node has cancelled the running call."""
 
 
+class UnableError(Exception):
+    """This machine cannot run the worker as it is configured; the message says why."""
+
+
 class Engine(Protocol):
     """What carries out requests; `p2pml.worker.engine`, whose import takes seconds."""
 
@@ -100,9 +104,10 @@ async def serve(url: str, token: str, limits: WorkerLimits, started: float) -> N
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_read, ws, requests, Duty(limits.cpu, limits.threads))
             try:
-                engine = await trio.to_thread.run_sync(_load)
-            except ImportError as error:
-                await ws.send_message(encode(0, Unable(f"TensorFlow cannot be imported: {error}")))
+                engine = await trio.to_thread.run_sync(_load, limits)
+            except (ImportError, UnableError) as error:
+                cause = "" if isinstance(error, UnableError) else "TensorFlow cannot be imported: "
+                await ws.send_message(encode(0, Unable(f"{cause}{error}")))
                 await ws.aclose()
                 os._exit(UNABLE_STATUS)
             confine_memory(limits.memory_bytes)
@@ -112,10 +117,10 @@ async def serve(url: str, token: str, limits: WorkerLimits, started: float) -> N
                 await ws.send_message(encode(call, answer))
 
 
-def _load() -> Engine:
+def _load(limits: WorkerLimits) -> Engine:
     from p2pml.worker import engine
 
-    return engine.TensorFlowEngine()
+    return engine.TensorFlowEngine(limits.trainers, limits.devices)
 
 
 def _hello(engine: Engine, threads: int, started: float) -> Hello:

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
+
+MEMORY_STATUS = 4
+"""Exit status of a worker that could not even take a request in."""
 
 
 def confine_memory(limit: int) -> None:
@@ -33,3 +37,8 @@ def reserved() -> int | None:
             if line.startswith("VmData:"):
                 return int(line.split()[1]) << 10
     return None
+
+
+def out_of_memory(returncode: int) -> bool:
+    """Whether a process may have ended for want of memory: it said so, or code without exceptions gave up."""
+    return returncode in (MEMORY_STATUS, -signal.SIGABRT)

@@ -12,17 +12,20 @@ import hmac
 import logging
 import os
 import secrets
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketRequest, WebSocketServer, serve_websocket
 
+from p2pml.worker.calls import Caller
 from p2pml.worker.limits import WorkerLimits
-from p2pml.worker.protocol import MAX_MESSAGE, Hello, Message, Progress, Request
+from p2pml.worker.memory import out_of_memory
+from p2pml.worker.protocol import MAX_MESSAGE
 from p2pml.worker.session import Session, WorkerDied, WorkerError, WorkerUnavailable
 
 __all__ = ["WorkerDied", "WorkerError", "WorkerSupervisor", "WorkerUnavailable"]
@@ -30,7 +33,6 @@ __all__ = ["WorkerDied", "WorkerError", "WorkerSupervisor", "WorkerUnavailable"]
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-R = TypeVar("R", bound=Message)
 log = logging.getLogger(__name__)
 
 LOG_BYTES = 4 << 20
@@ -40,7 +42,7 @@ MAX_BACKOFF = 60.0
 """Seconds between two starts, at most."""
 
 
-class WorkerSupervisor:
+class WorkerSupervisor(Caller):
     """One worker process, kept alive.
 
     Args:
@@ -56,94 +58,11 @@ class WorkerSupervisor:
         *,
         backoff: float = 1.0,
     ) -> None:
+        super().__init__()
         self._log_file = log_file
         self.limits = limits or WorkerLimits()
         self._backoff = backoff
-        self._turn = trio.Lock()
-        self._changed = trio.Event()
-        self._session: Session | None = None
-        self._refusal = ""
-        self._starts = 0
-        self._rests: dict[str, None] = {}  # in the order in which they came
-
-    @property
-    def ready(self) -> bool:
-        """Whether a worker has imported TensorFlow and takes calls."""
-        return self._session is not None and self._session.hello is not None
-
-    @property
-    def status(self) -> str:
-        """`starting`, `ready`, `busy` or `unavailable: <reason>`."""
-        if self._refusal:
-            return f"unavailable: {self._refusal}"
-        if self._session is None or self._session.hello is None:
-            return "starting"
-        return "busy" if self._session.busy else "ready"
-
-    @property
-    def hello(self) -> Hello | None:
-        """What the living worker said of itself; None until it is ready."""
-        return self._session.hello if self._session is not None else None
-
-    @property
-    def starts(self) -> int:
-        """How many processes have been started."""
-        return self._starts
-
-    async def wait_ready(self) -> Hello:
-        """Wait for a worker that takes calls.
-
-        Raises:
-            WorkerUnavailable: this machine cannot run one, or the supervisor has stopped.
-        """
-        while True:
-            if self._refusal:
-                raise WorkerUnavailable(self._refusal)
-            if self._session is not None and self._session.hello is not None:
-                return self._session.hello
-            await self._changed.wait()
-
-    async def call(self, request: Request[R], progress: Callable[[Progress], None] | None = None) -> R:
-        """Have the worker carry out a request; calls wait for each other in order, and for the worker to be
-        ready.
-
-        Cancelling the caller cancels the work; a worker that does not stop within 10 s is killed.
-
-        Args:
-            request: what to do.
-            progress: called with each report, in this task's thread; must not raise.
-
-        Raises:
-            WorkerError: the request failed; the worker lives on. `refused` tells whether the request is to
-            blame. WorkerDied: the worker died meanwhile; another one is being started.
-            WorkerUnavailable: this machine cannot run a worker, or the supervisor has stopped.
-        """
-        async with self._turn:
-            await self.wait_ready()
-            assert self._session is not None
-            if self._rests:
-                await self._session.rest(True)
-            return await self._session.call(request, progress)
-
-    @property
-    def rests(self) -> tuple[str, ...]:
-        """The reasons (`p2pml.worker.rests`) for which calls stand still; none while it computes."""
-        return tuple(self._rests)
-
-    async def rest(self, reason: str, resting: bool) -> None:
-        """Stop computing for a reason, whatever calls there are, or no longer for that one: what is done so
-        far is kept, and calls wait until no reason is left.
-
-        A worker that starts meanwhile rests too, before its first call.
-        """
-        before = bool(self._rests)
-        if resting:
-            self._rests[reason] = None
-        else:
-            self._rests.pop(reason, None)
-        if self.ready and bool(self._rests) != before:
-            assert self._session is not None
-            await self._session.rest(not before)
+        self._token = ""
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a worker alive until cancelled; the process is dead when this returns."""
@@ -183,26 +102,27 @@ class WorkerSupervisor:
 
     async def _one_life(self, url: str) -> Session | None:
         """Start a worker and wait for its end."""
-        token = secrets.token_hex(32)
+        self._token = secrets.token_hex(32)
         try:
-            process = await self._spawn(url, token)
+            process = await self._spawn(url, self._token)
         except OSError as error:
             log.error("the worker process cannot be started: %s", error)
             return None
         self._starts += 1
-        session = self._session = Session(process, token, self._notify)
+        session = self._session = Session(process.kill, self._notify)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(session.watch_memory, self.limits.memory_bytes)
+                nursery.start_soon(_watch_memory, process.pid, session, self.limits.memory_bytes)
                 await process.wait()
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
-                session.kill("the node stopped it")
+                if process.returncode is None:
+                    session.kill("the node stopped it")
                 await process.wait()
             self._session = None
             self._refusal = session.unable
-            session.end(process.returncode or 0)
+            session.end(_how(process.returncode or 0, self.limits.memory_bytes))
             self._notify()
         log.warning("the worker died: %s; see %s", session.last_words, self._log_file)
         return session
@@ -220,7 +140,7 @@ class WorkerSupervisor:
     async def _on_connection(self, request: WebSocketRequest) -> None:
         session = self._session
         given = dict(request.headers).get(b"authorization", b"")
-        ours = session is not None and hmac.compare_digest(given, b"Bearer " + session.token.encode())
+        ours = session is not None and hmac.compare_digest(given, b"Bearer " + self._token.encode())
         try:
             if session is None or not ours:
                 await request.reject(403)
@@ -234,9 +154,35 @@ class WorkerSupervisor:
         if session is not None and ours:
             session.kill("it closed its connection")
 
-    def _notify(self) -> None:
-        changed, self._changed = self._changed, trio.Event()
-        changed.set()
+
+async def _watch_memory(pid: int, session: Session, limit: int) -> None:
+    """Kill a process when it holds more than `limit` resident bytes; a stranger's model chose how much it
+    needs."""
+    while (resident := _resident(pid)) is not None:
+        if resident > limit:
+            session.kill(f"it used {resident >> 20} MiB of memory, {limit >> 20} MiB are allowed")
+        await trio.sleep(1)
+
+
+def _resident(pid: int) -> int | None:
+    """Resident bytes of a process; None when it is gone or the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return None
+
+
+def _how(returncode: int, memory: int) -> str:
+    how = f"exit status {returncode}"
+    if returncode < 0:
+        try:
+            how = f"killed by {signal.Signals(-returncode).name}"
+        except ValueError:
+            how = f"killed by signal {-returncode}"
+    if out_of_memory(returncode):
+        how += f"; it may have needed more than the {memory >> 20} MiB that it may use"
+    return how
 
 
 def _open_log(path: Path) -> BinaryIO:

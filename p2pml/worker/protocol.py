@@ -3,8 +3,9 @@ WebSocket message.
 
 The worker says `Hello` once it has imported TensorFlow. Then the node sends requests, one at a time; the
 worker answers each with any number of `Progress` and one result or `Failed`. `Cancel` ends the running call
-early (it is answered by `Failed` with `cancelled`). Whoever cannot read a message closes the connection. No
-TensorFlow here.
+early (it is answered by `Failed` with `cancelled`). A worker on another machine asks for samples that it
+does not have (`Want`, answered by `Part`), and tells when it rests (`Resting`). Whoever cannot read a message
+closes the connection. No TensorFlow here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from p2pml.formats.optimizers import Optimizer
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_MESSAGE = 1 << 30
 """The longest message, 1 GiB: a server step with 100 MB of weights and Adam's state takes 500 MB."""
 
@@ -119,7 +120,8 @@ class Train(Request[Trained]):
     Args:
         model: Keras JSON.
         weights: `p2pml.formats.tensors`.
-        shard: path of a `p2pml.formats.shards` file.
+        shard: path of a `p2pml.formats.shards` file; for a worker on another machine its SHA-256, in
+            hexadecimal digits.
         optimizer: of `optimizers.CLIENT`, started afresh.
         batch: samples a step; the last one of an epoch may be smaller.
         epochs: passes over the shard.
@@ -127,6 +129,7 @@ class Train(Request[Trained]):
             e])).permutation(n)`.
         prox: μ of FedProx's proximal term (Li et al. 2020); 0 for none.
         one_batch: visit only the first `batch` samples of an epoch's order.
+        trainer: name of an installed trainer (`p2pml.worker.plugins`) that does it; empty for p2pml's own.
     """
 
     model: str
@@ -140,6 +143,7 @@ class Train(Request[Trained]):
     client: int
     prox: float = 0.0
     one_batch: bool = False
+    trainer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ class Evaluated(Message):
 
 @dataclass(frozen=True, slots=True)
 class Evaluate(Request[Evaluated]):
-    """Evaluate weights on the samples of a shard file, `batch` at a time."""
+    """Evaluate weights on the samples of a shard file (`data`, as `Train.shard`), `batch` at a time."""
 
     model: str
     weights: bytes
@@ -239,12 +243,14 @@ class Failed(Message):
         traceback: for the owner of the job or the node.
         cancelled: whether `Cancel` was the cause.
         refused: whether the request itself is to blame (model, weights or shard), not the machine.
+        died: whether the process that computed it is gone; another one is being started.
     """
 
     reason: str
     traceback: str = ""
     cancelled: bool = False
     refused: bool = False
+    died: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +265,31 @@ class Rest(Message):
     """Node to worker: stop computing between two steps, or go on; of no call."""
 
     resting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resting(Message):
+    """Worker to node: why it rests of its own accord (`p2pml.worker.rests`); empty when it goes on."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Want(Message):
+    """Worker to node: send a part of the file that the running call names by this hash, from `offset` on."""
+
+    digest: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Message):
+    """Node to worker: what was wanted, of `size` bytes in all; no data where the node cannot read it."""
+
+    digest: str
+    offset: int
+    size: int
+    data: bytes
 
 
 _KINDS: dict[str, type[Message]] = {
@@ -280,6 +311,9 @@ _KINDS: dict[str, type[Message]] = {
         Failed,
         Cancel,
         Rest,
+        Resting,
+        Want,
+        Part,
     )
 }
 _HINTS = {name: get_type_hints(kind) for name, kind in _KINDS.items()}

@@ -1,12 +1,9 @@
-"""One life of the worker process as the node sees it: its connection, the call it is busy with, and how it
-ended."""
+"""One life of a worker as the node sees it: its connection, the call it is busy with, and how it ended."""
 
 from __future__ import annotations
 
 import logging
-import os
-import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
@@ -19,11 +16,14 @@ from p2pml.worker.protocol import (
     Failed,
     Hello,
     Message,
+    Part,
     Progress,
     ProtocolError,
     Request,
     Rest,
+    Resting,
     Unable,
+    Want,
     decode,
     encode,
 )
@@ -35,7 +35,9 @@ CANCEL_GRACE = 10.0
 """Seconds that a worker has to stop when its call is cancelled; then it is killed."""
 
 SEND_TIMEOUT = 60.0
-"""Seconds in which a request must have been taken by the worker."""
+"""Seconds in which a request must have been taken by the worker,"""
+SEND_RATE = 1 << 20
+"""and as many more as it takes to send it with so many bytes a second."""
 
 
 class WorkerError(Exception):
@@ -82,21 +84,29 @@ class _Call:
 
 
 class Session:
-    """A started worker process.
+    """A started worker.
 
     Args:
-        process: the process.
-        token: what it must show when it connects.
+        cut: ends it at once; `end` is called when it has ended.
         notify: called when `hello` or `unable` has changed.
+        supply: reads what a worker on another machine wants; None for one that has our disk.
+
+    Attributes:
+        resting: why it rests of its own accord; empty when it does not.
+        last_words: how it ended.
     """
 
-    def __init__(self, process: trio.Process, token: str, notify: Callable[[], None]) -> None:
-        self.token = token
+    def __init__(
+        self,
+        cut: Callable[[], None],
+        notify: Callable[[], None],
+        supply: Callable[[Want], Awaitable[Part]] | None = None,
+    ) -> None:
         self.hello: Hello | None = None
-        self.unable = ""
-        self.last_words = ""
-        self._process = process
+        self.unable = self.resting = self.last_words = ""
+        self._cut = cut
         self._notify = notify
+        self._supply = supply
         self._ws: WebSocketConnection | None = None
         self._call: _Call | None = None
         self._last_id = 0
@@ -118,7 +128,11 @@ class Session:
             try:
                 if not isinstance(data, bytes):
                     raise ProtocolError("a text message")
-                self._receive(*decode(data))
+                call, message = decode(data)
+                if isinstance(message, Want):
+                    await self._answer(message)
+                else:
+                    self._receive(call, message)
             except ProtocolError as error:
                 self.kill(f"it sent {error}")
                 return
@@ -154,25 +168,16 @@ class Session:
         """Have the worker stop between two steps, or go on."""
         await self._send(0, Rest(resting))
 
-    async def watch_memory(self, limit: int) -> None:
-        """Kill the process when it holds more than `limit` resident bytes; a stranger's model chose how much
-        it needs."""
-        while (resident := _resident(self._process.pid)) is not None:
-            if resident > limit:
-                self.kill(f"it used {resident >> 20} MiB of memory, {limit >> 20} MiB are allowed")
-            await trio.sleep(1)
-
     def kill(self, reason: str) -> None:
-        """End the process, if it lives, at once; the running call fails with this reason."""
-        if self._process.returncode is None:
-            self.last_words = self.last_words or reason
-            self._process.kill()
+        """End it, if it lives, at once; the running call fails with this reason."""
+        self.last_words = self.last_words or reason
+        self._cut()
 
-    def end(self, returncode: int) -> None:
-        """The process has ended: fail the running call."""
-        self.last_words = self.last_words or _how(returncode)
+    def end(self, how: str) -> None:
+        """It has ended, how, if nobody has said so before: fail the running call."""
+        self.last_words = self.last_words or how
         if self._call is not None and not self._call.done.is_set():
-            self._call.finish(WorkerDied(f"the worker process died: {self.last_words}"))
+            self._call.finish(WorkerDied(f"the worker died: {self.last_words}"))
 
     def _receive(self, call: int, message: Message) -> None:
         if isinstance(message, Hello):
@@ -183,39 +188,30 @@ class Session:
         elif isinstance(message, Unable):
             self.unable = message.reason
             self._notify()
+        elif isinstance(message, Resting):
+            self.resting = message.reason
         elif self._call is None or call != self._call.id:
             pass  # an answer that crossed with the end of its call
         elif isinstance(message, Progress):
             self._call.tell(message)
         elif isinstance(message, Failed):
-            self._call.finish(WorkerError(message.reason, message.traceback, message.refused))
+            kind = WorkerDied if message.died else WorkerError
+            self._call.finish(kind(message.reason, message.traceback, message.refused))
         else:
             self._call.finish(message)
 
+    async def _answer(self, want: Want) -> None:
+        if self._supply is None:
+            raise ProtocolError("it wants what lies on its own disk")
+        await self._send(0, await self._supply(want))
+
     async def _send(self, call: int, message: Message) -> None:
         assert self._ws is not None  # hello came through it
+        data = encode(call, message)
         try:
-            with trio.fail_after(SEND_TIMEOUT):
-                await self._ws.send_message(encode(call, message))
+            with trio.fail_after(SEND_TIMEOUT + len(data) / SEND_RATE):
+                await self._ws.send_message(data)
         except ConnectionClosed:
             pass  # the process is ending: `end` tells the call
         except trio.TooSlowError:
             self.kill("it did not take its request")
-
-
-def _resident(pid: int) -> int | None:
-    """Resident bytes of a process; None when it is gone or the system does not tell."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return None
-
-
-def _how(returncode: int) -> str:
-    if returncode < 0:
-        try:
-            return f"killed by {signal.Signals(-returncode).name}"
-        except ValueError:
-            return f"killed by signal {-returncode}"
-    return f"exit status {returncode}"

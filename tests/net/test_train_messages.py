@@ -65,6 +65,7 @@ INVITE = Invite(
     "float32",
     "wards",
     "{}",
+    "",
     SIG,
 )
 MESSAGES: list[Message] = [

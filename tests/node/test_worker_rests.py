@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from p2pml.net.train import FROM_REQUESTER, Commit, Refuse, Working
 from p2pml.node import participant_job, worker_pause
 from p2pml.node.work_limits import WorkLimits
 from p2pml.node.worker_pause import WorkerPause
-from tests.node.test_job_limits import by_hand, hold_a_shard
+from tests.node.test_job_limits import ByHand, by_hand, hold_a_shard
+
+pytestmark = pytest.mark.slow
 
 
 async def begin_and_rest(world: Any, asker: Any, reason: str) -> tuple[Any, trio.Event]:
@@ -141,3 +144,16 @@ async def test_a_pause_that_cannot_be_remembered_is_none(
     with pytest.raises(UserError, match="No space left"):
         await WorkerPause(tmp_path / "worker.paused", rest).set(True)
     assert rest.told == []
+
+
+async def test_an_invitation_to_a_trainer_that_is_not_here_is_refused(job_world: Any) -> None:
+    async with job_world(1) as world:
+        asker = await ByHand.with_job(world)
+        for allowed, words in (((), "not allowed here"), (("nudge",), "not installed here")):
+            asker.trainer.participant._limits = WorkLimits(trainers=allowed)
+            asker.terms = replace(asker.terms, trainer="nudge")
+            channel = await asker.say(asker.invitation())
+            refused = await channel.receive(FROM_REQUESTER, 10)
+            assert isinstance(refused, Refuse)
+            assert words in refused.reason
+            assert "'nudge'" in refused.reason

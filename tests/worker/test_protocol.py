@@ -15,9 +15,11 @@ from p2pml.worker.protocol import (
     Failed,
     Hello,
     Message,
+    Part,
     Progress,
     ProtocolError,
     Rest,
+    Resting,
     ServerStep,
     Span,
     Spanned,
@@ -25,6 +27,7 @@ from p2pml.worker.protocol import (
     Train,
     Trained,
     Unable,
+    Want,
     decode,
     encode,
 )
@@ -43,9 +46,12 @@ ONE_OF_EACH: list[Message] = [
     ServerStep(Optimizer("adam", 1), b"w", b"d"),
     Stepped(b"w", b"s"),
     Progress(1, 2, float("inf")),
-    Failed("why", "trace", refused=True),
+    Failed("why", "trace", refused=True, died=True),
     Cancel(),
     Rest(True),
+    Resting("load"),
+    Want("ab" * 32, 5),
+    Part("ab" * 32, 5, 9, b"data"),
 ]
 
 
