@@ -400,8 +400,8 @@ def _cluster(
 ) -> Iterator[Cluster]:
     """A started network; afterwards none of its processes is left, and none left a temporary file.
 
-    `prepare` is called before its nodes start. It has no rating windows unless asked: in tests of minutes they
-    would only take turns with the rest.
+    `prepare` is called before its nodes start. It has no rating windows unless asked: in tests of minutes
+    they would only take turns with the rest.
     """
     options = {"params": {"window_every_epochs": 0}, **options}
     try:
