@@ -17,24 +17,19 @@ import json
 import os
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import psutil
-
 from p2pml.cli.local_network import LocalNetwork, LocalNode
 from p2pml.client import NodeClient
 from p2pml.training.bundled import DIGITS_NAME, write_digits
+from tests.bench.throttle import Throttle, worker_of
 
 BOUND = 1.15
 BACKUP = 2
-PERIOD_S = 0.1
 SLOWER = 10
 WAIT_S = 300.0
 SPEC = """\
@@ -45,38 +40,6 @@ train: {{lr: 0.05, batch: 8, epochs: {epochs}}}
 rounds: {{max: {rounds}}}
 peers: {{min: 3, max: {trainers}, sample: {sample:.4f}, backup: {backup}, stall: 60s}}
 """
-
-
-@dataclass
-class Throttle:
-    """Holds processes to a share of one processor each, until it is left."""
-
-    shares: dict[str, float]
-    processes: dict[str, psutil.Process]
-    _over: threading.Event = field(default_factory=threading.Event)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        threads = [threading.Thread(target=self._hold, args=(name,)) for name in self.processes]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            for thread in threads:
-                thread.join()
-
-    def _hold(self, name: str) -> None:
-        process = self.processes[name]
-        with suppress(psutil.NoSuchProcess):  # it was killed
-            while not self._over.is_set():
-                process.resume()
-                time.sleep(self.shares[name] * PERIOD_S)
-                process.suspend()
-                time.sleep((1 - self.shares[name]) * PERIOD_S)
-        with suppress(psutil.NoSuchProcess):
-            process.resume()
 
 
 @dataclass(frozen=True)
@@ -111,7 +74,7 @@ class Bench:
         self.ready()
         straggler, victim = self.trainers[-1], self.trainers[-2]
         shares = {node.name: self.share for node in self.trainers}
-        throttle = Throttle(shares, {node.name: _worker(node) for node in self.trainers})
+        throttle = Throttle(shares, {node.name: worker_of(_pid(node)) for node in self.trainers})
         with throttle.running(), NodeClient(self.network.nodes[0].home) as client:
             body = {"spec": self.spec, "base_dir": str(self.network.root), "origin": "faults.yaml"}
             job = client.post("/jobs", body, timeout_s=None)["id"]
@@ -141,10 +104,9 @@ class Bench:
         raise RuntimeError(f"the job does not go on: {found['note']}")
 
 
-def _worker(node: LocalNode) -> psutil.Process:
+def _pid(node: LocalNode) -> int:
     assert node.process is not None
-    (worker,) = psutil.Process(node.process.pid).children()
-    return worker
+    return node.process.pid
 
 
 def _trains(job: dict[str, Any], node: LocalNode, round_: int) -> bool:
