@@ -68,7 +68,8 @@ class Leecher:
     def said(self, kind: bytes) -> list[int]:
         """The numbers of what it reported of a kind since its start."""
         data = self._report.read_bytes() if self._report.exists() else b""
-        return [number for what, number in RECORD.iter_unpack(data) if what == kind]
+        whole = data[: len(data) - len(data) % RECORD.size]  # a record that is being written is not said yet
+        return [number for what, number in RECORD.iter_unpack(whole) if what == kind]
 
     async def until_moment(self, rng: random.Random, missing: int) -> None:
         """Some while after its start, or some pieces and a little later."""

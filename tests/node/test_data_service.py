@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tarfile
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -71,15 +73,17 @@ async def test_bytes_from_two_seeders_are_counted_for_each_and_a_reader_feeds_on
 async def test_two_readers_at_once_exchange_what_they_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From a seeder with a slow disk: a fast one has given all to both before they know of each other."""
+    """From a seeder whose disk is so slow that they know of each other before it has given all to both."""
     path = tmp_path / "set"
     path.write_bytes(noise(12_000_000))
     async with nodes_up(tmp_path, 3) as (seeder, left, right):
         await seeder.data.seed(path)
         store = seeder.data._sessions.of("set").store
-        at_once = store.read_many
+        at_once, met, reads = store.read_many, threading.Event(), itertools.count()
 
         def slowly(ranges: Iterable[tuple[int, int, int]]) -> list[bytes | UserError]:
+            if next(reads) >= 4:
+                met.wait(15)
             time.sleep(0.05)
             return at_once(ranges)
 
@@ -87,11 +91,17 @@ async def test_two_readers_at_once_exchange_what_they_have(
         results: dict[str, dict[str, int]] = {}
 
         async def fetch(node: Node) -> None:
-            results[node.id] = (await node.data.fetch("set", timeout=20)).received
+            results[node.id] = (await node.data.fetch("set", timeout=30)).received
+
+        def linked() -> bool:
+            peers = [info.peers for node in (left, right) for info in node.data.list()]
+            return peers == [2, 2]
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fetch, left)
             nursery.start_soon(fetch, right)
+            await until(linked, "the readers meet")
+            met.set()
         assert right.id in results[left.id] or left.id in results[right.id]
         for node in (left, right):
             assert sum(results[node.id].values()) == 12_000_000

@@ -52,8 +52,8 @@ CASES = {
 MODELS: dict[str, dict[str, Any]] = {"mlp": {"hidden": [16]}, "resnet": {"blocks": 1, "filters": 8}}
 
 
-def request(case: Case, folder: Path, number: int, spec: ModelSpec) -> RoundRequest:
-    clients = [(client, folder / f"client{client}") for client in range(len(SIZES))]
+def request(case: Case, data: Path, folder: Path, number: int, spec: ModelSpec) -> RoundRequest:
+    clients = [(client, data / f"client{client}") for client in range(len(SIZES))]
     epochs = 1 if case.one_batch else 2
     return RoundRequest(
         spec.to_json(), case.optimizer, case.server, MEAN, 10, epochs, case.one_batch,
@@ -81,13 +81,31 @@ def ours(worker: Any, asked: RoundRequest, state: bytes) -> tuple[bytes, bytes]:
     return stepped.weights, stepped.state
 
 
-async def simulate(requests: list[RoundRequest]) -> None:
-    process = TffProcess(requests[0].start.with_name("tff.log"))
-    try:
-        for each in requests:
-            await process.ask(each)
-    finally:
-        await process.close()
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[RoundRequest]]:
+    """The rounds of each case, which one TFF process has carried out: it takes long to start."""
+    folder, data = tmp_path_factory.mktemp("simulated"), dataset.load(dataset.digits_path())
+    for client, (begin, end) in enumerate(pairwise(np.cumsum((0, *SIZES)))):
+        shards.write(folder / f"client{client}", data.train.take(np.arange(begin, end)))
+    asked = {}
+    for name, case in CASES.items():
+        place = folder / name.replace(" ", "-")
+        place.mkdir()
+        spec = models.build(case.builder, MODELS[case.builder], data.sample_shape, data.classes)
+        (place / "model0").write_bytes(tensors.encode(initial_weights(spec, 1)))
+        asked[name] = [request(case, folder, place, number, spec) for number in range(ROUNDS)]
+
+    async def simulate() -> None:
+        process = TffProcess(folder / "tff.log")
+        try:
+            for rounds in asked.values():
+                for each in rounds:
+                    await process.ask(each)
+        finally:
+            await process.close()
+
+    trio.run(simulate)
+    return asked
 
 
 def apart(a: bytes, b: bytes) -> float:
@@ -98,16 +116,9 @@ def apart(a: bytes, b: bytes) -> float:
 @pytest.mark.slow
 @needs_namespaces
 @pytest.mark.parametrize("name", CASES)
-def test_three_rounds_agree(worker: Any, tmp_path: Path, name: str) -> None:
-    case, data = CASES[name], dataset.load(dataset.digits_path())
-    spec = models.build(case.builder, MODELS[case.builder], data.sample_shape, data.classes)
-    for client, (begin, end) in enumerate(pairwise(np.cumsum((0, *SIZES)))):
-        shards.write(tmp_path / f"client{client}", data.train.take(np.arange(begin, end)))
-    first = tensors.encode(initial_weights(spec, 1))
-    (tmp_path / "model0").write_bytes(first)
-    asked = [request(case, tmp_path, number, spec) for number in range(ROUNDS)]
-    trio.run(simulate, asked)
-    reference = asked[-1].result.read_bytes()
+def test_three_rounds_agree(worker: Any, simulated: dict[str, list[RoundRequest]], name: str) -> None:
+    asked = simulated[name]
+    first, reference = asked[0].start.read_bytes(), asked[-1].result.read_bytes()
     state = b""
     for each in asked:
         found, state = ours(worker, each, state)
@@ -120,7 +131,7 @@ def test_three_rounds_agree(worker: Any, tmp_path: Path, name: str) -> None:
 
 def test_requests_survive_their_line(tmp_path: Path) -> None:
     spec = models.build("logistic", {}, (8, 8), 10)
-    asked = request(Case(Optimizer("adam", 0.01, {"beta_1": 0.8})), tmp_path, 2, spec)
+    asked = request(Case(Optimizer("adam", 0.01, {"beta_1": 0.8})), tmp_path, tmp_path, 2, spec)
     assert decode(asked.to_line()) == asked
     other = TffRequest(MEAN, [(tmp_path / "a", 3)], "int8", [(2, 3)], 1, tmp_path / "b")
     assert decode(other.to_line()) == other
