@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from p2pml.client import NodeClient
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 from p2pml.job_output import FINAL_STATES, check_done, copy_files, result_files, write_event_files
 from p2pml.report.job_page import render
 from p2pml.storage.job_log import LogLine

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from chain.crypto import Keypair
-from p2pml.config import Config, Home
+from p2pml.config import Config
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 from p2pml.identity import NodeKeys, load_or_create_seed, peer_id
 from p2pml.private_config import PrivateDataset
 

@@ -14,8 +14,9 @@ import trio
 
 from p2pml.api.app import create_app
 from p2pml.api.server import bind_loopback, bind_unix, serve
-from p2pml.config import Config, Home
+from p2pml.config import Config
 from p2pml.errors import UserError
+from p2pml.home import Home
 from p2pml.node.lock import exclusive
 from p2pml.node.node import Node, run_node
 from p2pml.node.node_api import NodeApi

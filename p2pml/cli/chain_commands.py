@@ -10,7 +10,7 @@ import typer
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, fields, say, short, tokens
 from p2pml.client import NodeClient
-from p2pml.config import Home
+from p2pml.home import Home
 
 group = typer.Typer(help="Look at the chain: blocks, transactions, validators.", no_args_is_help=True)
 

@@ -14,8 +14,8 @@ import typer
 from p2pml.cli.chain_commands import group
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import emit, emit_json, fields, say, tokens
-from p2pml.config import Home
 from p2pml.errors import UserError
+from p2pml.home import Home
 
 if TYPE_CHECKING:
     from chain.genesis import Genesis

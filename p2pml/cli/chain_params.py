@@ -8,7 +8,7 @@ from p2pml.cli.chain_commands import group
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, fields, short, tokens
 from p2pml.client import NodeClient
-from p2pml.config import Home
+from p2pml.home import Home
 
 _AMOUNTS = ("min_fee", "issuance_per_block", "bond")
 _VOTED = ("baseline_infohash", "q_min", "q_ref")

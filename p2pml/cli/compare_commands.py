@@ -12,8 +12,8 @@ import typer
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, say
 from p2pml.client import NodeClient
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 
 if TYPE_CHECKING:
     from p2pml.compare.arms import Row

@@ -19,8 +19,8 @@ from p2pml.cli.data_view import describe, state_of
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, say, size
 from p2pml.client import NodeClient
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 
 MAX_METAINFO = 10_000_000
 POLL_S = 0.3

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from p2pml.cli.data_view import copies_of, ready_in
 from p2pml.cli.output import is_live, say, size
 from p2pml.client import NodeClient
-from p2pml.config import Home
 from p2pml.errors import UserError
+from p2pml.home import Home
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2pml.cli.chain_files import own_chain
 from p2pml.client import NodeClient
-from p2pml.config import Home
+from p2pml.home import Home
 
 if TYPE_CHECKING:
     from p2pml.node.chain_income import Income

@@ -10,8 +10,9 @@ import typer
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import emit, emit_json, say, styled
 from p2pml.client import NodeClient
-from p2pml.config import Config, Home
+from p2pml.config import Config
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 
 if TYPE_CHECKING:
     from chain.genesis import Genesis

@@ -9,8 +9,8 @@ import typer
 
 from p2pml.cli.options import JsonOption
 from p2pml.cli.output import emit, emit_json, fields, parse_tokens, tokens
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 from p2pml.node.setup import make_genesis
 
 group = typer.Typer(help="Found a network, or look at a genesis file.", no_args_is_help=True)

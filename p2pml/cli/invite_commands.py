@@ -10,8 +10,9 @@ from p2pml.cli.node_commands import ApiPortOption, ListenOption, NameOption, Por
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import emit, emit_json, fields, parse_tokens, say, tokens
 from p2pml.client import NodeClient
-from p2pml.config import Config, Home
+from p2pml.config import Config
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 
 if TYPE_CHECKING:
     from p2pml.net.sponsor_exchange import Answer

@@ -17,8 +17,8 @@ from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, fields, say, tokens
 from p2pml.cli.train_view import TrainView, follow_job
 from p2pml.client import NodeClient
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 from p2pml.job_output import FINAL_STATES, check_done, copy_files, result_files
 from p2pml.jobs import Client, read_spec
 

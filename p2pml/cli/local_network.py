@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from p2pml.client import NodeClient
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 from p2pml.node.setup import make_genesis, set_up
 
 TOKEN = 10**8

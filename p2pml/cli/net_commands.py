@@ -12,8 +12,8 @@ import typer
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, say, short
 from p2pml.client import NodeClient
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MOST_S = 3650 * 86_400

@@ -15,8 +15,9 @@ from p2pml.cli.output import columns, emit, emit_json, fields, is_live, say, sho
 from p2pml.cli.rating_commands import window_line
 from p2pml.cli.worker_commands import describe_state
 from p2pml.client import NodeClient
-from p2pml.config import Config, Home
+from p2pml.config import Config
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 from p2pml.node.setup import set_up
 
 STOP_TIMEOUT_S = 30.0

@@ -11,7 +11,7 @@ import typer
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, fields, say
 from p2pml.client import NodeClient
-from p2pml.config import Home
+from p2pml.home import Home
 
 WhoArgument = Annotated[
     str | None, typer.Argument(metavar="NODE", help="a name or an address; default: this node")

@@ -12,8 +12,8 @@ from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import emit, emit_json, fields, parse_tokens, say, tokens
 from p2pml.cli.wallet_commands import NODE_WALLET, VALID_SLOTS, unlock
 from p2pml.client import NodeClient
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 
 WAIT_S = 300.0
 AGAIN_S = 0.3

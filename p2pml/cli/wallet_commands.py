@@ -14,8 +14,8 @@ import typer
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, parse_tokens, say, short, tokens
 from p2pml.client import NodeClient
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 
 NODE_WALLET = "node"
 VALID_SLOTS = 100

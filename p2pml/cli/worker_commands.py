@@ -9,7 +9,7 @@ import typer
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import emit, emit_json, fields
 from p2pml.client import NodeClient
-from p2pml.config import Home
+from p2pml.home import Home
 from p2pml.worker.rests import WORDS
 
 group = typer.Typer(help="Look at the process that trains, and pause it.", no_args_is_help=True)

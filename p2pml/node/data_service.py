@@ -13,8 +13,8 @@ from typing import Any
 
 import trio
 
-from p2pml.config import Home
 from p2pml.errors import UserError
+from p2pml.home import Home
 from p2pml.net.discovery import Found
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host

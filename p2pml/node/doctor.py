@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chain.genesis import Genesis
-from p2pml.config import Config, Home
+from p2pml.config import Config
 from p2pml.errors import UserError
+from p2pml.home import Home
 from p2pml.node.genesis_file import read_genesis
 
 Level = Literal["ok", "warning", "problem"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from chain.errors import ChainError
 from chain.genesis import Genesis
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 
 MAX_BYTES = 4 * 1024 * 1024
 

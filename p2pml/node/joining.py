@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from p2pml.config import Config, Home
+from p2pml.config import Config
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 from p2pml.node.genesis_file import read_genesis
 from p2pml.node.invite import Invite, check_genesis
 from p2pml.node.setup import set_up

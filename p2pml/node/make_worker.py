@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p2pml.config import Config, Home
+from p2pml.config import Config
+from p2pml.home import Home
 from p2pml.node.no_worker import NoWorker, reason_for_no_worker
 from p2pml.worker.limits import WorkerLimits
 from p2pml.worker.process import WorkerSupervisor

@@ -15,8 +15,9 @@ from chain.errors import ChainError
 from chain.genesis import Genesis
 from chain.producer import ProposerKeys
 from chain.snapshot import TrustedPoint
-from p2pml.config import Config, Home
+from p2pml.config import Config
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 from p2pml.identity import NodeKeys
 from p2pml.net.genesis_exchange import offer_genesis
 from p2pml.net.gossip import Gossip

@@ -17,7 +17,7 @@ from chain.errors import InvalidRating
 from chain.rating.closing import Reason
 from chain.rating.court import Court, judge
 from chain.rating.items import ProvenLeaf
-from p2pml.config import Home
+from p2pml.home import Home
 from p2pml.net.errors import RemoteError
 from p2pml.net.host import Host
 from p2pml.net.rating_exchange import Question, ask_leaves, serve_leaves

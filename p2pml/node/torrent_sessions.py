@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import trio
 
-from p2pml.config import Home
 from p2pml.errors import UserError
+from p2pml.home import Home
 from p2pml.net.discovery import Discovery, Holding
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host

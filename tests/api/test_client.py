@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from p2pml.client import NodeClient, _as_user_error
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 
 
 class _OneAnswer(BaseHTTPRequestHandler):

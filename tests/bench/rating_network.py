@@ -34,8 +34,9 @@ from typing import Any
 from chain.genesis import Genesis
 from p2pml.cli.local_network import LocalNetwork, LocalNode, free_ports
 from p2pml.client import NodeClient
-from p2pml.config import Config, Home
+from p2pml.config import Config
 from p2pml.errors import UserError
+from p2pml.home import Home
 from p2pml.storage.chain_db import ChainDb
 from tests.bench.rating_draws import drawn_first, epochs_of, fairness
 from tests.bench.rating_page import page

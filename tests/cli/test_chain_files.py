@@ -12,7 +12,7 @@ import pytest
 from chain.genesis import Genesis
 from chain.types import Block
 from p2pml.cli.app import run
-from p2pml.config import Home
+from p2pml.home import Home
 from p2pml.storage.chain_db import ChainDb
 from p2pml.storage.chain_export import MAGIC
 from tests.chain.conftest import World

@@ -11,7 +11,7 @@ import pytest
 
 from chain.genesis import Genesis
 from p2pml.cli.app import run
-from p2pml.config import Home
+from p2pml.home import Home
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 
 from p2pml.cli.local_network import LocalNetwork, LocalNode
 from p2pml.client import NodeClient
-from p2pml.config import Home
+from p2pml.home import Home
 
 pytestmark = pytest.mark.slow
 

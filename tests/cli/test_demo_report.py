@@ -11,7 +11,7 @@ from chain import address
 from chain.types import Block
 from p2pml.cli.demo import describe_report
 from p2pml.cli.demo_report import Ledger, make_report
-from p2pml.config import Home
+from p2pml.home import Home
 from p2pml.node.chain_income import Income
 from p2pml.node.chain_views import block_view, supply_view
 from p2pml.storage.chain_db import ChainDb

@@ -10,7 +10,7 @@ import pytest
 
 from p2pml.cli.app import run
 from p2pml.cli.local_network import LocalNetwork
-from p2pml.config import Home
+from p2pml.home import Home
 from p2pml.node.lock import exclusive
 
 QUIET = "port = 0\napi_port = 0\nworker_threads = 0\n"

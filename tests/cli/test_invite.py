@@ -14,8 +14,8 @@ import pytest
 from p2pml.cli.app import run
 from p2pml.cli.local_network import LocalNetwork, free_ports
 from p2pml.client import NodeClient
-from p2pml.config import Home
 from p2pml.errors import UserError
+from p2pml.home import Home
 from p2pml.node.invite import Invite
 from p2pml.node.joining import join
 

@@ -10,8 +10,8 @@ import pytest
 from chain.certificate import certify
 from chain.types import Block
 from p2pml.cli.app import run
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 from p2pml.node.node import trusted_point
 from p2pml.storage.chain_db import ChainDb
 from p2pml.storage.chain_snapshots import ChainSnapshots

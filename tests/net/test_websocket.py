@@ -17,7 +17,7 @@ from multiaddr import Multiaddr
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage
 
-from p2pml.config import Home
+from p2pml.home import Home
 from p2pml.net import addresses
 from p2pml.net.errors import Closed
 from p2pml.net.gossip import Gossip

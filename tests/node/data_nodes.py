@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import trio
 
-from p2pml.config import Home
+from p2pml.home import Home
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
 from p2pml.net.plain_port import PlainPort

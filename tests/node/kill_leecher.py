@@ -14,7 +14,7 @@ from pathlib import Path
 
 import trio
 
-from p2pml.config import Home
+from p2pml.home import Home
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
 from p2pml.net.presence import Facts, Presence, Timing

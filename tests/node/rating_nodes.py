@@ -28,8 +28,8 @@ from chain.rating.items import Commit, Point
 from chain.state import State
 from chain.transition import open_slot
 from chain.types import Block
-from p2pml.config import Home
 from p2pml.errors import UserError
+from p2pml.home import Home
 from p2pml.net.host import Host
 from p2pml.node.baseline_run import Baseline, load_baseline
 from p2pml.node.events import Events

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pml.config import Home
 from p2pml.errors import UserError
+from p2pml.home import Home
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
 from p2pml.net.piece_disk import BATCH_BYTES

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from chain.genesis import Genesis
-from p2pml.config import Config, Home
+from p2pml.config import Config
+from p2pml.home import Home
 from p2pml.node import doctor, doctor_online
 from p2pml.node.doctor import Finding
 from p2pml.node.setup import make_genesis, make_keys

@@ -13,8 +13,9 @@ import msgpack
 import pytest
 
 from chain.genesis import Genesis
-from p2pml.config import Config, Home
+from p2pml.config import Config
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 from p2pml.node.invite import MAX_TEXT, PREFIX, Invite, SponsorTerms, check_genesis, worth_telling
 from p2pml.node.joining import join
 from p2pml.node.setup import make_genesis, make_keys

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pml.config import Home
 from p2pml.errors import UserError
+from p2pml.home import Home
 from p2pml.net.gossip import Gossip
 from p2pml.net.host import Host
 from p2pml.net.presence import Facts, Presence, Timing

@@ -8,8 +8,8 @@ import pytest
 
 from chain.genesis import Genesis
 from chain.params import DEMO
-from p2pml.config import Home
 from p2pml.errors import UserError
+from p2pml.home import Home
 from p2pml.node.setup import make_genesis, make_keys
 
 

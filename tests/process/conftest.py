@@ -27,8 +27,8 @@ from chain.types import Block
 from chain.votes import Vote, conflict
 from p2pml.cli.local_network import TOKEN, LocalNetwork, LocalNode, free_ports
 from p2pml.client import NodeClient
-from p2pml.config import Home
 from p2pml.errors import UserError
+from p2pml.home import Home
 from p2pml.node.chain_income import Income, incomes
 from p2pml.node.setup import set_up
 from p2pml.storage.chain_db import ChainDb

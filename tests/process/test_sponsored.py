@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from p2pml.cli.local_network import TOKEN, LocalNode, free_ports
-from p2pml.config import Home
+from p2pml.home import Home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

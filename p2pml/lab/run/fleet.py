@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from p2pml.client import NodeClient
-from p2pml.config import Home
 from p2pml.errors import ExitCode, UserError
+from p2pml.home import Home
 from p2pml.lab.errors import LabError
 from p2pml.lab.hosts.base import Backend, Handle
 from p2pml.lab.run.private import give
