@@ -20,13 +20,13 @@ offset, and ACCEPT says what is here of a model, so a transfer that broke off go
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import trio
 
 from p2pml.formats.keras_json import MAX_TEXT
+from p2pml.net import checked_fields as checked
 from p2pml.net.errors import Malformed
 from p2pml.net.streams import Stream
 
@@ -50,62 +50,6 @@ MAX_PEERS = 512
 MAX_EPOCHS = 1000
 MAX_BATCH = 65_536
 
-_Check = Callable[[Any], bool]
-
-
-def _wire(check: _Check) -> Any:
-    return field(metadata={"check": check})
-
-
-def _octets(length: int) -> Any:
-    return _wire(lambda value: isinstance(value, bytes) and len(value) == length)
-
-
-def _data(most: int) -> Any:
-    return _wire(lambda value: isinstance(value, bytes) and len(value) <= most)
-
-
-def _text(most: int) -> Any:
-    return _wire(lambda value: isinstance(value, str) and len(value) <= most)
-
-
-def _whole(most: int = 2**63 - 1, least: int = 0) -> Any:
-    return _wire(lambda value: type(value) is int and least <= value <= most)
-
-
-def _real() -> Any:
-    return _wire(lambda value: type(value) is float and math.isfinite(value))
-
-
-def _wholes(most: int) -> Any:
-    def check(value: Any) -> bool:
-        return (
-            isinstance(value, list | tuple)
-            and len(value) <= most
-            and all(type(item) is int and 0 <= item < MAX_CLIENTS for item in value)
-        )
-
-    return _wire(check)
-
-
-def _names(most: int) -> Any:
-    def check(value: Any) -> bool:
-        return (
-            isinstance(value, list | tuple)
-            and len(value) <= most
-            and all(isinstance(item, str) and len(item) <= 128 for item in value)
-        )
-
-    return _wire(check)
-
-
-def _is_arguments(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and len(value) <= 16
-        and all(isinstance(key, str) and type(item) is float for key, item in value.items())
-    )
-
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -119,19 +63,19 @@ class Ask:
         sig: the requester's account's, over chain, name and both peers (`p2pml.node.private_data.ask_bytes`).
     """
 
-    version: int = _whole(2**16)
-    chain_id: bytes = _octets(32)
-    requester: bytes = _octets(32)
-    dataset: str = _text(64)
-    model: str = _text(MAX_TEXT)
-    sig: bytes = _octets(64)
+    version: int = checked.whole(2**16)
+    chain_id: bytes = checked.octets(32)
+    requester: bytes = checked.octets(32)
+    dataset: str = checked.text(64)
+    model: str = checked.text(MAX_TEXT)
+    sig: bytes = checked.octets(64)
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     """Participant: yes, and it has so many samples."""
 
-    samples: int = _whole(2**48, 1)
+    samples: int = checked.whole(2**48, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,28 +102,28 @@ class Invite:
             (`p2pml.node.terms.JobTerms.invite`).
     """
 
-    version: int = _whole(2**16)
-    chain_id: bytes = _octets(32)
-    job: bytes = _octets(32)
-    requester: bytes = _octets(32)
-    name: str = _text(64)
-    model: str = _text(MAX_TEXT)
-    optimizer: str = _text(32)
-    lr: float = _real()
-    arguments: dict[str, float] = _wire(_is_arguments)  # noqa: RUF009  (it makes a field, not a value)
-    batch: int = _whole(MAX_BATCH, 1)
-    epochs: int = _whole(MAX_EPOCHS, 1)
-    seed: int = _whole(2**32)
-    rounds: int = _whole(2**32)
-    price: int = _whole()
-    settle_every: int = _whole(2**32, 1)
-    algorithm: str = _text(16)
-    prox: float = _real()
-    upload: str = _text(16)
-    dataset: str = _text(64)
-    division: str = _text(MAX_DIVISION)
-    trainer: str = _text(64)
-    sig: bytes = _octets(64)
+    version: int = checked.whole(2**16)
+    chain_id: bytes = checked.octets(32)
+    job: bytes = checked.octets(32)
+    requester: bytes = checked.octets(32)
+    name: str = checked.text(64)
+    model: str = checked.text(MAX_TEXT)
+    optimizer: str = checked.text(32)
+    lr: float = checked.real()
+    arguments: dict[str, float] = checked.arguments()  # noqa: RUF009  (it makes a field, not a value)
+    batch: int = checked.whole(MAX_BATCH, 1)
+    epochs: int = checked.whole(MAX_EPOCHS, 1)
+    seed: int = checked.whole(2**32)
+    rounds: int = checked.whole(2**32)
+    price: int = checked.whole()
+    settle_every: int = checked.whole(2**32, 1)
+    algorithm: str = checked.text(16)
+    prox: float = checked.real()
+    upload: str = checked.text(16)
+    dataset: str = checked.text(64)
+    division: str = checked.text(MAX_DIVISION)
+    trainer: str = checked.text(64)
+    sig: bytes = checked.octets(64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +134,9 @@ class Accept:
     conversation.
     """
 
-    account: bytes = _octets(32)
-    digest: bytes = _octets(32)
-    held: int = _whole(MAX_CONTENT)
+    account: bytes = checked.octets(32)
+    digest: bytes = checked.octets(32)
+    held: int = checked.whole(MAX_CONTENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,16 +149,16 @@ class Hold:
         peers: ids of the other participants, who may have what is wanted and may be given it.
     """
 
-    metainfo: bytes = _data(MAX_METAINFO)
-    clients: tuple[int, ...] = _wholes(MAX_CLIENTS)
-    peers: tuple[str, ...] = _names(MAX_PEERS)
+    metainfo: bytes = checked.data(MAX_METAINFO)
+    clients: tuple[int, ...] = checked.wholes(MAX_CLIENTS, MAX_CLIENTS)
+    peers: tuple[str, ...] = checked.names(MAX_PEERS)
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
     """Participant: these clients' shards are on disk."""
 
-    clients: tuple[int, ...] = _wholes(MAX_CLIENTS)
+    clients: tuple[int, ...] = checked.wholes(MAX_CLIENTS, MAX_CLIENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,30 +166,30 @@ class Model:
     """Requester: a round's global model of `size` bytes follows in chunks, from `offset` on; `digest` is its
     SHA-256."""
 
-    round: int = _whole(2**32)
-    digest: bytes = _octets(32)
-    size: int = _whole(MAX_CONTENT, 1)
-    offset: int = _whole(MAX_CONTENT)
+    round: int = checked.whole(2**32)
+    digest: bytes = checked.octets(32)
+    size: int = checked.whole(MAX_CONTENT, 1)
+    offset: int = checked.whole(MAX_CONTENT)
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Requester: the next bytes of the model."""
 
-    offset: int = _whole(MAX_CONTENT)
-    data: bytes = _data(CHUNK_BYTES)
+    offset: int = checked.whole(MAX_CONTENT)
+    data: bytes = checked.data(CHUNK_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """Requester: train this client; `sig` is made and checked by `p2pml.node.terms.JobTerms`."""
 
-    round: int = _whole(2**32)
-    client: int = _whole(MAX_CLIENTS)
-    trainer: bytes = _octets(32)
-    samples: int = _whole(2**48, 1)
-    model_in: bytes = _octets(32)
-    sig: bytes = _octets(64)
+    round: int = checked.whole(2**32)
+    client: int = checked.whole(MAX_CLIENTS)
+    trainer: bytes = checked.octets(32)
+    samples: int = checked.whole(2**48, 1)
+    model_in: bytes = checked.octets(32)
+    sig: bytes = checked.octets(64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +197,11 @@ class Working:
     """Participant: how far it is, `done` of `total` in bytes or steps; `stage` is `fetch`, `train`,
     `pay` while it waits for what it earned before, or why its worker rests (`p2pml.worker.rests`)."""
 
-    round: int = _whole(2**32)
-    client: int = _whole(MAX_CLIENTS)
-    stage: str = _text(16)
-    done: int = _whole()
-    total: int = _whole()
+    round: int = checked.whole(2**32)
+    client: int = checked.whole(MAX_CLIENTS)
+    stage: str = checked.text(16)
+    done: int = checked.whole()
+    total: int = checked.whole()
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,54 +209,54 @@ class Commit:
     """Participant: the signed commitment (`chain.training_records.Commitment`, packed) to an update of `size`
     bytes, and the loss on its shard before and after training."""
 
-    commitment: bytes = _data(512)
-    sig: bytes = _octets(64)
-    size: int = _whole(MAX_CONTENT, 1)
-    loss_before: float = _real()
-    loss_after: float = _real()
+    commitment: bytes = checked.data(512)
+    sig: bytes = checked.octets(64)
+    size: int = checked.whole(MAX_CONTENT, 1)
+    loss_before: float = checked.real()
+    loss_after: float = checked.real()
 
 
 @dataclass(frozen=True, slots=True)
 class Pull:
     """Requester: send the committed update from this offset on."""
 
-    round: int = _whole(2**32)
-    client: int = _whole(MAX_CLIENTS)
-    offset: int = _whole(MAX_CONTENT)
+    round: int = checked.whole(2**32)
+    client: int = checked.whole(MAX_CLIENTS)
+    offset: int = checked.whole(MAX_CONTENT)
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
     """Participant: the next bytes of an update."""
 
-    round: int = _whole(2**32)
-    client: int = _whole(MAX_CLIENTS)
-    offset: int = _whole(MAX_CONTENT)
-    data: bytes = _data(CHUNK_BYTES)
+    round: int = checked.whole(2**32)
+    client: int = checked.whole(MAX_CLIENTS)
+    offset: int = checked.whole(MAX_CONTENT)
+    data: bytes = checked.data(CHUNK_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
 class Countersigned:
     """Requester: the receipt for a delivered update (`chain.training_records.Receipt`, packed)."""
 
-    receipt: bytes = _data(1024)
+    receipt: bytes = checked.data(1024)
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
     """Either: no, and why. `what` is `ask`, `invite`, `task`, `update` or `job`."""
 
-    what: str = _text(16)
-    round: int = _whole(2**32)
-    client: int = _whole(MAX_CLIENTS)
-    reason: str = _text(500)
+    what: str = checked.text(16)
+    round: int = checked.whole(2**32)
+    client: int = checked.whole(MAX_CLIENTS)
+    reason: str = checked.text(500)
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """Either: the job is over for this pair."""
 
-    reason: str = _text(500)
+    reason: str = checked.text(500)
 
 
 Message = (
@@ -336,7 +280,7 @@ def encode(message: Message) -> list[Any]:
     """
     values = [getattr(message, item.name) for item in fields(message)]
     for item, value in zip(fields(message), values, strict=True):
-        if not item.metadata["check"](value):
+        if not checked.accepts(item, value):
             raise ValueError(f"{type(message).__name__}.{item.name} cannot be sent: {value!r}"[:200])
     return [type(message).__name__.upper(), *values]
 
@@ -356,7 +300,7 @@ def decode(plain: Any) -> Message:
     if len(plain) != len(parts) + 1:
         raise Malformed(f"{plain[0]} has {len(plain) - 1} fields, not {len(parts)}")
     for item, value in zip(parts, plain[1:], strict=True):
-        if not item.metadata["check"](value):
+        if not checked.accepts(item, value):
             raise Malformed(f"{plain[0]}: {item.name} is out of bounds")
     values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in plain[1:]]
     return kind(*values)
