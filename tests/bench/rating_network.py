@@ -11,7 +11,7 @@ is checked against its draw by executing the chain again, and all draws against 
 epoch.
 
 The preset is `demo` but for what `PARAMS` says, so that six nodes on two cores have the time: 40 s windows in
-which each node may use `CAP` per cent of one core, which are 35 to 55 segments, and half of that for the node
+which each node may use `CAP` per cent of one core, which are 15 to 55 segments, and half of that for the node
 that is throttled. Evaluations get 20 s and audits 48, because all segments are audited when they are so few.
 """
 
@@ -136,6 +136,7 @@ def throttle(run: Run) -> None:
     node.wait_stopped(30)
     configure(node.home, rating_cap=CAP // 2)
     node.start()
+    run.network.wait(f"{THROTTLED} does not answer", lambda: node.get("/status"), 60)
     run.say(f"{THROTTLED} may use {CAP // 2} % of a core from now on, before {CAP} %")
 
 
