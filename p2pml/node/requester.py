@@ -335,14 +335,15 @@ class Requester:
         )
 
     async def _keep(self, done: RoundDone, weights: bytes, state: bytes) -> None:
-        """A finished round on disk: the model first, then the journal, which makes it count."""
+        """A finished round on disk: the model first, then the journal, which makes it count. From there on it
+        is owed, so nothing may be waited for, and broken off, before it is among the rounds."""
         await self._store.save_model(done.number + 1, weights, state)
         await self._store.note_round(done)
+        self._rounds.append(done)
+        self._view.round_done(shown(done))
         await trio.to_thread.run_sync(self._store.drop_updates)
         every, keep = self._spec.checkpoint.every, self._spec.checkpoint.keep
         await trio.to_thread.run_sync(self._store.drop_models, done.number + 1, every, keep)
-        self._rounds.append(done)
-        self._view.round_done(shown(done))
 
     def _check_open(self, job: bytes) -> None:
         """Raises UserError (code 17) when the chain takes no more rounds of the job: nobody would be paid."""

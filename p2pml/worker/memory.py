@@ -1,4 +1,5 @@
-"""The worker's bound on its own memory: an allocation over it fails, and with it the call, not the process.
+"""The worker's bound on its own memory: an allocation over it fails, and with it the call; the process lives
+on where the code that wanted it can tell, which not all of TensorFlow's does.
 
 What counts for `RLIMIT_DATA` (Linux 4.7 and newer) is what a process may write to, whether it is in memory or
 not. TensorFlow reserves some of that without use, so the limit is set once it is loaded, from what is there
@@ -41,4 +42,4 @@ def reserved() -> int | None:
 
 def out_of_memory(returncode: int) -> bool:
     """Whether a process may have ended for want of memory: it said so, or code without exceptions gave up."""
-    return returncode in (MEMORY_STATUS, -signal.SIGABRT)
+    return returncode in (MEMORY_STATUS, -signal.SIGABRT, -signal.SIGSEGV)

@@ -11,6 +11,7 @@ import trio
 from chain.entries import JobStatus
 from chain.transactions import Transfer, sign_tx
 from p2pml.errors import ExitCode, exit_code
+from p2pml.node.job_store import JobStore
 
 pytestmark = pytest.mark.slow
 TOKEN = 10**8
@@ -52,6 +53,26 @@ async def test_the_deadline_on_the_chain_comes_first(
         assert (shown["state"], shown["end"]) == ("failed", "too-late")
         assert f"slot {world.chain.job(job).deadline_slot}, is over" in shown["reason"]
         assert "larger peers.deadline" in shown["fix"]
+
+
+async def test_a_job_that_is_stopped_as_a_round_ends_owes_that_round(
+    job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The round is in the journal, its updates are being dropped: they cannot tell any more who is owed."""
+    async with job_world(2) as world:
+        job_id = await world.requester.jobs.start(job_spec(rounds=50, least=2), world.root, "job.yaml")
+        drop = JobStore.drop_updates
+
+        def stop_and_drop(store: JobStore) -> None:
+            trio.from_thread.run(world.requester.jobs.stop, job_id)
+            drop(store)
+
+        monkeypatch.setattr(JobStore, "drop_updates", stop_and_drop)
+        shown = await world.finish(job_id)
+        assert (shown["state"], shown["round"]) == ("stopped", 1)
+        earned = [world.chain.balance(node.account) - 1000 * TOKEN for node in world.trainers]
+        assert sum(earned) == shown["spent"] == sum(peer["earned"] for peer in shown["peers"])
+        assert all(earned)
 
 
 async def test_payments_that_the_chain_does_not_take(

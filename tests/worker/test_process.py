@@ -178,7 +178,7 @@ async def test_only_the_token_opens_the_socket(tmp_path: Path, monkeypatch: pyte
 def test_the_worker_dies_with_its_node(tmp_path: Path) -> None:
     node = textwrap.dedent(
         """
-        import sys, trio, pathlib
+        import pathlib, psutil, sys, trio
         from p2pml.worker.process import WorkerSupervisor
 
         async def main():
@@ -189,7 +189,7 @@ def test_the_worker_dies_with_its_node(tmp_path: Path) -> None:
                     await supervisor.wait_ready()
                 while not supervisor.starts:
                     await trio.sleep(0.01)
-                print(supervisor._session._process.pid, flush=True)
+                print(*(child.pid for child in psutil.Process().children()), flush=True)
                 await trio.sleep_forever()
 
         trio.run(main)
