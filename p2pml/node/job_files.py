@@ -103,8 +103,10 @@ class JobFiles:
         return self._place(metainfo, _readable_files(metainfo))
 
     def _place(self, metainfo: Metainfo, files: Sequence[int]) -> Path:
-        """Where one file is, or the folder that holds several. Raises UserError: not complete."""
+        """Where one file is, or the folder that holds several. Raises UserError: not complete, or gone."""
         places = [self._data.path_of(metainfo.info_hash, index) for index in files]
+        if gone := next((path for path in places if not path.is_file()), None):
+            raise UserError(f"{gone} is gone", "put it back, or seed it again")
         if len(places) == 1:
             return places[0]
         return places[0].parents[len(metainfo.files[files[0]].path) - 1]

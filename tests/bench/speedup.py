@@ -49,13 +49,13 @@ reward: none
 
 
 def scenario(trainers: int, rate_mbit: int, delay_ms: float) -> Scenario:
-    """One node that asks, and the trainers; the one step is never carried out."""
+    """One node that asks, and the trainers; the one step only says who needs a worker."""
     return Scenario.model_validate({
         "version": 1, "name": "speedup", "nodes": trainers + 1, "preset": "demo",
         "params": {"window_every_epochs": 0},
         "trainers": [f"n{number}" for number in range(2, trainers + 2)],
         "link": {"rate": f"{rate_mbit} Mbit", "delay_ms": delay_ms},
-        "steps": [{"wait": {"height": 1}}],
+        "steps": [{"train": {"node": "n1", "job": "speedup.yaml"}}],
     })  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,9 @@ def integer_training(baseline: Baseline) -> Quality:
     return quality(trainer.confusion(baseline.test))
 
 
-def check_learning(baseline: Baseline, least: int) -> None:
+def check_learning(baseline: Baseline, least: int, rates: Sequence[float] = (0.05, 0.1, 0.2)) -> None:
     found = integer_training(baseline)
-    floats = max((float_training(baseline, rate) for rate in (0.05, 0.1, 0.2)), key=lambda q: q.combined)
+    floats = max((float_training(baseline, rate) for rate in rates), key=lambda q: q.combined)
     print("integers", found, "floats", floats)
     assert min(found.accuracy, found.precision, found.f1) >= least
     assert found.combined >= floats.combined - 15_000
@@ -80,7 +81,7 @@ def test_integers_learn_mnist_as_floats_do() -> None:
     path = Path(os.environ.get("P2PML_MNIST", REPO.parent / "shared" / "data" / "mnist.npz"))
     if not path.exists():
         pytest.skip(f"MNIST IS NOT HERE: put mnist.npz at {path} or name it in $P2PML_MNIST")
-    check_learning(load_baseline(path), 940_000)
+    check_learning(load_baseline(path), 940_000, [0.1])
 
 
 @pytest.mark.slow

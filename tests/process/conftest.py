@@ -35,7 +35,7 @@ from p2pml.storage.chain_db import ChainDb
 
 REPO = Path(__file__).parents[2]
 ALLOCATION = 1000 * TOKEN
-LONG_S = 180.0
+LONG_S = 400.0
 """The machine may be busy with other things: what takes seconds is given minutes."""
 
 

@@ -29,15 +29,16 @@ def trainer_of(cluster: Any, peer_id: str) -> Any:
     return next(node for node in cluster.nodes if node.peer_id == peer_id)
 
 
-def busy_in_round(number: int) -> Callable[[dict[str, Any]], str | None]:
-    """For `wait_job`: a peer that was given a task of round `number` (from 0) and is far from done."""
+def busy_in_round(number: int, begun: bool = False) -> Callable[[dict[str, Any]], str | None]:
+    """For `wait_job`: a peer that was given a task of round `number` (from 0) and is far from done;
+    with `begun` its worker has it."""
 
     def check(job: dict[str, Any]) -> str | None:
         if job["round"] != number:
             return None
         for peer in job["peers"]:
             at_work = re.fullmatch(r"training client \d+(?: (\d+) %)?", peer["state"])
-            if at_work and int(at_work[1] or 0) < 50:
+            if at_work and (at_work[1] or not begun) and int(at_work[1] or 0) < 50:
                 return str(peer["peer"])
         return None
 

@@ -91,6 +91,7 @@ def test_data_that_is_not_the_jobs_is_refused(cluster: Any, p2pml: Callable[...,
     assert "is not what the job" in refused.err
     (cluster.root / "digits.npz").unlink()
     gone = p2pml("compare", job["id"], home=home)
-    assert gone.code == 13
-    assert "digits.npz cannot be read" in gone.err
+    assert gone.code == 6
+    assert "is not here" in gone.err
+    assert "digits.npz is gone" in gone.err
     assert p2pml("compare", "ffff", home=home).code != 0

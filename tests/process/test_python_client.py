@@ -33,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNetwork]:
-    with LocalNetwork(tmp_path_factory.mktemp("net"), 2) as network:
+    with LocalNetwork(tmp_path_factory.mktemp("net"), 2, params={"window_every_epochs": 0}) as network:
         write_digits(network.root)
         network.start()
 

@@ -90,7 +90,7 @@ def reason_of(job: dict[str, Any], peer: str) -> str:
 
 def test_a_trainer_whose_worker_is_killed_says_so_and_stays_in_the_job(cluster: Any) -> None:
     job_id = cluster.start_job(spec(rounds=3, epochs=8))
-    peer = cluster.wait_job(job_id, "nobody trains in the second round", busy_in_round(1))
+    peer = cluster.wait_job(job_id, "nobody trains in the second round", busy_in_round(1, begun=True))
     victim = trainer_of(cluster, peer)
     before = set(children(victim.process.pid))
     for worker in before:

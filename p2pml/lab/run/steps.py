@@ -262,7 +262,6 @@ class Steps:
                 f"the job {self.folder / step.job} cannot be read: {error}", "put it beside the scenario"
             ) from error
         self._wait_for_workers(step.node)
-        self._killed.clear()
         place = self.fleet.hosts.folder(step.node) / "job"
         place.mkdir(exist_ok=True)
         if self.scenario.private is not None:

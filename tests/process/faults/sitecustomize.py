@@ -56,11 +56,11 @@ def _synced(handle: int) -> None:
     _fsync(handle)
 
 
-def _replaced(source: Any, target: Any) -> None:
+def _replaced(source: Any, target: Any, **options: Any) -> None:
     ours = str(target).endswith("chain.signed")
     if ours:
         _reach("replace")
-    _replace(source, target)
+    _replace(source, target, **options)
     if ours:
         _reach("replaced")
     elif "/models/" in str(target) and str(target).endswith(".safetensors"):
