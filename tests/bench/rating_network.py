@@ -1,6 +1,6 @@
 """Ratings on a network of six daemons, over at least seven windows; prints JSON.
 
-    python -m tests.bench.rating_network --mnist mnist.npz                  # about 22 minutes on two cores
+    python -m tests.bench.rating_network --mnist mnist.npz                  # about 27 minutes on two cores
     python -m tests.bench.rating_network --mnist mnist.npz --report FILE    # and writes it as a page
 
 Five founders begin with the genesis's equal ratings. A sixth node joins by a sponsor's invite, without a
@@ -10,9 +10,10 @@ torrent and all others fetch. After window 3 one node is stopped and its rating 
 is checked against its draw by executing the chain again, and all draws against the weight table of their
 epoch.
 
-The preset is `demo` but for what `PARAMS` says, so that six nodes on two cores have the time: 40 s windows in
-which each node may use `CAP` per cent of one core, which are 15 to 55 segments, and half of that for the node
-that is throttled. Evaluations get 20 s and audits 48, because all segments are audited when they are so few.
+The preset is `demo` but for what `PARAMS` says, so that six nodes on two cores have the time: 56 s windows in
+which each node may use `CAP` per cent of one core, which are 20 to 80 segments by machine, and half of that for
+the node that is throttled: an episode of 8 has to fit. Evaluations get 40 s and audits 72, because all segments
+are audited when they are so few.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ from tests.bench.rating_draws import drawn_first, epochs_of, fairness
 from tests.bench.rating_page import page
 
 PARAMS = {
-    "window_slots": 20, "window_every_epochs": 5, "reveal_slots": 10, "audit_commit_slots": 24,
-    "rating_epochs": 9,
+    "window_slots": 28, "window_every_epochs": 7, "reveal_slots": 20, "audit_commit_slots": 36,
+    "rating_epochs": 13,
 }  # fmt: skip
-CAP = 14
+CAP = 16
 WATTS = 10
 """What node 3 declares, alone: its energy is weighed."""
 FOUNDERS = 5
