@@ -11,9 +11,9 @@ is checked against its draw by executing the chain again, and all draws against 
 epoch.
 
 The preset is `demo` but for what `PARAMS` says, so that six nodes on two cores have the time: 56 s windows in
-which each node may use `CAP` per cent of one core, which are 20 to 80 segments by machine, and half of that for
-the node that is throttled: an episode of 8 has to fit. Evaluations get 40 s and audits 72, because all segments
-are audited when they are so few.
+which each node may use `CAP` per cent of one core, which are 20 to 80 segments by machine, and half of that
+for the node that is throttled: an episode of 8 has to fit. Evaluations get 40 s and audits 72, because all
+segments are audited when they are so few.
 """
 
 from __future__ import annotations
