@@ -118,6 +118,7 @@ class WorkerServer:
             async with trio.open_nursery() as nursery:
                 conversation = _Conversation(ws, self._worker, self._contents, nursery)
                 nursery.start_soon(keep_alive, ws, lambda _: nursery.cancel_scope.cancel())
+                nursery.start_soon(conversation.write)
                 nursery.start_soon(conversation.greet)
                 nursery.start_soon(conversation.tell_rests)
                 await conversation.listen()
@@ -136,6 +137,9 @@ class _Conversation:
     worker: Caller
     contents: Contents
     nursery: trio.Nursery
+    _outbox: tuple[trio.MemorySendChannel[bytes], trio.MemoryReceiveChannel[bytes]] = field(
+        default_factory=lambda: trio.open_memory_channel[bytes](1)
+    )
     _running: trio.CancelScope | None = None
     _parts: dict[str, Part] = field(default_factory=dict)
     _came: trio.Event = field(default_factory=trio.Event)
@@ -153,6 +157,13 @@ class _Conversation:
             await self.ws.aclose(1002)
         except ConnectionClosed:
             pass
+
+    async def write(self) -> None:
+        """Send what is to be sent. Nobody else does: what ends in the middle of a message leaves a TLS stream
+        broken, and this ends with the connection alone."""
+        with suppress(ConnectionClosed):  # the listener notices
+            async for data in self._outbox[1]:
+                await self.ws.send_message(data)
 
     async def greet(self) -> None:
         """Say Hello for the process that computes, once it can."""
@@ -250,5 +261,4 @@ class _Conversation:
         raise FormatError(f"the node sent no samples within {PART_S:g} s")
 
     async def _send(self, call: int, message: Message) -> None:
-        with suppress(ConnectionClosed):  # the listener notices
-            await self.ws.send_message(encode(call, message))
+        await self._outbox[0].send(encode(call, message))

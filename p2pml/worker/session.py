@@ -166,7 +166,8 @@ class Session:
 
     async def rest(self, resting: bool) -> None:
         """Have the worker stop between two steps, or go on."""
-        await self._send(0, Rest(resting))
+        with trio.CancelScope(shield=True):  # as in `call`
+            await self._send(0, Rest(resting))
 
     def kill(self, reason: str) -> None:
         """End it, if it lives, at once; the running call fails with this reason."""

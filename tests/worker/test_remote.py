@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio_websocket import WebSocketConnection
 
 from p2pml.formats.optimizers import Optimizer
 from p2pml.worker import offers, remote, tls
@@ -156,6 +157,7 @@ async def test_samples_travel_once_and_are_kept_by_content(tmp_path: Path, sent:
         assert reports == [Progress(1, 2, 0.5)]
         assert (await node.call(Evaluate("{}", b"w", str(tmp_path / "b")))).accuracy == 0.9
         await both.restart()
+        await until(lambda: node.starts == 2)
         await node.call(training(tmp_path / "a"))
         assert sent == [0, 1000, 2000]
         (tmp_path / "a").write_bytes(b"other")  # the path is not the content
@@ -252,6 +254,45 @@ async def test_cancelling_the_caller_stops_the_work(tmp_path: Path) -> None:
         both.worker.hold = False
         assert (await node.call(Build("{}", 1))).params == 3
         assert node.starts == 1
+
+
+@pytest.fixture
+def cut_short(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Messages of the serving side whose sending was cancelled; each one takes a while."""
+    send, found = WebSocketConnection.send_message, []
+
+    async def slow(self: WebSocketConnection, message: bytes) -> None:
+        if self.is_server:
+            try:
+                await trio.sleep(0.2)
+            except trio.Cancelled:
+                found.append(message)
+                raise
+        await send(self, message)
+
+    monkeypatch.setattr(WebSocketConnection, "send_message", slow)
+    return found
+
+
+async def test_an_answer_does_not_cut_a_report_short(tmp_path: Path, cut_short: list[bytes]) -> None:
+    async with pair(tmp_path) as both:
+        node = await both.connect()
+        reports: list[Progress] = []
+        assert (await node.call(Build("{}", 1), reports.append)).params == 3
+        assert (reports, cut_short) == ([Progress(1, 2, 0.5)], [])
+
+
+async def test_a_cancelled_call_does_not_cut_its_question_short(
+    tmp_path: Path, cut_short: list[bytes]
+) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    async with pair(tmp_path) as both:
+        node = await both.connect()
+        await node.wait_ready()
+        with trio.move_on_after(0.1) as scope:
+            await node.call(training(tmp_path / "a"))
+        assert (scope.cancelled_caught, cut_short) == (True, [])
+        assert (await node.call(Build("{}", 1))).params == 3
 
 
 @pytest.mark.parametrize(
