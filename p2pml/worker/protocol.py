@@ -181,7 +181,7 @@ class Span(Request[Spanned]):
         model: Keras JSON.
         weights: `p2pml.formats.tensors`.
         state: the optimizer's, of the span before; empty at the first.
-        shard: path of a `p2pml.formats.shards` file.
+        shard: as `Train.shard`.
         optimizer: of `optimizers.CLIENT`, the same in every span.
         batch: samples a step; the last one of an epoch may be smaller.
         seed: epoch e visits the samples in the order `p2pml.worker.orders.central` says.

@@ -39,6 +39,7 @@ from p2pml.worker.protocol import (
     Request,
     Rest,
     Resting,
+    Span,
     Train,
     Unable,
     Want,
@@ -234,7 +235,7 @@ class _Conversation:
 
     async def _with_samples(self, request: Request[Any]) -> Request[Any]:
         """The request with paths of this machine. Raises FormatError or OSError."""
-        if isinstance(request, Train):
+        if isinstance(request, Train | Span):
             return replace(request, shard=await self._have(request.shard))
         if isinstance(request, Evaluate):
             return replace(request, data=await self._have(request.data))

@@ -27,6 +27,7 @@ from p2pml.worker.protocol import (
     decode,
     encode,
 )
+from p2pml.worker.rests import WORDS
 
 R = TypeVar("R", bound=Message)
 log = logging.getLogger(__name__)
@@ -190,6 +191,8 @@ class Session:
             self.unable = message.reason
             self._notify()
         elif isinstance(message, Resting):
+            if message.reason and message.reason not in WORDS:
+                raise ProtocolError(f"an unknown reason to rest: {message.reason[:40]!r}")
             self.resting = message.reason
         elif self._call is None or call != self._call.id:
             pass  # an answer that crossed with the end of its call

@@ -19,14 +19,31 @@ from trio_websocket import WebSocketConnection
 from p2pml.formats.optimizers import Optimizer
 from p2pml.worker import offers, remote, tls
 from p2pml.worker.contents import Contents
-from p2pml.worker.protocol import Build, Built, Evaluate, Evaluated, Hello, Progress, Train, Trained
+from p2pml.worker.protocol import (
+    Build,
+    Built,
+    Evaluate,
+    Evaluated,
+    Hello,
+    Progress,
+    Span,
+    Spanned,
+    Train,
+    Trained,
+)
 from p2pml.worker.remote import Place, RemoteWorker
+from p2pml.worker.rests import lasting
 from p2pml.worker.serving import WorkerServer
 from p2pml.worker.session import WorkerDied, WorkerError, WorkerUnavailable
 
 pytestmark = pytest.mark.slow
 
 TOKEN = "t" * 64
+ANSWERS: dict[type, Any] = {
+    Train: Trained(b"u", 1, 1, 0.0, 0.0, 1),
+    Evaluate: Evaluated(0.1, 0.9, 5),
+    Span: Spanned(b"w", b"s"),
+}
 
 
 @dataclass
@@ -62,10 +79,9 @@ class StandIn:
             self.cancelled += 1
             raise
         match request:
-            case Train(shard=path) | Evaluate(data=path):
+            case Train(shard=path) | Evaluate(data=path) | Span(shard=path):
                 self.seen.append(Path(path).read_bytes())  # noqa: ASYNC240
-                trained = Trained(b"u", 1, 1, 0.0, 0.0, 1)
-                return trained if isinstance(request, Train) else Evaluated(0.1, 0.9, 5)
+                return ANSWERS[type(request)]
         return Built(b"w", "{}", 3)
 
 
@@ -125,6 +141,17 @@ def training(path: Path) -> Train:
     return Train("{}", b"w", str(path), Optimizer("sgd", 0.1), 1, 1, 1, 0, 0)
 
 
+def evaluation(path: Path) -> Evaluate:
+    return Evaluate("{}", b"w", str(path))
+
+
+def span(path: Path) -> Span:
+    return Span("{}", b"w", b"", str(path), Optimizer("sgd", 0.1), 1, 1, 0, 1)
+
+
+READERS = pytest.mark.parametrize("reader", [training, evaluation, span])
+
+
 async def until(condition: Callable[[], object]) -> None:
     with trio.fail_after(20):
         while not condition():  # noqa: ASYNC110  (what it waits for has no event)
@@ -155,7 +182,7 @@ async def test_samples_travel_once_and_are_kept_by_content(tmp_path: Path, sent:
         await node.call(training(tmp_path / "a"), reports.append)
         assert sent == [0, 1000, 2000]
         assert reports == [Progress(1, 2, 0.5)]
-        assert (await node.call(Evaluate("{}", b"w", str(tmp_path / "b")))).accuracy == 0.9
+        assert (await node.call(evaluation(tmp_path / "b"))).accuracy == 0.9
         await both.restart()
         await until(lambda: node.starts == 2)
         await node.call(training(tmp_path / "a"))
@@ -338,6 +365,22 @@ async def test_each_side_knows_why_the_other_rests(tmp_path: Path) -> None:
         assert both.worker.told == [("node", True), ("node", False)]
 
 
+async def test_a_reason_to_rest_that_nobody_knows_ends_the_connection(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        node = await both.connect()
+        await node.wait_ready()
+        both.worker.rests = ("moonlight",)
+        await until(lambda: "an unknown reason to rest: 'moonlight'" in node.status)
+        assert node.rests == ()
+        both.worker.rests = ()
+        assert (await node.call(Build("{}", 1))).params == 3
+
+
+def test_a_rest_without_words_is_named_as_it_is() -> None:
+    assert lasting(["rating", "load"]) == "its machine is busy with other work"
+    assert lasting(["moonlight"]) == "moonlight"
+
+
 async def test_a_newer_connection_replaces_one_that_may_be_dead(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         first = await both.connect()
@@ -347,8 +390,19 @@ async def test_a_newer_connection_replaces_one_that_may_be_dead(tmp_path: Path) 
         assert (await second.call(Build("{}", 1))).params == 3
 
 
+@READERS
+async def test_samples_of_every_request_travel(tmp_path: Path, reader: Callable[[Path], Any]) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    async with pair(tmp_path) as both:
+        node = await both.connect()
+        request = reader(tmp_path / "a")
+        assert await node.call(request) == ANSWERS[type(request)]
+    assert both.worker.seen == [b"abc"]
+
+
+@READERS
 async def test_paths_of_the_serving_machine_are_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: Callable[[Path], Any]
 ) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"private")
@@ -362,7 +416,7 @@ async def test_paths_of_the_serving_machine_are_not_taken(
         node = await both.connect()
         for name in (str(secret), "../secret", "", "A" * 64, "0" * 63 + "/"):
             with pytest.raises(WorkerError, match="by their SHA-256") as caught:
-                await node.call(training(Path(name) if name else Path()))
+                await node.call(reader(Path(name) if name else Path()))
             assert caught.value.refused
         assert both.worker.seen == []
 
