@@ -39,7 +39,7 @@ class Offers:
         return cast(Request[R], named)
 
     async def read(self, want: Want) -> Part:
-        """What the worker wants; no data where it is not on offer, or cannot be read."""
+        """What the worker wants; of no size where it is not on offer, or cannot be read."""
         path = self._offered.get(want.digest)
         if path is not None:
             try:

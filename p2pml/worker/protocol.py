@@ -284,7 +284,7 @@ class Want(Message):
 
 @dataclass(frozen=True, slots=True)
 class Part(Message):
-    """Node to worker: what was wanted, of `size` bytes in all; no data where the node cannot read it."""
+    """Node to worker: what was wanted, of `size` bytes in all; 0 where the node cannot read it."""
 
     digest: str
     offset: int

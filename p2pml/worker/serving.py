@@ -246,7 +246,7 @@ class _Conversation:
         while path is None:
             offset = await trio.to_thread.run_sync(self.contents.begun, digest)
             part = await self._fetch(Want(digest, offset))
-            if not part.data:
+            if not part.size:
                 raise FormatError("the node does not have the samples that it named")
             path = await trio.to_thread.run_sync(self.contents.add, digest, part.offset, part.size, part.data)
         return str(path)

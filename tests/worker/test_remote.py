@@ -421,10 +421,22 @@ async def test_paths_of_the_serving_machine_are_not_taken(
         assert both.worker.seen == []
 
 
+async def test_samples_that_are_whole_but_were_not_put_in_place_are_finished(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abcdef")
+    begun = tmp_path / "kept" / f"{hashlib.sha256(b'abcdef').hexdigest()}.part"
+    begun.parent.mkdir()
+    begun.write_bytes(b"abcdef")
+    async with pair(tmp_path) as both:
+        node = await both.connect()
+        await node.call(training(tmp_path / "a"))
+    assert both.worker.seen == [b"abcdef"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda part: part.__class__(part.digest, part.offset, part.size, b""), "does not have the samples"),
+        (lambda part: part.__class__(part.digest, part.offset, 0, b""), "does not have the samples"),
+        (lambda part: part.__class__(part.digest, part.offset, part.size, b""), "another part"),
         (lambda part: part.__class__(part.digest, part.offset, part.size, b"x" * len(part.data)), "the hash"),
         (lambda part: part.__class__(part.digest, part.offset + 1, part.size, part.data), "another part"),
         (lambda part: part.__class__(part.digest, part.offset, 2, part.data), "another part"),
