@@ -29,6 +29,7 @@ from p2pml.worker.calls import Caller
 from p2pml.worker.contents import Contents
 from p2pml.worker.protocol import (
     MAX_MESSAGE,
+    REPLACED,
     Cancel,
     Evaluate,
     Failed,
@@ -58,6 +59,8 @@ NODE = "node"
 LOOK_S = 0.5
 PART_S = 60.0
 """Within which a part of the samples has to come."""
+FAREWELL_S = 2.0
+"""For the end of a connection that another one replaces; it may be dead without a word."""
 
 
 class WorkerServer:
@@ -71,7 +74,7 @@ class WorkerServer:
 
     def __init__(self, worker: Caller, token: str, contents: Contents) -> None:
         self._worker, self._token, self._contents = worker, token, contents
-        self._newest: trio.CancelScope | None = None
+        self._newest: tuple[WebSocketConnection, trio.CancelScope] | None = None
         self._turn = trio.Lock()
 
     async def run(
@@ -103,9 +106,11 @@ class WorkerServer:
                 await request.reject(403)
                 return
             ws = await request.accept()
-            if self._newest is not None:
-                self._newest.cancel()
-            with trio.CancelScope() as self._newest:
+            scope = trio.CancelScope()
+            before, self._newest = self._newest, (ws, scope)
+            with scope:
+                if before is not None:
+                    await _replace(*before)
                 async with self._turn:
                     log.info("serving a node at %s", request.remote)
                     await self._serve(ws)
@@ -128,6 +133,14 @@ class WorkerServer:
             with trio.CancelScope(shield=True):
                 await self._worker.rest(NODE, False)
             log.info("the node is gone")
+
+
+async def _replace(ws: WebSocketConnection, scope: trio.CancelScope) -> None:
+    try:
+        with trio.move_on_after(FAREWELL_S):
+            await ws.aclose(REPLACED, "another node took over")
+    finally:
+        scope.cancel()
 
 
 @dataclass(slots=True)
@@ -167,13 +180,17 @@ class _Conversation:
                 await self.ws.send_message(data)
 
     async def greet(self) -> None:
-        """Say Hello for the process that computes, once it can."""
-        try:
-            hello = await self.worker.wait_ready()
-        except WorkerUnavailable as error:
-            await self._send(0, Unable(error.reason))
-            return
-        await self._send(0, hello)
+        """Say Hello for the process that computes, once it can and for each one after it."""
+        told: Message | None = None
+        while True:
+            try:
+                found: Message = await self.worker.wait_ready()
+            except WorkerUnavailable as error:
+                found = Unable(error.reason)
+            if found != told:
+                await self._send(0, found)
+                told = found
+            await trio.sleep(LOOK_S)
 
     async def tell_rests(self) -> None:
         """Tell the node when this machine has reasons of its own."""

@@ -185,10 +185,10 @@ class Session:
         if isinstance(message, Hello):
             if message.protocol != PROTOCOL_VERSION:
                 raise ProtocolError(f"protocol version {message.protocol} instead of {PROTOCOL_VERSION}")
-            self.hello = message
+            self.hello, self.unable = message, ""
             self._notify()
         elif isinstance(message, Unable):
-            self.unable = message.reason
+            self.hello, self.unable = None, message.reason
             self._notify()
         elif isinstance(message, Resting):
             if message.reason and message.reason not in WORDS:
@@ -208,6 +208,8 @@ class Session:
         if self._supply is None:
             raise ProtocolError("it wants what lies on its own disk")
         await self._send(0, await self._supply(want))
+        if self._call is not None:
+            self._call.tell(Progress(0, 1, 0.0))  # or its owner thinks that nothing happens
 
     async def _send(self, call: int, message: Message) -> None:
         assert self._ws is not None  # hello came through it
