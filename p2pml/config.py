@@ -251,19 +251,20 @@ class Config:
                 )
 
     def _check_remote(self, source: str) -> None:
-        url = urlsplit(self.worker)
-        try:
-            port = url.port
-        except ValueError:
-            port = None
-        local = url.scheme == "ws" and url.hostname in ("127.0.0.1", "::1", "localhost")
-        if not (url.scheme == "wss" or local) or not url.hostname or not port or url.path.strip("/"):
+        scheme, host, port, path = _parts_of(self.worker)
+        local = scheme == "ws" and host in ("127.0.0.1", "::1", "localhost")
+        if not (scheme == "wss" or local) or not host or not port or path:
             raise _bad(
                 f"{source}: worker is {self.worker!r}", "write it as wss://host:port; ws:// only on 127.0.0.1"
             )
         if not self.worker_token_file:
             raise _bad(
                 f"{source}: worker is set, but no worker_token_file", "copy the file that the worker made"
+            )
+        if self.worker_fingerprint and local:
+            raise _bad(
+                f"{source}: worker_fingerprint is set, but {self.worker} shows no certificate",
+                "write wss://, or leave worker_fingerprint empty",
             )
         digits = self.worker_fingerprint.replace(":", "").lower()
         if digits and (len(digits) != 64 or not set(digits) <= set("0123456789abcdef")):
@@ -285,6 +286,17 @@ _BOUNDS = {
     "rating_nice": (0, 19),
     "rating_watts": (0, 1_000_000),
 }
+
+
+def _parts_of(url: str) -> tuple[str, str, int, str]:
+    """Scheme, host, port and path; empty ones for what is none."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        host.encode("idna")  # as for a look-up
+        return parts.scheme, host, parts.port or 0, parts.path.strip("/")
+    except ValueError:  # UnicodeError is one
+        return "", "", 0, ""
 
 
 def _bad(cause: str, fix: str) -> UserError:

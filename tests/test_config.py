@@ -56,6 +56,13 @@ def test_an_unknown_key_names_its_line_and_the_nearest_key() -> None:
         ('worker = "ws://192.0.2.1:9480"\nworker_token_file = "t"', "worker is 'ws://192.0.2.1:9480'"),
         ('worker = "wss://192.0.2.1"\nworker_token_file = "t"', "worker is 'wss://192.0.2.1'"),
         ('worker = "wss://a:x"\nworker_token_file = "t"', "worker is 'wss://a:x'"),
+        ('worker = "wss://[::1"\nworker_token_file = "t"', r"worker is 'wss://\[::1'"),
+        ('worker = "wss://a..b:1"\nworker_token_file = "t"', "worker is 'wss://a..b:1'"),
+        (f'worker = "wss://{"a" * 64}:1"\nworker_token_file = "t"', "worker is 'wss://a"),
+        (
+            f'worker = "ws://[::1]:1"\nworker_token_file = "t"\nworker_fingerprint = "{"ab" * 32}"',
+            "shows no certificate",
+        ),
         ('worker = "wss://a:1"\nworker_token_file = "t"\nworker_fingerprint = "abc"', "not a SHA-256"),
         ("rating_cap = 0", "rating_cap is 0"),
         ("rating_nice = 20", "rating_nice is 20"),

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from functools import partial
 from logging.handlers import RotatingFileHandler
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -20,9 +18,7 @@ from p2pml.home import Home
 from p2pml.node.lock import exclusive
 from p2pml.node.node import Node, run_node
 from p2pml.node.node_api import NodeApi
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus
+from p2pml.stopping import stop_on_signal
 
 logger = logging.getLogger("p2pml")
 
@@ -56,7 +52,7 @@ def run_daemon(home: Home, config: Config, *, stop_with_stdin: bool = False) -> 
 async def _main(home: Home, config: Config, stop_with_stdin: bool) -> None:
     with bind_loopback(config.api_port) as tcp, bind_unix(home.api_socket) as unix:
         async with trio.open_nursery() as nursery:
-            await nursery.start(_stop_on_signal, nursery.cancel_scope)
+            await nursery.start(stop_on_signal, nursery.cancel_scope)
             if stop_with_stdin:
                 nursery.start_soon(_stop_on_eof, nursery.cancel_scope)
             node: Node = await nursery.start(run_node, home, config)
@@ -69,16 +65,6 @@ async def _main(home: Home, config: Config, stop_with_stdin: bool) -> None:
             await trio.sleep(0.1)  # the answer to that request goes out first
             nursery.cancel_scope.cancel()
     logger.info("stopped")
-
-
-async def _stop_on_signal(
-    scope: trio.CancelScope, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        task_status.started()
-        async for number in signals:
-            logger.info("stopping: %s", signal.Signals(number).name)
-            scope.cancel()
 
 
 async def _stop_on_eof(scope: trio.CancelScope) -> None:

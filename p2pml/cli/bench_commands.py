@@ -14,6 +14,7 @@ import typer
 
 from p2pml.cli.options import JsonOption
 from p2pml.cli.output import emit, emit_json, fields, is_live, say
+from p2pml.cli.tasks import run_tasks
 
 if TYPE_CHECKING:
     from chain.baseline.score import Score
@@ -71,9 +72,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Train for a fixed time as in a rating window, and say what the rating would be, and why."""
-    import trio  # everything heavy, only here
-
-    from chain import params
+    from chain import params  # everything heavy, only here
     from chain.baseline.score import rules_of
     from p2pml.node.baseline_run import RunPlan, load_baseline, run_baseline
 
@@ -83,12 +82,7 @@ def run(
     say("mixing the samples")
     baseline = load_baseline(None if dataset == "digits" else Path(dataset))
     with _progress() as tell:
-        try:
-            outcome = trio.run(run_baseline, baseline, plan, rules, tell, strict_exception_groups=True)
-        except BaseExceptionGroup as group:
-            if group.subgroup(KeyboardInterrupt) is None:
-                raise
-            raise KeyboardInterrupt from None  # it came while tasks were running
+        outcome = run_tasks(run_baseline, baseline, plan, rules, tell)
     if as_json:
         emit_json(document(outcome))
     else:

@@ -10,6 +10,7 @@ import typer
 
 from p2pml.cli.options import JsonOption
 from p2pml.cli.output import emit, emit_json, fields
+from p2pml.cli.tasks import run_tasks
 from p2pml.cli.worker_commands import group
 from p2pml.errors import ExitCode, UserError
 
@@ -64,43 +65,52 @@ def serve(
     import logging
 
     import platformdirs
-    import trio
 
     from p2pml.config import Config
+    from p2pml.node.make_worker import limits_of
     from p2pml.node.no_worker import reason_for_no_worker
-    from p2pml.worker.limits import WorkerLimits
     from p2pml.worker.serve import Lending, lend_worker
 
-    if reason := reason_for_no_worker(Config()):
+    config = Config().override(
+        worker_threads=threads, worker_cpu=cpu, worker_memory_mb=memory, worker_nice=nice,
+        worker_devices=devices, worker_trainers=trainers,
+    )  # fmt: skip
+    if reason := reason_for_no_worker(config):
         raise UserError(
             f"this machine cannot lend a worker: {reason}", "install it here", ExitCode.BAD_CONFIG
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
     logging.getLogger("trio-websocket").setLevel(logging.WARNING)
-    limits = WorkerLimits(threads, cpu, memory << 20 or None, nice, devices, tuple(trainers or ()))
     lending = Lending(
         host, port, token_file, folder or Path(platformdirs.user_data_dir("p2pml-worker")), certificate, key,
-        not plain, limits, idle_only, keep << 20,
+        not plain, limits_of(config), idle_only, keep << 20,
     )  # fmt: skip
 
     def ready(lent: Lent) -> None:
-        scheme = "ws" if plain else "wss"
-        found = {"worker": f"{scheme}://{host}:{lent.port}", "worker_fingerprint": lent.fingerprint}
+        url = f"{'ws' if plain else 'wss'}://{reachable(host)}:{lent.port}"
+        found = {"worker": url, "worker_fingerprint": lent.fingerprint}
         if as_json:
             emit_json(found)
         else:
-            shown = [("listening", found["worker"]), ("token", f"in {token_file}: copy it to the node")]
+            shown = [("listening", url), ("token", f"in {token_file}: copy it to the node")]
             emit(fields([*shown, *([("fingerprint", lent.fingerprint)] if lent.fingerprint else [])]))
 
-    trio.run(lend_worker, lending, ready)
+    run_tasks(lend_worker, lending, ready)
 
 
 def parse_listen(text: str) -> tuple[str, int]:
     """Address and port of `192.0.2.1:9480` or `[::]:9480`. Raises UserError."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not port.isdecimal() or int(port) > 65535:
         raise _usage(f"{text!r} is not an address and a port", "write it as 0.0.0.0:9480 or [::]:9480")
     return host.strip("[]"), int(port)
+
+
+def reachable(host: str) -> str:
+    """The host in the address that a node is told."""
+    if host in ("0.0.0.0", "::"):
+        return "<this machine's address>"  # it has several, and the node may know it by yet another one
+    return f"[{host}]" if ":" in host else host
 
 
 def _loopback(host: str) -> bool:

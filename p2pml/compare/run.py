@@ -68,7 +68,9 @@ def exceptions(job: FinishedJob) -> list[str]:
 
 def unsimulated(job: FinishedJob) -> str:
     """Why TensorFlow Federated's simulation has no counterpart of this job; empty where it has."""
-    rule = job.spec.aggregate.rule
+    rule, trainer = job.spec.aggregate.rule, job.spec.train.trainer
+    if trainer:
+        return f"TensorFlow Federated does not have the job's trainer {trainer}"
     if rule in ("median", "trimmed_mean"):
         return f"TensorFlow Federated has no rule {rule}"
     if job.spec.train.prox:

@@ -312,7 +312,7 @@ class ParticipantJob:
         shard = await self._shards.get(task.client, task.round)
 
         def progress(step: Progress) -> None:
-            self._report(Working(task.round, task.client, "train", step.done, step.total))
+            self._report(Working(task.round, task.client, step.stage, step.done, step.total))
 
         request = Train(
             self.terms.model, weights, str(shard), self.terms.optimizer, self.terms.batch,

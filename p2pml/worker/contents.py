@@ -39,26 +39,45 @@ class Contents:
         return part.stat().st_size if part.exists() else 0
 
     def add(self, digest: str, offset: int, size: int, data: bytes) -> Path | None:
-        """Append what came; the file, once it is whole.
+        """Append what came; the file, once it is whole. What is refused is forgotten.
+
+        Args:
+            data: may be empty only where all of it came before and was not looked at any more.
 
         Raises:
             FormatError: it is not what was asked for, or too large to be kept.
             OSError: the disk refuses.
         """
-        part = self._part(digest)
-        if not 0 < size <= min(MAX_BYTES, self._limit):
-            raise FormatError(f"samples of {size} bytes, at most {min(MAX_BYTES, self._limit)} are kept here")
-        if not data or offset != self.begun(digest) or offset + len(data) > size:
-            part.unlink(missing_ok=True)
+        try:
+            self._check(digest, offset, size, data)
+            if offset == 0:
+                self._drop_parts()
+            with open(self._part(digest), "ab") as out:
+                out.write(data)
+                if offset + len(data) < size:
+                    return None
+                out.flush()
+                os.fsync(out.fileno())  # or a power cut could leave a file of that name with other content
+            return self._finish(digest, size)
+        except FormatError:
+            self._part(digest).unlink(missing_ok=True)
+            raise
+
+    def _check(self, digest: str, offset: int, size: int, data: bytes) -> None:
+        most, end = min(MAX_BYTES, self._limit), offset + len(data)
+        if not 0 < size <= most:
+            raise FormatError(f"samples of {size} bytes, at most {most} are kept here")
+        if offset != self.begun(digest) or end > size or (not data and end < size):
             raise FormatError("the node sent another part of the samples than it was asked for")
-        with open(part, "ab") as out:
-            out.write(data)
-        return self._finish(digest, size) if offset + len(data) == size else None
+
+    def _drop_parts(self) -> None:
+        """One call of one node is served at a time: others that were begun would only take room."""
+        for part in self._folder.glob("*.part"):
+            part.unlink()
 
     def _finish(self, digest: str, size: int) -> Path:
         part, path = self._part(digest), self._path(digest)
         if sha256(part) != digest:
-            part.unlink()
             raise FormatError("the samples that the node sent do not have the hash that it named")
         self._make_room(size)
         part.replace(path)

@@ -175,8 +175,9 @@ class TensorFlowEngine:
         name = request.trainer
         if name not in self._plugins:
             self._plugins[name] = plugins.load(name, self._allowed)
+        own = [array.copy() for array in start]  # it may train in place
         task = plugins.LocalTask(
-            spec.to_json(), start, shard, request.optimizer, request.batch, request.epochs, request.prox,
+            spec.to_json(), own, shard, request.optimizer, request.batch, request.epochs, request.prox,
             request.seed, request.round, request.client,
         )  # fmt: skip
         trained = plugins.checked(self._plugins[name].train(task, watch), task)
@@ -279,4 +280,6 @@ class _Watch:
         now = time.monotonic()
         if now >= self._due or done == total:
             self._due = now + 0.5
-            self._control.report(Progress(done, total, loss))
+            self._control.report(
+                Progress(int(done), int(total), float(loss))
+            )  # a trainer has its own scalars

@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 import trio
 
 from p2pml.worker.contents import sha256
-from p2pml.worker.protocol import Evaluate, Message, Part, Request, Train, Want
+from p2pml.worker.protocol import Evaluate, Message, Part, Request, Span, Train, Want
 
 R = TypeVar("R", bound=Message)
 
@@ -30,7 +30,7 @@ class Offers:
         Raises:
             OSError: the file cannot be read.
         """
-        if isinstance(request, Train):
+        if isinstance(request, Train | Span):
             named: Message = replace(request, shard=await self._offer(Path(request.shard)))
         elif isinstance(request, Evaluate):
             named = replace(request, data=await self._offer(Path(request.data)))
@@ -39,7 +39,7 @@ class Offers:
         return cast(Request[R], named)
 
     async def read(self, want: Want) -> Part:
-        """What the worker wants; no data where it is not on offer, or cannot be read."""
+        """What the worker wants; of no size where it is not on offer, or cannot be read."""
         path = self._offered.get(want.digest)
         if path is not None:
             try:

@@ -24,7 +24,8 @@ GROUP = "p2pml.trainers"
 
 Watch = Callable[[int, int, float], None]
 """Called with steps done, steps in all and the mean loss since the last call, at least once in ten seconds:
-it reports progress, rests where the machine's owner wants it, and raises to end the work."""
+it reports progress, rests where the machine's owner wants it, and raises to end the work. Scalars of NumPy
+and TensorFlow will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class LocalTask:
 
     Args:
         model: Keras JSON in its canonical text, on the allow-list.
-        weights: float32, to start from, in the order of the model's description.
+        weights: float32, to start from, in the order of the model's description; may be written over.
         shard: the samples.
         optimizer, batch, epochs, prox: as the job says; a trainer that has no use for one may ignore it.
         seed, round, client: what is random should follow from these three, so that a round can be repeated.

@@ -1,7 +1,8 @@
 """What a node and its worker process say to each other: one msgpack array `[kind, call id, fields…]` per
 WebSocket message.
 
-The worker says `Hello` once it has imported TensorFlow. Then the node sends requests, one at a time; the
+The worker says `Hello` once it has imported TensorFlow; one on another machine says it again when the process
+there is a new one, or `Unable` when there will be none. Then the node sends requests, one at a time; the
 worker answers each with any number of `Progress` and one result or `Failed`. `Cancel` ends the running call
 early (it is answered by `Failed` with `cancelled`). A worker on another machine asks for samples that it
 does not have (`Want`, answered by `Part`), and tells when it rests (`Resting`). Whoever cannot read a message
@@ -21,6 +22,9 @@ from p2pml.formats.optimizers import Optimizer
 PROTOCOL_VERSION = 3
 MAX_MESSAGE = 1 << 30
 """The longest message, 1 GiB: a server step with 100 MB of weights and Adam's state takes 500 MB."""
+
+REPLACED = 4001
+"""Code with which a lent worker closes a connection when another node has come."""
 
 R = TypeVar("R", bound="Message")
 
@@ -181,7 +185,7 @@ class Span(Request[Spanned]):
         model: Keras JSON.
         weights: `p2pml.formats.tensors`.
         state: the optimizer's, of the span before; empty at the first.
-        shard: path of a `p2pml.formats.shards` file.
+        shard: as `Train.shard`.
         optimizer: of `optimizers.CLIENT`, the same in every span.
         batch: samples a step; the last one of an epoch may be smaller.
         seed: epoch e visits the samples in the order `p2pml.worker.orders.central` says.
@@ -227,11 +231,16 @@ class ServerStep(Request[Stepped]):
 @dataclass(frozen=True, slots=True)
 class Progress(Message):
     """How far the running call is: steps done of all, and the mean loss of the steps since the last
-    report."""
+    report. None is done while samples travel to a worker on another machine."""
 
     done: int
     total: int
     loss: float
+
+    @property
+    def stage(self) -> str:
+        """As in `p2pml.net.train.Working`."""
+        return "train" if self.done else "fetch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +293,7 @@ class Want(Message):
 
 @dataclass(frozen=True, slots=True)
 class Part(Message):
-    """Node to worker: what was wanted, of `size` bytes in all; no data where the node cannot read it."""
+    """Node to worker: what was wanted, of `size` bytes in all; 0 where the node cannot read it."""
 
     digest: str
     offset: int

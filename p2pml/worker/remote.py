@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import trio
 from trio_websocket import (
+    CloseReason,
     ConnectionClosed,
     ConnectionRejected,
     HandshakeError,
@@ -21,23 +22,26 @@ from trio_websocket import (
 )
 
 from p2pml.worker import tls
-from p2pml.worker.alive import keep_alive
+from p2pml.worker.alive import keep_alive, notice_silence
 from p2pml.worker.calls import Caller
 from p2pml.worker.offers import Offers
-from p2pml.worker.protocol import MAX_MESSAGE, Message, Progress, Request
+from p2pml.worker.protocol import MAX_MESSAGE, REPLACED, Message, Progress, Request
 from p2pml.worker.session import Session, WorkerError
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
 R = TypeVar("R", bound=Message)
+E = TypeVar("E", bound=Exception)
 log = logging.getLogger(__name__)
 
 CONNECT_S = 20.0
 MAX_BACKOFF = 60.0
 """Seconds between two attempts, at most."""
 PATIENCE_S = 300.0
-"""Calls wait for a worker that cannot be reached, but no longer than this."""
+"""Calls wait for a worker that cannot be reached or is not ready, but no longer than this."""
+ABNORMAL = 1006
+"""Code of a connection that ended without a word (RFC 6455, 7.4.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,15 @@ class Place:
     fingerprint: str = ""
 
 
-class RefusedError(Exception):
+class EndedError(Exception):
+    """There is no connection, or no more; the message says why."""
+
+
+class ReplacedError(EndedError):
+    """The worker has ended it for another node's sake."""
+
+
+class RefusedError(EndedError):
     """The worker is not the one that was expected, or does not want us."""
 
 
@@ -75,6 +87,7 @@ class RemoteWorker(Caller):
         self._backoff = backoff
         self._offers = Offers()
         self._absent_since = -math.inf
+        self._greeted: Session | None = None
         self._preparing = trio.Lock()
 
     async def call(self, request: Request[R], progress: Callable[[Progress], None] | None = None) -> R:
@@ -104,41 +117,58 @@ class RemoteWorker(Caller):
             self._notify()
 
     async def _one_life(self) -> bool:
-        """Connect, and serve the calls until the connection ends; whether it was ready."""
+        """Connect, and serve the calls until the connection ends; whether it was ours while it lasted."""
         scope = trio.CancelScope()
         session = Session(scope.cancel, self._changed_state, self._offers.read)
-        reason = "the connection to the worker broke"
+        reason, replaced = "the connection to the worker broke", False
         try:
             with scope:
                 async with await self._connect() as stream:
                     await self._converse(session, stream)
-        except RefusedError as error:
-            self._refusal = reason = str(error)
-        except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
-            reason = f"{self._place.url} cannot be reached: {error or type(error).__name__}"
+        except EndedError as error:
+            reason, replaced = str(error), isinstance(error, ReplacedError)
+            if isinstance(error, RefusedError):
+                self._refusal = reason
+        except (OSError, UnicodeError, trio.TooSlowError, trio.BrokenResourceError) as error:
+            reason = f"{self._place.url} cannot be reached: {_why(error)}"
         finally:
             self._session = None
             self._over(session, reason)
-        return session.hello is not None
+        return session.hello is not None and not replaced
 
     async def _converse(self, session: Session, stream: trio.SocketStream | trio.SSLStream) -> None:
-        """Until the connection ends. Raises RefusedError."""
-        refused = False
+        """Until the connection ends. Raises EndedError."""
+        end: EndedError | None = None
         try:
             async with trio.open_nursery() as nursery:
                 ws = await self._open(stream, nursery)
                 self._session = session
                 nursery.start_soon(keep_alive, ws, session.kill)
+                nursery.start_soon(self._lose_patience, session)
                 await session.serve(ws)
                 nursery.cancel_scope.cancel()
-        except* ConnectionRejected as group:
-            refused = any(error.status_code == 403 for error in _leaves(group))
-        except* (ConnectionClosed, HandshakeError, trio.TooSlowError):
-            pass  # broken, at whatever moment
+        except* ConnectionClosed as group:
+            end = _closed(_first(group).reason)
+        except* (HandshakeError, trio.TooSlowError) as group:
+            end = self._not_opened(_first(group))
         except* Exception:
             log.exception("the connection to the worker failed")  # that may not end the node
-        if refused:
-            raise RefusedError(f"the worker at {self._place.url} refuses the token")
+        if end is not None:
+            raise end
+
+    async def _lose_patience(self, session: Session) -> None:
+        """Refuse calls to a worker that is connected and does not get ready."""
+        await trio.sleep_until(self._absent_since + PATIENCE_S)
+        if session.hello is None and not self._refusal:
+            self._refusal = f"the worker at {self._place.url} has not started within {PATIENCE_S:g} s"
+            self._notify()
+
+    def _not_opened(self, error: Exception) -> EndedError:
+        status = error.status_code if isinstance(error, ConnectionRejected) else 0
+        if status == 403:
+            return RefusedError(f"the worker at {self._place.url} refuses the token")
+        why = f"the answer has status {status}" if status else _why(error)
+        return EndedError(f"{self._place.url} does not answer as a worker does: {why}")
 
     def _over(self, session: Session, reason: str) -> None:
         session.end(reason)
@@ -152,7 +182,9 @@ class RemoteWorker(Caller):
 
     def _changed_state(self) -> None:
         if self.ready:
-            self._starts += 1
+            if self._session is not self._greeted:  # its process may be another one, and say Hello again
+                self._greeted = self._session
+                self._starts += 1
             self._refusal = self._trouble = ""
             log.info("the worker at %s is ready", self._place.url)
         elif self._session is not None and self._session.unable:
@@ -165,6 +197,7 @@ class RemoteWorker(Caller):
         assert url.hostname is not None  # checked where it was configured
         with trio.fail_after(CONNECT_S):
             tcp = await trio.open_tcp_stream(url.hostname, url.port or 443)
+            notice_silence(tcp)
             return await self._secure(tcp, url.hostname) if url.scheme == "wss" else tcp
 
     async def _open(
@@ -202,8 +235,27 @@ class RemoteWorker(Caller):
         return secured
 
 
-def _leaves(group: BaseExceptionGroup[ConnectionRejected]) -> list[ConnectionRejected]:
-    found: list[ConnectionRejected] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+def _closed(reason: CloseReason | None) -> EndedError:
+    if reason is None or reason.code == ABNORMAL:
+        return EndedError("the connection to the worker broke")
+    kind = ReplacedError if reason.code == REPLACED else EndedError
+    return kind(f"the worker ended the connection: {reason.reason or reason.name}")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, trio.TooSlowError):
+        return f"no answer within {CONNECT_S:g} s"
+    cause = error.__cause__
+    if isinstance(cause, ExceptionGroup):
+        cause = _first(cause)  # one of several addresses
+    words, deeper = str(error), str(cause or "")
+    return (
+        f"{words}: {deeper}" if words and deeper and deeper not in words else words or deeper or repr(error)
+    )
+
+
+def _first(group: BaseExceptionGroup[E]) -> E:
+    error: E | BaseExceptionGroup[E] = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

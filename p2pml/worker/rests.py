@@ -24,4 +24,4 @@ WORDS = {
 
 def lasting(reasons: Iterable[str]) -> str:
     """The first reason that may hold for hours, in words; empty where there is none."""
-    return next((WORDS[reason] for reason in reasons if reason != RATING), "")
+    return next((WORDS.get(reason, reason) for reason in reasons if reason != RATING), "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 import trio
 
 from p2pml.errors import ExitCode, UserError
+from p2pml.stopping import stop_on_signal
 from p2pml.worker import tls
 from p2pml.worker.contents import Contents
 from p2pml.worker.idle import Idleness
@@ -60,7 +62,7 @@ class Lent:
 
 
 async def lend_worker(lending: Lending, ready: Callable[[Lent], None]) -> None:
-    """Serve until cancelled.
+    """Serve until cancelled or terminated (SIGTERM, SIGHUP).
 
     Args:
         ready: called once the port is open; the process may still be loading TensorFlow.
@@ -79,6 +81,7 @@ async def lend_worker(lending: Lending, ready: Callable[[Lent], None]) -> None:
     server = WorkerServer(worker, token, contents)
     failure: OSError | None = None
     async with trio.open_nursery() as nursery:
+        await nursery.start(stop_on_signal, nursery.cancel_scope, (signal.SIGTERM, signal.SIGHUP))
         await nursery.start(worker.run)
         if lending.idle_only:
             nursery.start_soon(rest_while_busy, worker.rest, Idleness(os.cpu_count() or 1))
@@ -89,7 +92,8 @@ async def lend_worker(lending: Lending, ready: Callable[[Lent], None]) -> None:
         except OSError as error:
             failure = error
         nursery.cancel_scope.cancel()
-    raise _unusable(f"{lending.host} port {lending.port} cannot be had: {failure}") from failure
+    if failure is not None:
+        raise _unusable(f"{lending.host} port {lending.port} cannot be had: {failure}") from failure
 
 
 def _secured(lending: Lending) -> tuple[ssl.SSLContext | None, str]:

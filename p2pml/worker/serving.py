@@ -29,6 +29,7 @@ from p2pml.worker.calls import Caller
 from p2pml.worker.contents import Contents
 from p2pml.worker.protocol import (
     MAX_MESSAGE,
+    REPLACED,
     Cancel,
     Evaluate,
     Failed,
@@ -39,6 +40,7 @@ from p2pml.worker.protocol import (
     Request,
     Rest,
     Resting,
+    Span,
     Train,
     Unable,
     Want,
@@ -57,6 +59,8 @@ NODE = "node"
 LOOK_S = 0.5
 PART_S = 60.0
 """Within which a part of the samples has to come."""
+FAREWELL_S = 2.0
+"""For the end of a connection that another one replaces; it may be dead without a word."""
 
 
 class WorkerServer:
@@ -70,7 +74,7 @@ class WorkerServer:
 
     def __init__(self, worker: Caller, token: str, contents: Contents) -> None:
         self._worker, self._token, self._contents = worker, token, contents
-        self._newest: trio.CancelScope | None = None
+        self._newest: tuple[WebSocketConnection, trio.CancelScope] | None = None
         self._turn = trio.Lock()
 
     async def run(
@@ -102,9 +106,11 @@ class WorkerServer:
                 await request.reject(403)
                 return
             ws = await request.accept()
-            if self._newest is not None:
-                self._newest.cancel()
-            with trio.CancelScope() as self._newest:
+            scope = trio.CancelScope()
+            before, self._newest = self._newest, (ws, scope)
+            with scope:
+                if before is not None:
+                    await _replace(*before)
                 async with self._turn:
                     log.info("serving a node at %s", request.remote)
                     await self._serve(ws)
@@ -118,6 +124,7 @@ class WorkerServer:
             async with trio.open_nursery() as nursery:
                 conversation = _Conversation(ws, self._worker, self._contents, nursery)
                 nursery.start_soon(keep_alive, ws, lambda _: nursery.cancel_scope.cancel())
+                nursery.start_soon(conversation.write)
                 nursery.start_soon(conversation.greet)
                 nursery.start_soon(conversation.tell_rests)
                 await conversation.listen()
@@ -128,6 +135,14 @@ class WorkerServer:
             log.info("the node is gone")
 
 
+async def _replace(ws: WebSocketConnection, scope: trio.CancelScope) -> None:
+    try:
+        with trio.move_on_after(FAREWELL_S):
+            await ws.aclose(REPLACED, "another node took over")
+    finally:
+        scope.cancel()
+
+
 @dataclass(slots=True)
 class _Conversation:
     """One connection of a node; its nursery ends with it, and with that the running call."""
@@ -136,6 +151,9 @@ class _Conversation:
     worker: Caller
     contents: Contents
     nursery: trio.Nursery
+    _outbox: tuple[trio.MemorySendChannel[bytes], trio.MemoryReceiveChannel[bytes]] = field(
+        default_factory=lambda: trio.open_memory_channel[bytes](1)
+    )
     _running: trio.CancelScope | None = None
     _parts: dict[str, Part] = field(default_factory=dict)
     _came: trio.Event = field(default_factory=trio.Event)
@@ -154,14 +172,25 @@ class _Conversation:
         except ConnectionClosed:
             pass
 
+    async def write(self) -> None:
+        """Send what is to be sent. Nobody else does: what ends in the middle of a message leaves a TLS stream
+        broken, and this ends with the connection alone."""
+        with suppress(ConnectionClosed):  # the listener notices
+            async for data in self._outbox[1]:
+                await self.ws.send_message(data)
+
     async def greet(self) -> None:
-        """Say Hello for the process that computes, once it can."""
-        try:
-            hello = await self.worker.wait_ready()
-        except WorkerUnavailable as error:
-            await self._send(0, Unable(error.reason))
-            return
-        await self._send(0, hello)
+        """Say Hello for the process that computes, once it can and for each one after it."""
+        told: Message | None = None
+        while True:
+            try:
+                found: Message = await self.worker.wait_ready()
+            except WorkerUnavailable as error:
+                found = Unable(error.reason)
+            if found != told:
+                await self._send(0, found)
+                told = found
+            await trio.sleep(LOOK_S)
 
     async def tell_rests(self) -> None:
         """Tell the node when this machine has reasons of its own."""
@@ -223,7 +252,7 @@ class _Conversation:
 
     async def _with_samples(self, request: Request[Any]) -> Request[Any]:
         """The request with paths of this machine. Raises FormatError or OSError."""
-        if isinstance(request, Train):
+        if isinstance(request, Train | Span):
             return replace(request, shard=await self._have(request.shard))
         if isinstance(request, Evaluate):
             return replace(request, data=await self._have(request.data))
@@ -234,7 +263,7 @@ class _Conversation:
         while path is None:
             offset = await trio.to_thread.run_sync(self.contents.begun, digest)
             part = await self._fetch(Want(digest, offset))
-            if not part.data:
+            if not part.size:
                 raise FormatError("the node does not have the samples that it named")
             path = await trio.to_thread.run_sync(self.contents.add, digest, part.offset, part.size, part.data)
         return str(path)
@@ -250,5 +279,4 @@ class _Conversation:
         raise FormatError(f"the node sent no samples within {PART_S:g} s")
 
     async def _send(self, call: int, message: Message) -> None:
-        with suppress(ConnectionClosed):  # the listener notices
-            await self.ws.send_message(encode(call, message))
+        await self._outbox[0].send(encode(call, message))

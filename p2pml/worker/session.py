@@ -27,6 +27,7 @@ from p2pml.worker.protocol import (
     decode,
     encode,
 )
+from p2pml.worker.rests import WORDS
 
 R = TypeVar("R", bound=Message)
 log = logging.getLogger(__name__)
@@ -166,7 +167,8 @@ class Session:
 
     async def rest(self, resting: bool) -> None:
         """Have the worker stop between two steps, or go on."""
-        await self._send(0, Rest(resting))
+        with trio.CancelScope(shield=True):  # as in `call`
+            await self._send(0, Rest(resting))
 
     def kill(self, reason: str) -> None:
         """End it, if it lives, at once; the running call fails with this reason."""
@@ -183,12 +185,14 @@ class Session:
         if isinstance(message, Hello):
             if message.protocol != PROTOCOL_VERSION:
                 raise ProtocolError(f"protocol version {message.protocol} instead of {PROTOCOL_VERSION}")
-            self.hello = message
+            self.hello, self.unable = message, ""
             self._notify()
         elif isinstance(message, Unable):
-            self.unable = message.reason
+            self.hello, self.unable = None, message.reason
             self._notify()
         elif isinstance(message, Resting):
+            if message.reason and message.reason not in WORDS:
+                raise ProtocolError(f"an unknown reason to rest: {message.reason[:40]!r}")
             self.resting = message.reason
         elif self._call is None or call != self._call.id:
             pass  # an answer that crossed with the end of its call
@@ -204,6 +208,8 @@ class Session:
         if self._supply is None:
             raise ProtocolError("it wants what lies on its own disk")
         await self._send(0, await self._supply(want))
+        if self._call is not None:
+            self._call.tell(Progress(0, 1, 0.0))  # or its owner thinks that nothing happens
 
     async def _send(self, call: int, message: Message) -> None:
         assert self._ws is not None  # hello came through it

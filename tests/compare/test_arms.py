@@ -64,6 +64,8 @@ def test_parity_is_claimed_where_the_simulation_does_the_same() -> None:
     assert "robust" in exceptions(robust)[0]
     assert unsimulated(robust) == unsimulated(make_job()) == ""
     assert "median" in unsimulated(make_job("aggregate: {rule: median}\n"))
+    spec = parse_spec(SPEC.replace("epochs: 2", "epochs: 2, trainer: nudge"))
+    assert "trainer nudge" in unsimulated(replace(make_job(), spec=spec))
     assert "noise" in unsimulated(make_job("aggregate: {rule: dp, clip: 1.0, noise: 1.0}\n"))
 
 

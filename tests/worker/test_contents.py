@@ -47,6 +47,62 @@ def test_a_transfer_goes_on_where_it_broke_off(tmp_path: Path) -> None:
     assert again.begun(digest) == 0
 
 
+def test_what_is_whole_is_finished_by_a_part_without_data(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"all").hexdigest()
+    (tmp_path / f"{digest}.part").write_bytes(b"all")
+    path = Contents(tmp_path, 1000).add(digest, 3, 3, b"")
+    assert path is not None
+    assert path.read_bytes() == b"all"
+
+
+@pytest.mark.parametrize(
+    ("begun", "offset", "size", "data"),
+    [
+        (b"alx", 3, 3, b""),
+        (b"al", 2, 3, b""),
+        (b"all", 3, 2, b""),
+        (b"al", 2, 5000, b"l"),
+        (b"al", 2, 0, b""),
+    ],
+)
+def test_what_is_refused_is_forgotten(
+    tmp_path: Path, begun: bytes, offset: int, size: int, data: bytes
+) -> None:
+    kept, digest = Contents(tmp_path, 1000), hashlib.sha256(b"all").hexdigest()
+    (tmp_path / f"{digest}.part").write_bytes(begun)
+    with pytest.raises(FormatError):
+        kept.add(digest, offset, size, data)
+    assert kept.begun(digest) == 0
+    assert kept.add(digest, 0, 3, b"all") is not None
+
+
+def test_one_transfer_is_kept_at_a_time(tmp_path: Path) -> None:
+    kept = Contents(tmp_path, 1000)
+    kept.add("ab" * 32, 0, 100, b"x" * 50)
+    kept.add("cd" * 32, 0, 100, b"y" * 40)
+    assert (kept.begun("ab" * 32), kept.begun("cd" * 32)) == (0, 40)
+
+
+def test_samples_are_on_disk_before_they_have_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, replace = os.fsync, Path.replace
+    done: list[str] = []
+
+    def synced(handle: int) -> None:
+        done.append("sync")
+        sync(handle)
+
+    def named(path: Path, to: Path) -> Path:
+        done.append("name")
+        return replace(path, to)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", named)
+    put(Contents(tmp_path, 1000), b"all")
+    assert done == ["sync", "name"]
+
+
 def test_a_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "token"
     make_token(path)

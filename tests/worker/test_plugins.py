@@ -36,6 +36,17 @@ class Nudge:
         return [array + np.float32(task.optimizer.lr) for array in task.weights]
 
 
+class InPlace:
+    def train(self, task, watch):
+        import tensorflow as tf
+
+        for array in task.weights:
+            array += 0.5
+        watch(np.int64(1), tf.constant(2), np.float32(0.5))
+        watch(tf.constant(2), np.int64(2), tf.constant(0.25))
+        return task.weights
+
+
 class Wrong:
     def train(self, task, watch):
         return [array[:1] for array in task.weights]
@@ -51,7 +62,13 @@ class Broken:
         raise ValueError("the plugin's own trouble")
 """
 METADATA = "Metadata-Version: 2.1\nName: tiny-trainers\nVersion: 1.0\n"
-NAMES = {"nudge": "Nudge", "wrong": "Wrong", "not-finite": "NotFinite", "broken": "Broken"}
+NAMES = {
+    "nudge": "Nudge",
+    "in-place": "InPlace",
+    "wrong": "Wrong",
+    "not-finite": "NotFinite",
+    "broken": "Broken",
+}
 MODEL = models.build("softmax", {}, (2, 2), 3)
 
 
@@ -125,14 +142,17 @@ async def test_an_installed_trainer_trains_in_the_worker(tmp_path: Path, site: P
         )
 
     async with supervised(
-        tmp_path, WorkerLimits(trainers=("nudge", "wrong", "not-finite", "broken"))
+        tmp_path, WorkerLimits(trainers=("nudge", "in-place", "wrong", "not-finite", "broken"))
     ) as worker:
-        reports: list[int] = []
-        trained = await worker.call(request("nudge"), lambda progress: reports.append(progress.done))
-        update = tensors.decode(trained.update)
-        assert all(np.allclose(array, 0.5, atol=1e-6) for array in update)
-        assert (trained.samples, trained.steps) == (30, 6)
-        assert 2 in reports
+        for name in ("nudge", "in-place"):
+            reports: list[int] = []
+            trained = await worker.call(
+                request(name), lambda progress, found=reports: found.append(progress.done)
+            )
+            update = tensors.decode(trained.update)
+            assert all(np.allclose(array, 0.5, atol=1e-6) for array in update)
+            assert (trained.samples, trained.steps) == (30, 6)
+            assert 2 in reports
         for name, words in (
             ("wrong", "gave weights of"),
             ("not-finite", "not finite"),

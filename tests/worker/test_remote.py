@@ -1,167 +1,31 @@
-"""A node and a worker over loopback with TLS, where the process that computes is a stand-in: who gets in, how
-samples travel, and what becomes of calls when the connection breaks."""
+"""A node and a lent worker: who gets in, and what becomes of calls when the connection breaks."""
 
 from __future__ import annotations
 
-import hashlib
-import os
+import re
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from trio_websocket import WebSocketConnection
 
-from p2pml.formats.optimizers import Optimizer
-from p2pml.worker import offers, remote, tls
-from p2pml.worker.contents import Contents
-from p2pml.worker.protocol import Build, Built, Evaluate, Evaluated, Hello, Progress, Train, Trained
+from p2pml.worker import alive, remote, session, tls
+from p2pml.worker.protocol import (
+    MAX_MESSAGE,
+    Build,
+    Progress,
+)
 from p2pml.worker.remote import Place, RemoteWorker
-from p2pml.worker.serving import WorkerServer
+from p2pml.worker.rests import lasting
 from p2pml.worker.session import WorkerDied, WorkerError, WorkerUnavailable
+from tests.worker.lent import TOKEN, pair, training, until
 
 pytestmark = pytest.mark.slow
-
-TOKEN = "t" * 64
-
-
-@dataclass
-class StandIn:
-    """What `WorkerSupervisor` is on the serving machine; a request's samples are what it reads."""
-
-    rests: tuple[str, ...] = ()
-    told: list[tuple[str, bool]] = field(default_factory=list)
-    seen: list[bytes] = field(default_factory=list)
-    begun: trio.Event = field(default_factory=trio.Event)
-    cancelled: int = 0
-    hold: bool = False
-    fail: Exception | None = None
-
-    async def wait_ready(self) -> Hello:
-        await trio.lowlevel.checkpoint()
-        if isinstance(self.fail, WorkerUnavailable):
-            raise self.fail
-        return Hello(remote_version(), 7, {"python": "3"}, 1, 1.0, 1)
-
-    async def rest(self, reason: str, resting: bool) -> None:
-        await trio.lowlevel.checkpoint()
-        self.told.append((reason, resting))
-
-    async def call(self, request: Any, progress: Callable[[Progress], None]) -> Any:
-        self.begun.set()
-        if self.fail is not None:
-            raise self.fail
-        progress(Progress(1, 2, 0.5))
-        try:
-            await trio.sleep(1000 if self.hold else 0.05)
-        except trio.Cancelled:
-            self.cancelled += 1
-            raise
-        match request:
-            case Train(shard=path) | Evaluate(data=path):
-                self.seen.append(Path(path).read_bytes())  # noqa: ASYNC240
-                trained = Trained(b"u", 1, 1, 0.0, 0.0, 1)
-                return trained if isinstance(request, Train) else Evaluated(0.1, 0.9, 5)
-        return Built(b"w", "{}", 3)
-
-
-def remote_version() -> int:
-    from p2pml.worker.protocol import PROTOCOL_VERSION
-
-    return PROTOCOL_VERSION
-
-
-@dataclass
-class Pair:
-    """Both sides; `connect` makes another node."""
-
-    worker: StandIn
-    port: int
-    fingerprint: str
-    folder: Path
-    nursery: trio.Nursery
-    serving: trio.CancelScope
-    serve: Callable[..., Any]
-
-    async def connect(self, token: str = TOKEN, fingerprint: str | None = None) -> RemoteWorker:
-        pin = self.fingerprint if fingerprint is None else fingerprint
-        node = RemoteWorker(Place(f"wss://127.0.0.1:{self.port}", token, pin), backoff=0.05)
-        await self.nursery.start(node.run)
-        return node
-
-    async def restart(self) -> None:
-        """End the serving side, and start it again on the same port."""
-        self.serving.cancel()
-        self.serving = await self.nursery.start(self.serve, self.port)
-
-
-@asynccontextmanager
-async def pair(folder: Path, limit: int = 1 << 30) -> AsyncIterator[Pair]:
-    certificate, key = folder / "w.crt", folder / "w.key"
-    tls.make_certificate(certificate, key)
-    context = tls.server_context(certificate, key)
-    worker = StandIn()
-    ports: list[int] = []
-
-    async def serve(port: int, *, task_status: Any) -> None:
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as inner:
-                server = WorkerServer(worker, TOKEN, Contents(folder / "kept", limit))  # type: ignore[arg-type]
-                listening = await inner.start(server.run, "127.0.0.1", port, context)
-                ports.append(listening.port)
-                task_status.started(scope)
-
-    async with trio.open_nursery() as nursery:
-        scope = await nursery.start(serve, 0)
-        yield Pair(worker, ports[0], tls.file_fingerprint(certificate), folder, nursery, scope, serve)
-        nursery.cancel_scope.cancel()
-
-
-def training(path: Path) -> Train:
-    return Train("{}", b"w", str(path), Optimizer("sgd", 0.1), 1, 1, 1, 0, 0)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(20):
-        while not condition():  # noqa: ASYNC110  (what it waits for has no event)
-            await trio.sleep(0.01)
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Where the node was asked to read from, and small parts."""
-    monkeypatch.setattr(offers, "PART_BYTES", 1000)
-    read, asked = offers._read, []
-
-    def spy(path: Path, want: Any) -> Any:
-        asked.append(want.offset)
-        return read(path, want)
-
-    monkeypatch.setattr(offers, "_read", spy)
-    return asked
-
-
-async def test_samples_travel_once_and_are_kept_by_content(tmp_path: Path, sent: list[int]) -> None:
-    data = os.urandom(2500)
-    (tmp_path / "a").write_bytes(data)
-    (tmp_path / "b").write_bytes(data)
-    async with pair(tmp_path) as both:
-        node = await both.connect()
-        reports: list[Progress] = []
-        await node.call(training(tmp_path / "a"), reports.append)
-        assert sent == [0, 1000, 2000]
-        assert reports == [Progress(1, 2, 0.5)]
-        assert (await node.call(Evaluate("{}", b"w", str(tmp_path / "b")))).accuracy == 0.9
-        await both.restart()
-        await node.call(training(tmp_path / "a"))
-        assert sent == [0, 1000, 2000]
-        (tmp_path / "a").write_bytes(b"other")  # the path is not the content
-        await node.call(training(tmp_path / "a"))
-    assert both.worker.seen == [data, data, data, b"other"]
-    assert (tmp_path / "kept" / f"{hashlib.sha256(data).hexdigest()}.shard").read_bytes() == data
 
 
 async def test_a_wrong_token_is_told_and_gets_nothing(tmp_path: Path) -> None:
@@ -241,6 +105,61 @@ async def test_calls_wait_for_a_worker_that_cannot_be_reached_for_a_while(
         nursery.cancel_scope.cancel()
 
 
+async def says_nothing(stream: trio.SocketStream) -> None:
+    await trio.sleep(1000)
+
+
+async def refers_elsewhere(stream: trio.SocketStream) -> None:
+    await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+    await trio.sleep(1000)
+
+
+@pytest.mark.parametrize(
+    ("other", "url", "words"),
+    [
+        (says_nothing, "ws://127.0.0.1:{}", "does not answer as a worker does: no answer within 0.5 s"),
+        (says_nothing, "wss://127.0.0.1:{}", "cannot be reached: no answer within 0.5 s"),
+        (refers_elsewhere, "ws://127.0.0.1:{}", "the answer has status 404"),
+        (refers_elsewhere, "wss://127.0.0.1:{}", r"cannot be reached: .*SSL"),
+        (None, "ws://127.0.0.1:9", "cannot be reached: .*refused"),
+        (None, "ws://" + "a" * 70 + ":9", "cannot be reached: .*label"),
+    ],
+)
+async def test_what_is_no_worker_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    nursery: trio.Nursery,
+    other: Callable[[trio.SocketStream], Awaitable[None]] | None,
+    url: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr(remote, "CONNECT_S", 0.5)
+    if other is not None:
+        [listener] = await nursery.start(partial(trio.serve_tcp, other, 0, host="127.0.0.1"))
+        url = url.format(listener.socket.getsockname()[1])
+    node = RemoteWorker(Place(url, TOKEN), backoff=0.05)
+    await nursery.start(node.run)
+    await until(lambda: node.status != "starting")
+    assert re.search(words, node.status)
+
+
+async def test_a_dead_link_is_found_by_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, connect = [], trio.open_tcp_stream
+
+    async def spy(*place: Any) -> trio.SocketStream:
+        found.append(await connect(*place))
+        return found[0]
+
+    monkeypatch.setattr(trio, "open_tcp_stream", spy)
+    async with pair(tmp_path) as both:
+        await (await both.connect()).wait_ready()
+        assert found[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 120_000
+
+
+def test_a_sign_of_life_may_wait_behind_the_longest_message() -> None:
+    assert alive.WITHIN_S >= session.SEND_TIMEOUT + MAX_MESSAGE / session.SEND_RATE
+
+
 async def test_cancelling_the_caller_stops_the_work(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         node = await both.connect()
@@ -252,6 +171,45 @@ async def test_cancelling_the_caller_stops_the_work(tmp_path: Path) -> None:
         both.worker.hold = False
         assert (await node.call(Build("{}", 1))).params == 3
         assert node.starts == 1
+
+
+@pytest.fixture
+def cut_short(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Messages of the serving side whose sending was cancelled; each one takes a while."""
+    send, found = WebSocketConnection.send_message, []
+
+    async def slow(self: WebSocketConnection, message: bytes) -> None:
+        if self.is_server:
+            try:
+                await trio.sleep(0.2)
+            except trio.Cancelled:
+                found.append(message)
+                raise
+        await send(self, message)
+
+    monkeypatch.setattr(WebSocketConnection, "send_message", slow)
+    return found
+
+
+async def test_an_answer_does_not_cut_a_report_short(tmp_path: Path, cut_short: list[bytes]) -> None:
+    async with pair(tmp_path) as both:
+        node = await both.connect()
+        reports: list[Progress] = []
+        assert (await node.call(Build("{}", 1), reports.append)).params == 3
+        assert (reports, cut_short) == ([Progress(1, 2, 0.5)], [])
+
+
+async def test_a_cancelled_call_does_not_cut_its_question_short(
+    tmp_path: Path, cut_short: list[bytes]
+) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    async with pair(tmp_path) as both:
+        node = await both.connect()
+        await node.wait_ready()
+        with trio.move_on_after(0.1) as scope:
+            await node.call(training(tmp_path / "a"))
+        assert (scope.cancelled_caught, cut_short) == (True, [])
+        assert (await node.call(Build("{}", 1))).params == 3
 
 
 @pytest.mark.parametrize(
@@ -283,6 +241,35 @@ async def test_a_machine_that_can_run_no_worker_says_so(tmp_path: Path) -> None:
             await node.call(Build("{}", 1))
 
 
+async def test_a_process_that_is_started_anew_says_hello_again(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        node = await both.connect()
+        assert (await node.wait_ready()).pid == 7
+        both.worker.pid = 8
+        await until(lambda: node.hello is not None and node.hello.pid == 8)
+        assert node.starts == 1  # the connection is the same
+        both.worker.fail = WorkerUnavailable("TensorFlow is gone")
+        await until(lambda: node.status == "unavailable: TensorFlow is gone")
+        assert not node.ready
+        with pytest.raises(WorkerUnavailable, match="is gone"):
+            await node.call(Build("{}", 1))
+        both.worker.fail = None
+        await until(lambda: node.ready)
+        assert (await node.call(Build("{}", 1))).params == 3
+
+
+async def test_calls_wait_for_a_process_that_does_not_start_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "PATIENCE_S", 0.5)
+    async with pair(tmp_path) as both:
+        both.worker.loads = True
+        node = await both.connect()
+        with pytest.raises(WorkerUnavailable, match="has not started within"), trio.fail_after(20):
+            await node.call(Build("{}", 1))
+        assert node.starts == 0
+
+
 async def test_each_side_knows_why_the_other_rests(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
         node = await both.connect()
@@ -297,59 +284,36 @@ async def test_each_side_knows_why_the_other_rests(tmp_path: Path) -> None:
         assert both.worker.told == [("node", True), ("node", False)]
 
 
+async def test_a_reason_to_rest_that_nobody_knows_ends_the_connection(tmp_path: Path) -> None:
+    async with pair(tmp_path) as both:
+        node = await both.connect()
+        await node.wait_ready()
+        both.worker.rests = ("moonlight",)
+        await until(lambda: "an unknown reason to rest: 'moonlight'" in node.status)
+        assert node.rests == ()
+        both.worker.rests = ()
+        assert (await node.call(Build("{}", 1))).params == 3
+
+
+def test_a_rest_without_words_is_named_as_it_is() -> None:
+    assert lasting(["rating", "load"]) == "its machine is busy with other work"
+    assert lasting(["moonlight"]) == "moonlight"
+
+
 async def test_a_newer_connection_replaces_one_that_may_be_dead(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
-        first = await both.connect()
+        first = await both.connect(backoff=1)
         await first.wait_ready()
-        second = RemoteWorker(Place(f"wss://127.0.0.1:{both.port}", TOKEN, both.fingerprint), backoff=9)
-        await both.nursery.start(second.run)
+        second = await both.connect(backoff=9)
         assert (await second.call(Build("{}", 1))).params == 3
+        await until(lambda: "another node took over" in first.status)
 
 
-async def test_paths_of_the_serving_machine_are_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    secret = tmp_path / "secret"
-    secret.write_bytes(b"private")
-
-    async def as_it_is(self: object, request: Any) -> Any:
-        await trio.lowlevel.checkpoint()
-        return request
-
-    monkeypatch.setattr(offers.Offers, "by_content", as_it_is)
+async def test_two_nodes_do_not_fight_for_a_worker(tmp_path: Path) -> None:
     async with pair(tmp_path) as both:
-        node = await both.connect()
-        for name in (str(secret), "../secret", "", "A" * 64, "0" * 63 + "/"):
-            with pytest.raises(WorkerError, match="by their SHA-256") as caught:
-                await node.call(training(Path(name) if name else Path()))
-            assert caught.value.refused
-        assert both.worker.seen == []
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (lambda part: part.__class__(part.digest, part.offset, part.size, b""), "does not have the samples"),
-        (lambda part: part.__class__(part.digest, part.offset, part.size, b"x" * len(part.data)), "the hash"),
-        (lambda part: part.__class__(part.digest, part.offset + 1, part.size, part.data), "another part"),
-        (lambda part: part.__class__(part.digest, part.offset, 2, part.data), "another part"),
-        (lambda part: part.__class__(part.digest, part.offset, 1 << 40, part.data), "at most"),
-    ],
-)
-async def test_wrong_samples_are_refused_and_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Any], Any], words: str
-) -> None:
-    (tmp_path / "a").write_bytes(b"abcdef")
-    read = offers._read
-    monkeypatch.setattr(offers, "_read", lambda path, want: spoil(read(path, want)))
-    async with pair(tmp_path) as both:
-        node = await both.connect()
-        with pytest.raises(WorkerError, match=words) as caught:
-            await node.call(training(tmp_path / "a"))
-        assert caught.value.refused
-        monkeypatch.setattr(offers, "_read", read)
-        await node.call(training(tmp_path / "a"))
-    assert both.worker.seen == [b"abcdef"]
+        nodes = [await both.connect(), await both.connect()]
+        await trio.sleep(3)
+        assert sum(node.starts for node in nodes) < 14  # each one waits longer and longer
 
 
 async def test_plain_connections_get_nowhere(tmp_path: Path) -> None:
