@@ -164,6 +164,11 @@ def has_duty(game: Game) -> bool:
     return bool(game.duties(game.first))
 
 
+def lied(game: Game) -> bool:
+    """Its matrix was not what it had anyway: now and then an honest one is perfect."""
+    return isinstance(game.first, cheats.WrongMatrix) and game.first.lied
+
+
 KINDS: dict[str, Kind] = {
     "honest": Kind(alone(Player), convicted, sure(0.0), 0.0, note="nobody cheats"),
     "copied trace": Kind(alone(cheats.CopiedTrace), convicted, sure(1.0), 1.0),
@@ -173,7 +178,7 @@ KINDS: dict[str, Kind] = {
     ),
     "withheld data": Kind(alone(cheats.WithheldData), missed(Reason.NOT_SERVED), sure(1.0), 1.0),
     **{f"{share:.0%} faked segments": faked(share) for share in (0.02, 0.05, 0.1, 0.2)},
-    "wrong confusion matrix": Kind(alone(cheats.WrongMatrix), convicted, sure(1.0), 1.0),
+    "wrong confusion matrix": Kind(alone(cheats.WrongMatrix), convicted, sure(1.0), 1.0, lied),
     "impossible energy": Kind(alone(cheats.ImpossibleEnergy), missed(Reason.IMPOSSIBLE), sure(1.0), 1.0),
     "flattering energy": Kind(
         alone(cheats.FlatteringEnergy), convicted, sure(0.0), 0.0,

@@ -82,7 +82,9 @@ def faking(share: float, segments: int = CLAIMED) -> type[FakedSegments]:
 
 
 class WrongMatrix(Player):
-    """Reveals that every sample was recognized."""
+    """Reveals that every sample was recognized; `lied` is false where that is so."""
+
+    lied = False
 
     def reveal(self, window: Window) -> Reveal | None:
         found = super().reveal(window)
@@ -97,6 +99,7 @@ class WrongMatrix(Player):
             )
             for each in found.evaluations
         ]
+        self.lied = tuple(perfect) != found.evaluations
         return replace(found, evaluations=tuple(perfect))
 
 
