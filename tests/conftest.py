@@ -1,4 +1,5 @@
-"""Where P2PML_NO_SKIPS is set, as in the project's own CI, a test that cannot run here is a failure."""
+"""Where P2PML_NO_SKIPS is set, as in the project's own CI, a test that cannot run here is a failure. Nothing is
+timed: a machine may be as busy as it likes."""
 
 from __future__ import annotations
 
@@ -6,6 +7,10 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("p2pml", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("p2pml")
 
 
 @pytest.hookimpl(wrapper=True)
