@@ -1,5 +1,5 @@
-"""Where P2PML_NO_SKIPS is set, as in the project's own CI, a test that cannot run here is a failure. Nothing is
-timed: a machine may be as busy as it likes."""
+"""Where P2PML_NO_SKIPS is set, as in the project's own CI, a test that cannot run here is a failure.
+Nothing is timed: a machine may be as busy as it likes."""
 
 from __future__ import annotations
 
