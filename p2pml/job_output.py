@@ -14,7 +14,7 @@ from p2pml.errors import ExitCode, UserError, exit_code
 
 FINAL_STATES = frozenset({"done", "failed", "stopped", "suspended"})
 """Nothing more comes by itself: a suspended job waits for its owner."""
-RESULT_FILES = ("model.json", "model.safetensors", "metrics.csv", "report.json")
+RESULT_FILES = ("model.json", "model.safetensors", "metrics.csv", "report.json", "report.html")
 
 
 def check_done(answer: dict[str, Any]) -> None:

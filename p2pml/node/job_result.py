@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from p2pml.node.job_store import RoundDone
+from p2pml.report import job_page
+from p2pml.storage import job_log
 from p2pml.storage.journal import write_atomic
 
 
@@ -32,13 +35,15 @@ class Result:
         model: Keras JSON.
         weights: safetensors.
         rounds: in order.
-        facts: what else the report says.
+        facts: what else the report says: all of `job show`.
+        job: the job's folder, whose spec and log the page shows.
     """
 
     model: str
     weights: bytes
     rounds: list[RoundDone]
     facts: dict[str, Any]
+    job: Path
 
 
 def keep_result(result: Result, places: tuple[Path, Path], reason: str) -> tuple[Path, str]:
@@ -66,7 +71,7 @@ def keep_result(result: Result, places: tuple[Path, Path], reason: str) -> tuple
 
 
 def _write(result: Result, folder: Path, reason: str) -> None:
-    """Write model.json, model.safetensors, report.json and metrics.csv."""
+    """Write the files of `p2pml.job_output.RESULT_FILES`."""
     history = [
         {
             **shown(done),
@@ -82,7 +87,16 @@ def _write(result: Result, folder: Path, reason: str) -> None:
     write_atomic(folder / "model.json", result.model.encode())
     write_atomic(folder / "model.safetensors", result.weights)
     write_atomic(folder / "report.json", f"{report}\n".encode())
+    write_atomic(folder / "report.html", _page({**facts, "history": history}, result.job).encode())
     write_atomic(folder / "metrics.csv", "".join(f"{line}\n" for line in _metrics(result.rounds)).encode())
+
+
+def _page(facts: dict[str, Any], job: Path) -> str:
+    """As `p2pml job report` has it, without the log's last line, which is that the job is over."""
+    spec = ""
+    with suppress(OSError):
+        spec = (job / "spec.yaml").read_text(encoding="utf-8")
+    return job_page.render(facts, spec, [asdict(line) for line in job_log.read(job / job_log.FILE)])
 
 
 def _metrics(rounds: list[RoundDone]) -> list[str]:

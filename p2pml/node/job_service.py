@@ -26,8 +26,7 @@ from p2pml.node.requester import Requester
 from p2pml.node.terms import settlements
 from p2pml.node.tx_sender import TxSender
 from p2pml.node.views import QuoteView
-from p2pml.storage.job_log import JobLog
-from p2pml.storage.job_log import read as read_log
+from p2pml.storage import job_log
 from p2pml.storage.journal import JournalError, read, write_atomic
 from p2pml.training.spec import TOKEN, JobSpec, parse_spec
 from p2pml.worker.rests import lasting
@@ -35,8 +34,6 @@ from p2pml.worker.rests import lasting
 log = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
 
-LOG = "log.txt"
-"""The log's name in the job's folder."""
 SPARE_FEES = 8
 """Fees that a job's account should have beside what the job costs: a settlement may have to be made again."""
 
@@ -172,8 +169,8 @@ class JobService:
         Raises:
             UnknownJob: none, or several.
         """
-        path = self._parts.folder / self._find(job_id).view.id / LOG
-        return [asdict(line) for line in await trio.to_thread.run_sync(read_log, path, after)]
+        path = self._parts.folder / self._find(job_id).view.id / job_log.FILE
+        return [asdict(line) for line in await trio.to_thread.run_sync(job_log.read, path, after)]
 
     async def spec(self, job_id: str) -> str:
         """A job's spec as it was given.
@@ -228,7 +225,7 @@ class JobService:
     def _view(self, job_id: str, spec: JobSpec, origin: str) -> JobView:
         """Of a job that goes on, or begins."""
         view = JobView(job_id, spec.name, origin, spec.rounds.max, spec.budget, self._parts.events)
-        view.log = JobLog(self._parts.folder / job_id / LOG)
+        view.log = job_log.JobLog(self._parts.folder / job_id / job_log.FILE)
         return view
 
     def _begin(self, view: JobView, requester: Requester, store: JobStore) -> None:

@@ -395,7 +395,7 @@ class Requester:
                 "spec": self._spec.model_dump(mode="json"),
             }
             wanted = self._base / self._spec.output.dir / f"{self._spec.name}-{self._view.id}"
-            result = Result(prepared.model, weights, self._rounds, facts)
+            result = Result(prepared.model, weights, self._rounds, facts, self._store.folder)
             places = wanted, self._store.folder / "result"
             place, reason = await trio.to_thread.run_sync(keep_result, result, places, reason)
             self._view.output = str(place)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+FILE = "log.txt"
+"""Its name in the job's folder."""
 MAX_BYTES = 1024 * 1024
 MAX_LINE = 500
 

@@ -66,8 +66,11 @@ async def test_a_job_is_trained_paid_and_kept(
             assert len(holders) == 2
         output = world.root / "runs" / f"clouds-{job_id}"
         assert sorted(path.name for path in output.iterdir()) == [
-            "metrics.csv", "model.json", "model.safetensors", "report.json",
+            "metrics.csv", "model.json", "model.safetensors", "report.html", "report.json",
         ]  # fmt: skip
+        page = (output / "report.html").read_text()
+        assert page.count("<svg") >= 2
+        assert all(words in page for words in (">done<", "builder: softmax", "round 3 of 3 done", job_id))
         assert world.requester.jobs.list()[0]["id"] == job_id
         assert world.requester.jobs.show(job_id[:6])["output"] == str(output)
 
