@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import comb
@@ -91,18 +92,35 @@ def unseen(total: int, bad: int, looked: int) -> float:
 
 
 def by_segments(share: float) -> Prediction:
-    """Of a faked share, by the places where an honest auditor looks, first or again."""
+    """Of a faked share, by the places where an honest auditor looks, first or again.
+
+    The false segments are the claim's last, and the places drawn are dealt to the auditors in ascending order,
+    so that of several in a row each auditor gets one.
+    """
 
     def found(game: Game) -> float:
-        parts, order = game.parts(game.first), game.auditors(game.first)
-        looked = sum(len(parts[each]) for each in order if each not in game.colluders)
-        for place, each in enumerate(order):
-            if each in game.colluders and order[(place + 1) % len(order)] not in game.colluders:
-                looked += min(SPOTS, len(parts[each]))
-        claimed = game.first.segments
-        return 1 - unseen(claimed, round(share * claimed), looked)
+        order, claimed = game.auditors(game.first), game.first.segments
+        looked, fakes = min(POSITIONS, claimed), round(share * claimed)
+        missed = 0.0
+        for bad in range(min(looked, fakes) + 1):
+            chance = comb(fakes, bad) * comb(claimed - fakes, looked - bad) / comb(claimed, looked)
+            missed += chance * _missed_by_all(game, order, looked, bad)
+        return 1 - missed
 
     return found
+
+
+def _missed_by_all(game: Game, order: Sequence[bytes], looked: int, bad: int) -> float:
+    """The probability that nobody honest sees one of the `bad` last of the places that are looked at."""
+    dealt = Counter(order[rank % len(order)] for rank in range(looked))
+    false = Counter(order[rank % len(order)] for rank in range(looked - bad, looked))
+    if false.keys() - game.colluders:
+        return 0.0
+    missed = 1.0
+    for place, each in enumerate(order):
+        if each in game.colluders and order[(place + 1) % len(order)] not in game.colluders:
+            missed *= unseen(dealt[each], false[each], min(SPOTS, dealt[each]))
+    return missed
 
 
 def by_spots(share: float) -> Prediction:
