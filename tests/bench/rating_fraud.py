@@ -94,8 +94,8 @@ def unseen(total: int, bad: int, looked: int) -> float:
 def by_segments(share: float) -> Prediction:
     """Of a faked share, by the places where an honest auditor looks, first or again.
 
-    The false segments are the claim's last, and the places drawn are dealt to the auditors in ascending order,
-    so that of several in a row each auditor gets one.
+    The false segments are the last of the claim, and the places drawn are dealt to the auditors in ascending
+    order, so that of several in a row each auditor gets one.
     """
 
     def found(game: Game) -> float:
