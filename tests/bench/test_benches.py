@@ -31,6 +31,7 @@ def bench(name: str, *options: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "options", "keys"),
     [
@@ -70,6 +71,7 @@ def test_a_bench_runs(name: str, options: tuple[str, ...], keys: set[str]) -> No
     assert all(found[key] for key in keys)
 
 
+@pytest.mark.long
 def test_the_bench_of_the_data_layer() -> None:
     found = bench("data", "--quick", "--kinds", "libp2p", "rc4")
     assert found["speed"].keys() == found["speed over rc4"].keys() == {"libp2p", "rc4"}

@@ -77,6 +77,7 @@ def test_integers_learn_the_bundled_digits_as_floats_do() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_integers_learn_mnist_as_floats_do() -> None:
     path = Path(os.environ.get("P2PML_MNIST", REPO.parent / "shared" / "data" / "mnist.npz"))
     if not path.exists():

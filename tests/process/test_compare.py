@@ -15,7 +15,7 @@ from p2pml.formats import tensors
 from p2pml.training.dataset import digits_path
 from tests.worker.test_tff_process import needs_namespaces
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 SPEC = """\
 version: 1

@@ -40,6 +40,7 @@ def outcome(job: dict[str, Any]) -> tuple[list[str], bytes]:
     return [record["model_out"] for record in history], (folder / "model.safetensors").read_bytes()
 
 
+@pytest.mark.long
 def test_a_requester_killed_at_every_step_of_a_round_has_the_undisturbed_result(cluster: Any) -> None:
     rounds, requester = len(DEATHS) + 1, cluster.nodes[0]
     straight = cluster.finish_job(cluster.start_job(spec(rounds)))
@@ -106,6 +107,7 @@ def test_a_trainer_whose_worker_is_killed_says_so_and_stays_in_the_job(cluster: 
     assert not now & before
 
 
+@pytest.mark.long
 def test_a_trainer_that_joins_at_the_fifth_round_takes_its_share(
     cluster: Any, p2pml: Callable[..., Any]
 ) -> None:

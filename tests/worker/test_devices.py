@@ -60,7 +60,7 @@ def requests(folder: Path) -> list[Train]:
         mlp, model=LSTM.to_json(), weights=tensors.encode(initial_weights(LSTM, 1)),
         shard=str(folder / "tokens"), batch=5,
     )  # fmt: skip
-    return [mlp, replace(mlp, optimizer=Optimizer("adam", 0.01), prox=0.1, batch=7), cnn, lstm]
+    return [replace(mlp, optimizer=Optimizer("adam", 0.01), prox=0.1, batch=7), cnn, lstm]
 
 
 async def test_several_devices_train_what_one_does(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ async def test_several_devices_train_what_one_does(tmp_path: Path) -> None:
         async with supervised(tmp_path, WorkerLimits(devices=devices)) as worker:
             answers = [await worker.call(request) for request in requests(tmp_path)]
             found.append([answer.update for answer in answers])
-            assert [answer.steps for answer in answers] == [22, 30, 22, 14]
+            assert [answer.steps for answer in answers] == [30, 22, 14]
     for alone, together in zip(*found, strict=True):
         for one, other in zip(tensors.decode(alone), tensors.decode(together), strict=True):
             assert np.abs(one).max() > 1e-3
