@@ -43,6 +43,7 @@ def settle(cluster: Any) -> None:
     cluster.check_signatures()
 
 
+@pytest.mark.long
 def test_daemons_killed_at_every_kind_of_write_agree_afterwards(
     cluster: Any, p2pml: Callable[..., Any]
 ) -> None:

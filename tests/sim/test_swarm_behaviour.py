@@ -24,6 +24,7 @@ def test_rarest_first_keeps_two_copies_where_a_random_picker_does_not() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_free_rider_takes_half_as_long_again_and_yet_finishes() -> None:
     """It lives on about twenty optimistic turns, so a single run is much luck."""
