@@ -14,7 +14,7 @@ from chain.baseline.net import MNIST
 from chain.baseline.trace import Leaf, Trace
 from p2pml.worker.lanes import energy
 from p2pml.worker.lanes.core import Closed, Done, LanePool, Lost, Opened, Order, Pause, Ready, Resume
-from p2pml.worker.lanes.duty import Duty
+from p2pml.worker.lanes.duty import Duty, slack_of
 from p2pml.worker.lanes.pool import parse
 
 NET = replace(MNIST, segments=2)
@@ -158,6 +158,18 @@ def test_a_cap_is_kept_and_no_more(percent: int, speed: float) -> None:
         wall += 0.004 / speed
         wall += duty.rest(busy, wall)
     assert busy / 60 == pytest.approx(min(percent / 100, speed), rel=0.01)
+
+
+def test_rests_are_few_and_long_in_a_long_window() -> None:
+    assert [slack_of(10, 20.0), slack_of(50, 60.0)] == pytest.approx([0.05, 0.6])
+    duty, busy, wall, rests = Duty(50, slack=slack_of(50, 60.0)), 0.0, 0.0, []
+    while wall < 60.0:
+        busy, wall = busy + 0.004, wall + 0.004
+        if rest := duty.rest(busy, wall):
+            rests.append(rest)
+            wall += rest
+    assert busy == pytest.approx(30.0, rel=0.02)
+    assert len(rests) == pytest.approx(25, abs=1)
 
 
 def test_time_that_was_not_used_is_not_made_up_for() -> None:

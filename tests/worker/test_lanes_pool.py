@@ -143,7 +143,8 @@ async def test_cancelled_in_the_middle_it_leaves_no_process(
 def test_lanes_end_with_their_parent(tmp_path: Path, digits: tuple[Net, Samples]) -> None:
     """Whoever held the other end of their input was killed: in the middle of an episode, and before one."""
     store.write(tmp_path, *digits)
-    command = [sys.executable, "-m", "p2pml.worker.lanes", str(tmp_path), GIVEN.hex(), "numpy", "100", "0"]
+    arguments = (str(tmp_path), GIVEN.hex(), "numpy", "100", "0", "60.0")
+    command = [sys.executable, "-m", "p2pml.worker.lanes", *arguments]
     for order in (b"train 0\n", b"pause\n"):
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as lane:
             assert lane.stdin is not None

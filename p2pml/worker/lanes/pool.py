@@ -223,7 +223,7 @@ class WindowRun:
 
 
 def _command(plan: Plan) -> list[str]:
-    arguments = (plan.folder, plan.challenge.hex(), plan.kernel, plan.cap, plan.nice)
+    arguments = (plan.folder, plan.challenge.hex(), plan.kernel, plan.cap, plan.nice, plan.seconds)
     return [sys.executable, "-m", "p2pml.worker.lanes", *map(str, arguments)]
 
 
