@@ -91,7 +91,9 @@ def _without_window(folder: Path) -> Path:
     return folder / _LAB.name
 
 
-@pytest.mark.parametrize("kind", ["processes", "namespaces", "containers"])
+@pytest.mark.parametrize(
+    "kind", ["processes", pytest.param("namespaces", marks=pytest.mark.long), "containers"]
+)
 def test_the_standing_scenario(usable: str, lab: _Lab, tmp_path: Path) -> None:
     windows = usable == "processes"
     report = lab.run(_LAB if windows else _without_window(tmp_path / "lab"), usable)
@@ -121,6 +123,7 @@ def test_the_standing_scenario(usable: str, lab: _Lab, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["containers"])
 def test_eight_containers_behind_bad_links(usable: str, lab: _Lab) -> None:
     report = lab.run(_EIGHT, usable)
