@@ -22,7 +22,7 @@ def answer(tmp_path: Path) -> dict[str, Any]:
 
 def test_the_files_and_a_copy_of_them(answer: dict[str, Any], tmp_path: Path) -> None:
     files = result_files(answer)
-    assert [path.parent for path in files] == [Path(answer["output"])] * 4
+    assert [path.parent for path in files] == [Path(answer["output"])] * len(RESULT_FILES)
     copies = copy_files(files, tmp_path / "a" / "b")
     assert [path.read_text() for path in copies] == [f"the {name}" for name in RESULT_FILES]
     (tmp_path / "a" / "b" / "model.json").write_text("mine")
