@@ -25,6 +25,7 @@ from typing import Any
 from p2pml.cli.local_network import LocalNetwork, LocalNode
 from p2pml.client import NodeClient
 from p2pml.errors import UserError
+from p2pml.job_output import FINAL_STATES
 from p2pml.report.svg import line_chart
 from p2pml.training.dataset import digits_path
 
@@ -145,7 +146,7 @@ def train(network: LocalNetwork, setting: Setting, seed: int) -> str:
 
     def over() -> dict[str, Any] | None:
         found: dict[str, Any] = network.nodes[0].get(f"/jobs/{job}")
-        return found if found["state"] in ("done", "failed", "stopped", "suspended") else None
+        return found if found["state"] in FINAL_STATES else None
 
     print(f"seed {seed}: {setting.clients} participants train", file=sys.stderr)
     found = network.wait(f"the job of seed {seed} did not end", over, JOB_S)

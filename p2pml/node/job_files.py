@@ -78,7 +78,7 @@ class JobFiles:
         metainfo = await self._data.resolve(key, SEARCH_S)
         wanted = _readable_files(metainfo)
         await self._data.fetch(metainfo.info_hash, frozenset(wanted), FETCH_STALL_S, SEARCH_S)
-        return metainfo.info_hash, self._place(metainfo, wanted)
+        return metainfo.info_hash, await self._place(metainfo, wanted)
 
     async def public(self, source: str) -> tuple[bytes, bytes]:
         """The infohash and metainfo of a public dataset, from this node or from others; nothing is fetched.
@@ -100,12 +100,13 @@ class JobFiles:
         if kind in ("file", "folder"):
             return path
         metainfo = self._data.metainfo(self._data.info(source).infohash)
-        return self._place(metainfo, _readable_files(metainfo))
+        return await self._place(metainfo, _readable_files(metainfo))
 
-    def _place(self, metainfo: Metainfo, files: Sequence[int]) -> Path:
+    async def _place(self, metainfo: Metainfo, files: Sequence[int]) -> Path:
         """Where one file is, or the folder that holds several. Raises UserError: not complete, or gone."""
         places = [self._data.path_of(metainfo.info_hash, index) for index in files]
-        if gone := next((path for path in places if not path.is_file()), None):
+        gone = await trio.to_thread.run_sync(_first_missing, places)
+        if gone is not None:
             raise UserError(f"{gone} is gone", "put it back, or seed it again")
         if len(places) == 1:
             return places[0]
@@ -175,7 +176,7 @@ class JobFiles:
         wanted = _check_public(parsed)
         info = await self._data.add(metainfo, frozenset(wanted), filter(is_peer_id, sources))
         await self._complete(info, progress)
-        return self._place(parsed, wanted)
+        return await self._place(parsed, wanted)
 
     async def _complete(self, info: DatasetInfo, progress: Callable[[int, int], None]) -> None:
         """Wait for what is wanted of a torrent, telling how far it is."""
@@ -261,6 +262,10 @@ def _check_public(metainfo: Metainfo) -> list[int]:
     if size > dataset.MAX_BYTES:
         raise UserError(f"the data set {metainfo.name} has {size} bytes, more than {dataset.MAX_BYTES}")
     return wanted
+
+
+def _first_missing(paths: Sequence[Path]) -> Path | None:
+    return next((path for path in paths if not path.is_file()), None)
 
 
 def _readable_files(metainfo: Metainfo) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -49,7 +48,6 @@ from p2pml.node.tx_sender import TxSender
 from p2pml.node.work_limits import WorkLimits
 from p2pml.node.worker_pause import WorkerPause
 from p2pml.storage.chain_db import ChainDb
-from p2pml.worker.idle import Idleness
 from p2pml.worker.load import rest_while_busy
 from p2pml.worker.rests import RATING, lasting
 from p2pml.worker.tff.process import TffProcess
@@ -247,7 +245,7 @@ class Node:
             await self.pause.restore()
             await nursery.start(self.worker.run)
             if self.config.worker_idle_only and not self.config.worker:
-                nursery.start_soon(rest_while_busy, self.worker.rest, Idleness(os.cpu_count() or 1))
+                nursery.start_soon(rest_while_busy, self.worker.rest)
         nursery.start_soon(self._tell_changes)
 
     async def _tell_changes(self) -> None:

@@ -100,19 +100,26 @@ class Classifier:
         """All trainable weights, in the order of the description."""
         return list(self._weights)
 
-    def sum_loss(self, labels: tf.Tensor, outputs: tf.Tensor, weight: tf.Tensor | None = None) -> tf.Tensor:
-        """Cross-entropy in nats, summed over the samples, each with its weight."""
-        return self._loss(labels, outputs, sample_weight=weight)
-
     def gradients(
-        self, x: tf.Tensor, y: tf.Tensor, scale: tf.Tensor, picked: tf.Tensor
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor,
+        scale: tf.Tensor,
+        picked: tf.Tensor,
+        weight: tf.Tensor | None = None,
+        count: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Mean loss over the picked samples, and its gradients."""
+        """Mean loss over the picked samples (cross-entropy in nats), and its gradients.
+
+        Args:
+            weight: of each picked sample; 1 when None.
+            count: what the sum is divided by; how many are picked when None.
+        """
         samples, labels = tf.cast(tf.gather(x, picked), tf.float32) * scale, tf.gather(y, picked)
+        count = tf.shape(labels)[0] if count is None else count
         with tf.GradientTape() as tape:
             outputs = self._model(samples, training=True)
-            count = tf.cast(tf.shape(labels)[0], tf.float32)
-            loss = self.sum_loss(labels, outputs) / count
+            loss = self._loss(labels, outputs, sample_weight=weight) / tf.cast(count, tf.float32)
         # An embedding's gradient is rows and their numbers; optimizers and reproducible sums want it whole.
         found = tape.gradient(loss, self._weights)
         return loss, [tf.convert_to_tensor(gradient) for gradient in found]

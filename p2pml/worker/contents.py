@@ -10,8 +10,6 @@ from pathlib import Path
 from p2pml.formats import FormatError
 from p2pml.formats.shards import MAX_BYTES
 
-_READ = 1 << 20
-
 
 class Contents:
     """A folder of them.
@@ -101,11 +99,8 @@ class Contents:
 
 def sha256(path: Path) -> str:
     """Of a file's content, in hexadecimal digits. Raises OSError."""
-    found = hashlib.sha256()
     with open(path, "rb") as source:
-        while data := source.read(_READ):
-            found.update(data)
-    return found.hexdigest()
+        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def _checked(digest: str) -> str:

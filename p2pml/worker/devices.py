@@ -60,13 +60,7 @@ class MirroredGradients:
             own = number + replicas * tf.range(-(-count // replicas))
             weight = tf.cast(own < count, tf.float32)
             rows = tf.gather(picked, own % count)
-            with tf.GradientTape() as tape:
-                samples = tf.cast(tf.gather(x, rows), tf.float32) * scale
-                outputs = self._classifier.model(samples, training=True)
-                loss = self._classifier.sum_loss(tf.gather(y, rows), outputs, weight)
-                loss /= tf.cast(count, tf.float32)
-            found = tape.gradient(loss, self._classifier.variables)
-            return loss, [tf.convert_to_tensor(gradient) for gradient in found]
+            return self._classifier.gradients(x, y, scale, rows, weight, count)
 
         loss, gradients = self._strategy.run(one)
         return self._sum(loss), [self._sum(gradient) for gradient in gradients]

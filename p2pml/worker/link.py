@@ -32,6 +32,7 @@ from p2pml.worker.protocol import (
     decode,
     encode,
 )
+from p2pml.worker.sockets import BUFFER, authorization
 
 LOOK_S = 0.2
 """How often a call that rests looks whether it may go on."""
@@ -96,9 +97,9 @@ async def serve(url: str, token: str, limits: WorkerLimits, started: float) -> N
     """
     async with open_websocket_url(
         url,
-        extra_headers=[(b"authorization", b"Bearer " + token.encode())],
+        extra_headers=[authorization(token)],
         max_message_size=MAX_MESSAGE,
-        receive_buffer_size=1 << 18,
+        receive_buffer_size=BUFFER,
     ) as ws:
         requests, inbox = trio.open_memory_channel[tuple[int, Message, Control]](8)
         async with trio.open_nursery() as nursery:

@@ -65,8 +65,13 @@ def _stat(folder: Path) -> tuple[int, int] | None:
     return int(values[1]), sum(int(value) for value in values[11:15])
 
 
-async def rest_while_busy(rest: Rest, idleness: Idleness) -> None:
-    """Have a worker rest while others need the machine, until cancelled."""
+async def rest_while_busy(rest: Rest, idleness: Idleness | None = None) -> None:
+    """Have a worker rest while others need the machine, until cancelled.
+
+    Args:
+        idleness: decides; by the cores of this machine when None.
+    """
+    idleness = idleness or Idleness(os.cpu_count() or 1)
     load = Load(os.getpid())
     await rest(LOAD, True)
     while True:

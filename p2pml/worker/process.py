@@ -8,7 +8,6 @@ to, never the node's end.
 
 from __future__ import annotations
 
-import hmac
 import logging
 import os
 import secrets
@@ -16,17 +15,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketRequest, WebSocketServer, serve_websocket
+from trio_websocket import ConnectionClosed, WebSocketRequest, WebSocketServer
 
 from p2pml.worker.calls import Caller
 from p2pml.worker.limits import WorkerLimits
 from p2pml.worker.memory import out_of_memory
-from p2pml.worker.protocol import MAX_MESSAGE
 from p2pml.worker.session import Session, WorkerDied, WorkerError, WorkerUnavailable
+from p2pml.worker.sockets import is_authorized, listen
 
 __all__ = ["WorkerDied", "WorkerError", "WorkerSupervisor", "WorkerUnavailable"]
 
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 LOG_BYTES = 4 << 20
 """A worker log longer than this is put aside as `worker.log.1` before the next start."""
 
+CONNECT_S = 10.0
 MAX_BACKOFF = 60.0
 """Seconds between two starts, at most."""
 
@@ -68,26 +69,14 @@ class WorkerSupervisor(Caller):
         """Keep a worker alive until cancelled; the process is dead when this returns."""
         try:
             async with trio.open_nursery() as nursery:
-                server: WebSocketServer = await nursery.start(self._serve)
+                serve = partial(listen, self._on_connection, "127.0.0.1", 0, None, CONNECT_S)
+                server: WebSocketServer = await nursery.start(serve)
                 task_status.started()
                 await self._keep_alive(f"ws://127.0.0.1:{server.port}/")
                 nursery.cancel_scope.cancel()
         finally:
             self._refusal = self._refusal or "the node is stopping"
             self._notify()
-
-    async def _serve(self, *, task_status: TaskStatus[WebSocketServer]) -> None:
-        await serve_websocket(
-            self._on_connection,
-            "127.0.0.1",
-            0,
-            None,
-            max_message_size=MAX_MESSAGE,
-            receive_buffer_size=1 << 18,
-            connect_timeout=10,
-            disconnect_timeout=1,
-            task_status=task_status,
-        )
 
     async def _keep_alive(self, url: str) -> None:
         pause = self._backoff
@@ -139,8 +128,7 @@ class WorkerSupervisor(Caller):
 
     async def _on_connection(self, request: WebSocketRequest) -> None:
         session = self._session
-        given = dict(request.headers).get(b"authorization", b"")
-        ours = session is not None and hmac.compare_digest(given, b"Bearer " + self._token.encode())
+        ours = session is not None and is_authorized(request, self._token)
         try:
             if session is None or not ours:
                 await request.reject(403)

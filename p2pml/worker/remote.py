@@ -27,6 +27,7 @@ from p2pml.worker.calls import Caller
 from p2pml.worker.offers import Offers
 from p2pml.worker.protocol import MAX_MESSAGE, REPLACED, Message, Progress, Request
 from p2pml.worker.session import Session, WorkerError
+from p2pml.worker.sockets import BUFFER, authorization
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -204,16 +205,15 @@ class RemoteWorker(Caller):
         self, stream: trio.SocketStream | trio.SSLStream, nursery: trio.Nursery
     ) -> WebSocketConnection:
         """The token goes over a connection whose certificate is known to be the right one."""
-        authorization = b"Bearer " + self._place.token.encode()
         with trio.fail_after(CONNECT_S):
             return await wrap_client_stream(
                 nursery,
                 stream,
                 urlsplit(self._place.url).netloc,
                 "/",
-                extra_headers=[(b"authorization", authorization)],
+                extra_headers=[authorization(self._place.token)],
                 max_message_size=MAX_MESSAGE,
-                receive_buffer_size=1 << 18,
+                receive_buffer_size=BUFFER,
             )
 
     async def _secure(self, tcp: trio.SocketStream, host: str) -> trio.SSLStream:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import ssl
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from p2pml.errors import ExitCode, UserError
 from p2pml.stopping import stop_on_signal
 from p2pml.worker import tls
 from p2pml.worker.contents import Contents
-from p2pml.worker.idle import Idleness
 from p2pml.worker.limits import WorkerLimits
 from p2pml.worker.load import rest_while_busy
 from p2pml.worker.process import WorkerSupervisor
@@ -84,7 +82,7 @@ async def lend_worker(lending: Lending, ready: Callable[[Lent], None]) -> None:
         await nursery.start(stop_on_signal, nursery.cancel_scope, (signal.SIGTERM, signal.SIGHUP))
         await nursery.start(worker.run)
         if lending.idle_only:
-            nursery.start_soon(rest_while_busy, worker.rest, Idleness(os.cpu_count() or 1))
+            nursery.start_soon(rest_while_busy, worker.rest)
         try:
             listening = await nursery.start(server.run, lending.host, lending.port, context)
             ready(Lent(listening.listeners[0].port, fingerprint))

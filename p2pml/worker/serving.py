@@ -7,7 +7,6 @@ node on another machine names them by content, and what is not here is fetched f
 
 from __future__ import annotations
 
-import hmac
 import logging
 import ssl
 from contextlib import suppress
@@ -20,7 +19,6 @@ from trio_websocket import (
     WebSocketConnection,
     WebSocketRequest,
     WebSocketServer,
-    serve_websocket,
 )
 
 from p2pml.formats import FormatError
@@ -28,7 +26,6 @@ from p2pml.worker.alive import keep_alive
 from p2pml.worker.calls import Caller
 from p2pml.worker.contents import Contents
 from p2pml.worker.protocol import (
-    MAX_MESSAGE,
     REPLACED,
     Cancel,
     Evaluate,
@@ -48,6 +45,7 @@ from p2pml.worker.protocol import (
     encode,
 )
 from p2pml.worker.session import WorkerDied, WorkerError, WorkerUnavailable
+from p2pml.worker.sockets import is_authorized, listen
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -56,6 +54,7 @@ log = logging.getLogger(__name__)
 
 NODE = "node"
 """Why the worker rests when its node wants it to."""
+CONNECT_S = 20.0
 LOOK_S = 0.5
 PART_S = 60.0
 """Within which a part of the samples has to come."""
@@ -86,22 +85,11 @@ class WorkerServer:
         task_status: TaskStatus[WebSocketServer] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listen until cancelled. Raises OSError: the port cannot be had."""
-        await serve_websocket(
-            self._on_connection,
-            host,
-            port,
-            context,
-            max_message_size=MAX_MESSAGE,
-            receive_buffer_size=1 << 18,
-            connect_timeout=20,
-            disconnect_timeout=1,
-            task_status=task_status,
-        )
+        await listen(self._on_connection, host, port, context, CONNECT_S, task_status=task_status)
 
     async def _on_connection(self, request: WebSocketRequest) -> None:
         try:
-            given = dict(request.headers).get(b"authorization", b"")
-            if not hmac.compare_digest(given, b"Bearer " + self._token.encode()):
+            if not is_authorized(request, self._token):
                 log.warning("a node at %s has the wrong token", request.remote)
                 await request.reject(403)
                 return

@@ -25,6 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from p2pml.job_output import FINAL_STATES
 from p2pml.lab.hosts.session import open_lab
 from p2pml.lab.run.fleet import Fleet, Node
 from p2pml.scenario.spec import Scenario
@@ -83,7 +84,7 @@ def run_job(requester: Node, folder: Path, spec: str) -> list[float]:
 
     def over() -> dict[str, Any] | None:
         found: dict[str, Any] = requester.api.get(f"/jobs/{job}")
-        return found if found["state"] in ("done", "failed", "stopped", "suspended") else None
+        return found if found["state"] in FINAL_STATES else None
 
     found = until(f"job {job} is not over", over)
     if found["state"] != "done":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 
 from p2pml.cli.local_network import LocalNetwork, LocalNode
 from p2pml.formats import shards
+from p2pml.lab.run.private import holding
 from p2pml.private_config import PrivateDataset, to_toml
 from p2pml.training import dataset
 
@@ -88,17 +88,6 @@ def cluster(start_cluster: Callable[..., Any]) -> Iterator[Any]:
         yield cluster
 
 
-def holds(folder: Path, marks: list[bytes]) -> list[str]:
-    """The files below a folder that hold one of the marks."""
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-    found = []
-    for path in files:
-        with suppress(FileNotFoundError):  # a running node renames its files
-            if any(mark in path.read_bytes() for mark in marks):
-                found.append(str(path.relative_to(folder)))
-    return found
-
-
 def test_private_data_never_leaves_its_owner(cluster: Any) -> None:
     owners, bystander = cluster.nodes[OWNERS], cluster.nodes[1]
     np.savez(cluster.root / "validation.npz", x=secret(99)[:200], y=np.arange(200) % CLASSES)
@@ -120,10 +109,10 @@ def test_private_data_never_leaves_its_owner(cluster: Any) -> None:
     for number, owner in list(enumerate(cluster.nodes))[OWNERS]:
         rows = secret(number).reshape(ROWS, -1)
         marks = [rows[at, 100:140].tobytes() for at in (0, 17, ROWS // 2, ROWS - 1)]
-        assert holds(owner.home.root, marks) == ["private/wards.safetensors"]
+        assert holding(owner.home.root, marks) == [owner.home.private / "wards.safetensors"]
         for other in cluster.nodes:
             if other is not owner:
-                assert holds(other.home.root, marks) == []
+                assert holding(other.home.root, marks) == []
         assert len(shards.read(owner.home.root / "private" / "wards.safetensors")) == ROWS
 
 

@@ -51,7 +51,7 @@ def stayed(private: Private, homes: Mapping[str, Path], peers: Mapping[str, Mapp
         places = [
             f"{name}: {path.relative_to(home)}"
             for name, home in homes.items()
-            for path in _holding(home, marks)
+            for path in holding(home, marks)
         ]
         if places != [f"{owner}: {_copy(Path(), private)}"]:
             return Result("private", False, f"the private data of {owner} lies in {'; '.join(places)}")
@@ -74,7 +74,7 @@ def _marks(shard: Shard) -> list[bytes]:
     return [shard.x[place : place + _ROWS].tobytes() for place in places]
 
 
-def _holding(home: Path, marks: Sequence[bytes]) -> list[Path]:
+def holding(home: Path, marks: Sequence[bytes]) -> list[Path]:
     """The files of a home that hold one of the marks; what ends meanwhile is none."""
     found = []
     for path in sorted(home.rglob("*")):

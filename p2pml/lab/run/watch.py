@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from p2pml.errors import UserError
+from p2pml.job_output import FINAL_STATES
 from p2pml.lab.run.fleet import Api, Node
 from p2pml.lab.run.timeline import Sample, Timeline
 from p2pml.lab.run.usage import Usage
 
 PERIOD_S = 1.0
-FINAL_STATES = frozenset({"done", "failed", "stopped", "suspended"})
 
 
 @dataclass(slots=True)
