@@ -28,6 +28,7 @@ class WorkerApi:
             rests=list(worker.rests),
             pid=None if hello is None else hello.pid,
             versions={} if hello is None else hello.versions,
+            isolated=None if hello is None else hello.isolated,
             starts=worker.starts,
             limits=_limits(worker.limits, self._node.config.worker_idle_only),
             task_minutes=self._node.config.max_task_minutes,

@@ -23,9 +23,9 @@ class WorkerView:
     """`state`: starting, ready, busy, or off (then `reason` says why).
 
     It computes nothing while `rests` has a reason: `rating` (a rating window), `paused` (by its owner) or
-    `load` (the machine is busy). `pid` and `versions` are null and empty until it is ready; `starts` counts
-    its processes. `limits` is null where there is no worker; `task_minutes` is the longest training of one
-    task for others.
+    `load` (the machine is busy). `pid`, `versions` and `isolated` (whether it is cut off from the network)
+    are null, empty and null until it is ready; `starts` counts its processes. `limits` is null where there is
+    no worker; `task_minutes` is the longest training of one task for others.
     """
 
     state: str
@@ -33,6 +33,7 @@ class WorkerView:
     rests: list[str]
     pid: int | None
     versions: dict[str, str]
+    isolated: bool | None
     starts: int
     limits: LimitsView | None
     task_minutes: int

@@ -10,6 +10,7 @@ import time
 from p2pml.worker.confine import confine
 from p2pml.worker.limits import WorkerLimits
 from p2pml.worker.memory import MEMORY_STATUS
+from p2pml.worker.no_network import leave_network
 
 STARTED = time.monotonic()
 
@@ -17,14 +18,14 @@ STARTED = time.monotonic()
 def main() -> int:
     """Serve the node named in the environment until it ends; the exit status."""
     try:
-        url = os.environ["P2PML_WORKER_URL"]
-        token = os.environ.pop("P2PML_WORKER_TOKEN")
+        end = int(os.environ["P2PML_WORKER_SOCKET"])
         parent = int(os.environ["P2PML_WORKER_PARENT"])
         limits = WorkerLimits.from_environment(os.environ)
     except (KeyError, ValueError):
         print("p2pml.worker is started by a node, not by hand", file=sys.stderr)
         return 2
     confine(limits.nice)
+    isolated = leave_network()
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
 
     import trio
@@ -32,7 +33,7 @@ def main() -> int:
     from p2pml.worker.link import serve
 
     try:
-        trio.run(serve, url, token, limits, STARTED)
+        trio.run(serve, end, limits, isolated, STARTED)
     except* MemoryError:
         os._exit(MEMORY_STATUS)  # the engine's thread may be at work
     return 0

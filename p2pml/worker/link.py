@@ -4,6 +4,7 @@ end with the node."""
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
 from p2pml.formats import FormatError
 from p2pml.worker.lanes.duty import Duty
@@ -32,7 +33,7 @@ from p2pml.worker.protocol import (
     decode,
     encode,
 )
-from p2pml.worker.sockets import BUFFER, authorization
+from p2pml.worker.sockets import BUFFER
 
 LOOK_S = 0.2
 """How often a call that rests looks whether it may go on."""
@@ -86,36 +87,34 @@ class Control:
             raise Cancelled
 
 
-async def serve(url: str, token: str, limits: WorkerLimits, started: float) -> None:
+async def serve(end: int, limits: WorkerLimits, isolated: bool, started: float) -> None:
     """Serve one node; never returns: the process ends with the connection.
 
     Args:
-        url: of the node's WebSocket server.
-        token: proves to it who we are.
+        end: our end of a pair of sockets, whose other end the node has.
         limits: of this process.
+        isolated: whether this process has no network.
         started: monotonic time at which the process started.
     """
-    async with open_websocket_url(
-        url,
-        extra_headers=[authorization(token)],
-        max_message_size=MAX_MESSAGE,
-        receive_buffer_size=BUFFER,
-    ) as ws:
-        requests, inbox = trio.open_memory_channel[tuple[int, Message, Control]](8)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_read, ws, requests, Duty(limits.cpu, limits.threads))
-            try:
-                engine = await trio.to_thread.run_sync(_load, limits)
-            except (ImportError, UnableError) as error:
-                cause = "" if isinstance(error, UnableError) else "TensorFlow cannot be imported: "
-                await ws.send_message(encode(0, Unable(f"{cause}{error}")))
-                await ws.aclose()
-                os._exit(UNABLE_STATUS)
-            confine_memory(limits.memory_bytes)
-            await ws.send_message(encode(0, _hello(engine, limits.threads, started)))
-            async for call, request, control in inbox:
-                answer = await trio.to_thread.run_sync(_answer, engine, request, control)
-                await ws.send_message(encode(call, answer))
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(socket.socket(fileno=end)))
+    requests, inbox = trio.open_memory_channel[tuple[int, Message, Control]](8)
+    async with stream, trio.open_nursery() as nursery:
+        ws = await wrap_client_stream(
+            nursery, stream, "node", "/", max_message_size=MAX_MESSAGE, receive_buffer_size=BUFFER
+        )
+        nursery.start_soon(_read, ws, requests, Duty(limits.cpu, limits.threads))
+        try:
+            engine = await trio.to_thread.run_sync(_load, limits)
+        except (ImportError, UnableError) as error:
+            cause = "" if isinstance(error, UnableError) else "TensorFlow cannot be imported: "
+            await ws.send_message(encode(0, Unable(f"{cause}{error}")))
+            await ws.aclose()
+            os._exit(UNABLE_STATUS)
+        confine_memory(limits.memory_bytes)
+        await ws.send_message(encode(0, _hello(engine, limits.threads, isolated, started)))
+        async for call, request, control in inbox:
+            answer = await trio.to_thread.run_sync(_answer, engine, request, control)
+            await ws.send_message(encode(call, answer))
 
 
 def _load(limits: WorkerLimits) -> Engine:
@@ -124,9 +123,9 @@ def _load(limits: WorkerLimits) -> Engine:
     return engine.TensorFlowEngine(limits.trainers, limits.devices)
 
 
-def _hello(engine: Engine, threads: int, started: float) -> Hello:
+def _hello(engine: Engine, threads: int, isolated: bool, started: float) -> Hello:
     seconds = time.monotonic() - started
-    return Hello(PROTOCOL_VERSION, os.getpid(), engine.versions(), threads, seconds, resident())
+    return Hello(PROTOCOL_VERSION, os.getpid(), engine.versions(), threads, isolated, seconds, resident())
 
 
 async def _read(

@@ -1,32 +1,32 @@
 """The node's side of its worker: start the process, wait until it is ready, call it, and start another when
 it dies.
 
-The worker connects back by WebSocket to a port on the loopback interface and proves by a random token, handed
-to it in its environment, that it is ours. Whatever happens to it is an exception of the call that it happened
-to, never the node's end.
+They speak by WebSocket over a pair of sockets, one of which the worker is born with: there is no port that
+anybody else could connect to, and the worker needs no network. Whatever happens to it is an exception of the
+call that it happened to, never the node's end.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import secrets
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketRequest, WebSocketServer
+from trio_websocket import ConnectionClosed, wrap_server_stream
 
 from p2pml.worker.calls import Caller
 from p2pml.worker.limits import WorkerLimits
 from p2pml.worker.memory import out_of_memory
+from p2pml.worker.protocol import MAX_MESSAGE
 from p2pml.worker.session import Session, WorkerDied, WorkerError, WorkerUnavailable
-from p2pml.worker.sockets import is_authorized, listen
+from p2pml.worker.sockets import BUFFER
 
 __all__ = ["WorkerDied", "WorkerError", "WorkerSupervisor", "WorkerUnavailable"]
 
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 LOG_BYTES = 4 << 20
 """A worker log longer than this is put aside as `worker.log.1` before the next start."""
 
-CONNECT_S = 10.0
 MAX_BACKOFF = 60.0
 """Seconds between two starts, at most."""
 
@@ -63,25 +62,20 @@ class WorkerSupervisor(Caller):
         self._log_file = log_file
         self.limits = limits or WorkerLimits()
         self._backoff = backoff
-        self._token = ""
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a worker alive until cancelled; the process is dead when this returns."""
+        task_status.started()
         try:
-            async with trio.open_nursery() as nursery:
-                serve = partial(listen, self._on_connection, "127.0.0.1", 0, None, CONNECT_S)
-                server: WebSocketServer = await nursery.start(serve)
-                task_status.started()
-                await self._keep_alive(f"ws://127.0.0.1:{server.port}/")
-                nursery.cancel_scope.cancel()
+            await self._keep_alive()
         finally:
             self._refusal = self._refusal or "the node is stopping"
             self._notify()
 
-    async def _keep_alive(self, url: str) -> None:
+    async def _keep_alive(self) -> None:
         pause = self._backoff
         while True:
-            life = await self._one_life(url)
+            life = await self._one_life()
             if life is not None and life.unable:
                 log.warning("no worker on this machine: %s", life.unable)
                 return
@@ -89,19 +83,26 @@ class WorkerSupervisor(Caller):
             await trio.sleep(pause)
             pause = self._backoff if was_ready else min(2 * pause, MAX_BACKOFF)
 
-    async def _one_life(self, url: str) -> Session | None:
+    async def _one_life(self) -> Session | None:
         """Start a worker and wait for its end."""
-        self._token = secrets.token_hex(32)
-        try:
-            process = await self._spawn(url, self._token)
-        except OSError as error:
-            log.error("the worker process cannot be started: %s", error)
-            return None
-        self._starts += 1
+        ours, theirs = socket.socketpair()
+        with ours:
+            try:
+                with theirs:
+                    process = await self._spawn(theirs.fileno())
+            except OSError as error:
+                self._trouble = f"its process cannot be started: {error}"
+                log.error("the worker cannot start: %s", self._trouble)
+                return None
+            self._starts += 1
+            return await self._live(process, ours)
+
+    async def _live(self, process: trio.Process, end: socket.socket) -> Session:
         session = self._session = Session(process.kill, self._notify)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch_memory, process.pid, session, self.limits.memory_bytes)
+                nursery.start_soon(_converse, session, end)
                 await process.wait()
                 nursery.cancel_scope.cancel()
         finally:
@@ -112,35 +113,38 @@ class WorkerSupervisor(Caller):
             self._session = None
             self._refusal = session.unable
             session.end(_how(process.returncode or 0, self.limits.memory_bytes))
+            self._trouble = f"the one before died: {session.last_words}"
             self._notify()
         log.warning("the worker died: %s; see %s", session.last_words, self._log_file)
         return session
 
-    async def _spawn(self, url: str, token: str) -> trio.Process:
+    async def _spawn(self, end: int) -> trio.Process:
         with await trio.to_thread.run_sync(_open_log, self._log_file) as output:
             return await trio.lowlevel.open_process(
                 [sys.executable, "-m", "p2pml.worker"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=_environment(os.environ, url, token, self.limits),
+                env=_environment(os.environ, end, self.limits),
+                pass_fds=[end],
             )
 
-    async def _on_connection(self, request: WebSocketRequest) -> None:
-        session = self._session
-        ours = session is not None and is_authorized(request, self._token)
-        try:
-            if session is None or not ours:
-                await request.reject(403)
-                return
+
+async def _converse(session: Session, end: socket.socket) -> None:
+    """Read what a worker sends until it ends the connection; then it is ended."""
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(end))
+    try:
+        async with stream, trio.open_nursery() as nursery:
+            request = await wrap_server_stream(
+                nursery, stream, max_message_size=MAX_MESSAGE, receive_buffer_size=BUFFER
+            )
             await session.serve(await request.accept())
-        except ConnectionClosed:
-            await trio.sleep(2)  # a worker that is ending says more by its exit status
-        except Exception:
-            # Nothing that comes through this socket may end the node.
-            log.exception("a connection to the worker's port failed")
-        if session is not None and ours:
-            session.kill("it closed its connection")
+            nursery.cancel_scope.cancel()
+    except* ConnectionClosed:
+        await trio.sleep(2)  # a worker that is ending says more by its exit status
+    except* Exception:
+        log.exception("the connection to the worker failed")  # nothing that comes through it may end the node
+    session.kill("it closed its connection")
 
 
 async def _watch_memory(pid: int, session: Session, limit: int) -> None:
@@ -180,12 +184,11 @@ def _open_log(path: Path) -> BinaryIO:
     return open(path, "ab")
 
 
-def _environment(base: Mapping[str, str], url: str, token: str, limits: WorkerLimits) -> dict[str, str]:
+def _environment(base: Mapping[str, str], end: int, limits: WorkerLimits) -> dict[str, str]:
     return {
         **base,
         **limits.environment(),
-        "P2PML_WORKER_URL": url,
-        "P2PML_WORKER_TOKEN": token,
+        "P2PML_WORKER_SOCKET": str(end),
         "P2PML_WORKER_PARENT": str(os.getpid()),
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "PYTHONUNBUFFERED": "1",

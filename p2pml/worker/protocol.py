@@ -19,7 +19,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from p2pml.formats.optimizers import Optimizer
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 MAX_MESSAGE = 1 << 30
 """The longest message, 1 GiB: a server step with 100 MB of weights and Adam's state takes 500 MB."""
 
@@ -54,6 +54,7 @@ class Hello(Message):
         pid: the worker's process id.
         versions: of python, numpy, tensorflow, tensorflow_federated.
         threads: threads of one operation.
+        isolated: whether it has no network.
         seconds: from process start to ready.
         memory: resident bytes when ready.
     """
@@ -62,6 +63,7 @@ class Hello(Message):
     pid: int
     versions: dict[str, str]
     threads: int
+    isolated: bool
     seconds: float
     memory: int
 

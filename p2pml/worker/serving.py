@@ -56,6 +56,8 @@ NODE = "node"
 """Why the worker rests when its node wants it to."""
 CONNECT_S = 20.0
 LOOK_S = 0.5
+READY_S = 300.0
+"""Within which the process has to be ready for a call; it may die again and again."""
 PART_S = 60.0
 """Within which a part of the samples has to come."""
 FAREWELL_S = 2.0
@@ -223,7 +225,12 @@ class _Conversation:
                 news.send_nowait(report)
 
         try:
-            answer: Message = await self.worker.call(await self._with_samples(request), progress)
+            with_samples = await self._with_samples(request)
+            with trio.fail_after(READY_S):
+                await self.worker.wait_ready()
+            answer: Message = await self.worker.call(with_samples, progress)
+        except trio.TooSlowError:
+            return Failed(f"the worker was not ready within {READY_S:g} s: {self.worker.status}", died=True)
         except FormatError as error:
             return Failed(str(error), refused=True)
         except OSError as error:

@@ -1,5 +1,5 @@
-"""The WebSocket between a node and its worker, whoever of them connects: its bounds, and the token that opens
-it."""
+"""The WebSocket between a node and its worker: its bounds, and the token that opens the one to a worker on
+another machine."""
 
 from __future__ import annotations
 

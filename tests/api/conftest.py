@@ -351,7 +351,7 @@ class FakeWorker:
         self.rests: list[str] = []
 
     def status(self) -> WorkerView:
-        return WorkerView("ready", "", self.rests, 77, {"python": "3"}, 1, None, 60)
+        return WorkerView("ready", "", self.rests, 77, {"python": "3"}, True, 1, None, 60)
 
     async def pause(self) -> WorkerView:
         self.calls.append(("pause worker",))

@@ -24,6 +24,7 @@ from tests.cli.test_status_text import STATUS
 SERVE = ["worker", "serve", "--token-file"]
 READY: dict[str, Any] = {
     "state": "ready", "reason": "", "rests": [], "pid": 77, "versions": {"tensorflow": "2.14.1"}, "starts": 1,
+    "isolated": True,
     "limits": {"threads": 2, "cpu": 50, "memory": 3 << 30, "nice": 10, "idle_only": True}, "task_minutes": 60,
 }  # fmt: skip
 
@@ -37,11 +38,13 @@ def test_the_status_names_each_reason_to_rest() -> None:
         "worker ready",
         "process PID 77",
         "with tensorflow 2.14.1",
+        "network cut off from it",
         "limits 2 threads at 50 %, 3072 MiB, nice 10, 60 min a task, on an idle machine only",
     ]
     resting = describe(READY | {"rests": ["rating", "paused"], "starts": 3})
     assert lines(resting)[0] == "worker ready, resting: in a rating window, paused by its owner"
     assert lines(resting)[1] == "process PID 77, started 3 times"
+    assert "not cut off" in lines(describe(READY | {"isolated": False}))[3]
     off = READY | {"state": "off", "reason": "no TensorFlow", "pid": None, "limits": None}
     assert lines(describe(off)) == ["worker off: no TensorFlow"]
 

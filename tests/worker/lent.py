@@ -49,6 +49,7 @@ class StandIn:
     cancelled: int = 0
     pid: int = 7
     loads: bool = False
+    status: str = "starting"
     hold: bool = False
     fail: Exception | None = None
 
@@ -56,7 +57,7 @@ class StandIn:
         await trio.sleep(1000 if self.loads else 0)
         if isinstance(self.fail, WorkerUnavailable):
             raise self.fail
-        return Hello(PROTOCOL_VERSION, self.pid, {"python": "3"}, 1, 1.0, 1)
+        return Hello(PROTOCOL_VERSION, self.pid, {"python": "3"}, 1, True, 1.0, 1)
 
     async def rest(self, reason: str, resting: bool) -> None:
         await trio.lowlevel.checkpoint()

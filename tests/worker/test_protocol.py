@@ -33,7 +33,7 @@ from p2pml.worker.protocol import (
 )
 
 ONE_OF_EACH: list[Message] = [
-    Hello(1, 77, {"python": "3"}, 1, 4.5, 1 << 29),
+    Hello(1, 77, {"python": "3"}, 1, True, 4.5, 1 << 29),
     Unable("no"),
     Build("{}", 2**63),
     Built(b"w", "{}", 3),

@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio_websocket import WebSocketConnection
 
-from p2pml.worker import alive, remote, session, tls
+from p2pml.worker import alive, remote, serving, session, tls
 from p2pml.worker.protocol import (
     MAX_MESSAGE,
     Build,
@@ -103,6 +103,20 @@ async def test_calls_wait_for_a_worker_that_cannot_be_reached_for_a_while(
         with pytest.raises(WorkerUnavailable, match="cannot be reached"):
             await node.call(Build("{}", 1))
         nursery.cancel_scope.cancel()
+
+
+async def test_a_call_to_a_process_that_dies_again_and_again_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "READY_S", 0.3)
+    async with pair(tmp_path) as both:
+        node = await both.connect()
+        await node.wait_ready()
+        both.worker.loads, both.worker.status = True, "starting: the one before died: exit status 1"
+        with trio.fail_after(10), pytest.raises(WorkerDied, match=r"not ready within .* exit status 1"):
+            await node.call(Build("{}", 1))
+        both.worker.loads = False
+        await node.call(Build("{}", 1))
 
 
 async def says_nothing(stream: trio.SocketStream) -> None:

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import queue
 import socket
-import struct
 import sys
 import threading
 import traceback
@@ -16,10 +14,8 @@ from typing import TextIO
 
 from p2pml.formats import FormatError
 from p2pml.worker.confine import confine
+from p2pml.worker.no_network import raise_loopback
 from p2pml.worker.tff.request import RoundRequest, TffRequest, TffResult, decode
-
-SIOCSIFFLAGS = 0x8914
-IFF_UP = 1
 
 
 def main() -> int:
@@ -29,7 +25,7 @@ def main() -> int:
         return 2
     requests, answers = _take_pipes()
     confine()
-    _raise_loopback()
+    raise_loopback()  # by it TFF speaks to its executor
     waiting: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_read, args=(requests, waiting), daemon=True).start()
 
@@ -67,12 +63,6 @@ def _take_pipes() -> tuple[TextIO, TextIO]:
     os.close(nothing)
     os.dup2(2, 1)
     return requests, answers
-
-
-def _raise_loopback() -> None:
-    """TFF speaks to its executor over the loopback interface, which a new namespace has switched off."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
 
 
 def _read(requests: TextIO, waiting: queue.Queue[str]) -> None:
