@@ -1,5 +1,9 @@
 """Holds processes to a share of a processor, by stopping and continuing them ten times a second: trainers of
-known speed on a machine with fewer cores than trainers."""
+known speed on a machine with fewer cores than trainers.
+
+They take their turns one after the other. If all of them ran at the beginning of each tenth of a second, many
+would wait for a core there, and get less than few do.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,11 @@ class Throttle:
     @contextmanager
     def running(self) -> Iterator[None]:
         """While it lasts; afterwards all go on."""
-        threads = [threading.Thread(target=self._hold, args=(name,)) for name in self.processes]
+        begin, gap = time.monotonic(), PERIOD_S / max(1, len(self.processes))
+        threads = [
+            threading.Thread(target=self._hold, args=(name, begin + turn * gap))
+            for turn, name in enumerate(self.processes)
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -40,16 +48,21 @@ class Throttle:
             for thread in threads:
                 thread.join()
 
-    def _hold(self, name: str) -> None:
+    def _hold(self, name: str, turn: float) -> None:
         process = self.processes[name]
         with suppress(psutil.NoSuchProcess):  # it was killed
             while not self._over.is_set():
+                _sleep_until(turn)
                 process.resume()
-                time.sleep(self.shares[name] * PERIOD_S)
+                _sleep_until(max(turn, time.monotonic()) + self.shares[name] * PERIOD_S)
                 process.suspend()
-                time.sleep((1 - self.shares[name]) * PERIOD_S)
+                turn += PERIOD_S
         with suppress(psutil.NoSuchProcess):
             process.resume()
+
+
+def _sleep_until(when: float) -> None:
+    time.sleep(max(0.0, when - time.monotonic()))
 
 
 def worker_of(pid: int) -> psutil.Process:
