@@ -27,7 +27,7 @@ from chain.baseline.trace import Trace
 from chain.errors import InvalidRating, ParamsError
 from p2pml.errors import ExitCode, UserError
 from p2pml.training import dataset
-from p2pml.worker.lanes import store
+from p2pml.worker.lanes import blas, store
 from p2pml.worker.lanes.pool import LanesFailed, Look, Plan, Window, WindowRun
 
 EVALUATED = 3
@@ -138,17 +138,15 @@ async def run_baseline(
     with tempfile.TemporaryDirectory(prefix="p2pml-baseline-") as name:
         folder = Path(name)
         await trio.to_thread.run_sync(store.write, folder, baseline.net, baseline.train)
+        kernels = ""
+        if plan.kernel == "numpy":
+            tell("trying out kernels", None)
+            kernels = await blas.fastest(folder)
         lanes = Plan(
-            folder,
-            baseline.net,
-            plan.challenge,
-            plan.processes,
-            plan.seconds,
-            plan.cap,
-            plan.nice,
-            plan.kernel,
-        )
-        tell(f"starting {plan.processes} lanes", None)
+            folder, baseline.net, plan.challenge, plan.processes, plan.seconds, plan.cap, plan.nice,
+            plan.kernel, kernels,
+        )  # fmt: skip
+        tell(f"starting {plan.processes} lanes" + (f" with kernels for {kernels}" if kernels else ""), None)
         try:
             window = await WindowRun(lanes, lambda look: tell("training", look)).run()
         except (LanesFailed, OSError) as error:

@@ -27,7 +27,7 @@ from p2pml.node.rating_audits import Audits
 from p2pml.node.rating_baseline import BaselineKeeper, Fetch
 from p2pml.node.rating_claims import Claims
 from p2pml.node.rating_parts import OwnTraces, RatingChain, RatingParts, View
-from p2pml.node.rating_training import Effort, Rest, RunLanes, Training, run_lanes
+from p2pml.node.rating_training import Effort, Lanes, Rest, RunLanes, Training
 from p2pml.storage.audit_notes import AuditNotes
 from p2pml.storage.rating_traces import RatingTraces
 
@@ -53,7 +53,7 @@ class RatingService:
             `rating.audit`, `rating.accused`, `rating.ruled`, `rating.baseline`.
         effort: what this node gives to a window; None to take no part, but rule on accusations.
         rest: has the node's other training stand still in a window.
-        lanes: trains.
+        lanes: trains; None for processes on this machine.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class RatingService:
         events: Events,
         effort: Effort | None,
         rest: Rest,
-        lanes: RunLanes = run_lanes,
+        lanes: RunLanes | None = None,
     ) -> None:
         self._host, self._peers_of = host, peers_of
         self._thread = QuietThread(Effort().nice if effort is None else effort.nice)
@@ -75,7 +75,9 @@ class RatingService:
         self.court = Court(self.baselines.get)
         self._parts = parts = RatingParts(chain, keys, self.baselines, self._thread, events)
         self._own = OwnTraces(parts, RatingTraces(home.ratings))
-        self._training = None if effort is None else Training(parts, self._own, effort, lanes, rest)
+        self._training = (
+            None if effort is None else Training(parts, self._own, effort, lanes or Lanes(), rest)
+        )
         self._claims = Claims(parts, self._own)
         notes = AuditNotes(home.ratings / "audit.json")
         self._audits = Audits(parts, notes, self._ask, self.court)

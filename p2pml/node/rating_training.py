@@ -11,7 +11,7 @@ import logging
 import math
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -20,6 +20,7 @@ from p2pml.config import Config
 from p2pml.node.baseline_run import Baseline
 from p2pml.node.rating_parts import OwnTraces, RatingParts, View
 from p2pml.storage.rating_traces import KeptTrace
+from p2pml.worker.lanes import blas
 from p2pml.worker.lanes.pool import LanesFailed, Look, Plan, Window, WindowRun
 
 log = logging.getLogger(__name__)
@@ -62,9 +63,19 @@ class Effort:
         return math.ceil(self.watts * seconds) if self.watts else window.joules or 0
 
 
-async def run_lanes(plan: Plan, progress: Callable[[Look], None]) -> Window:
-    """Train in processes on this machine. Raises LanesFailed or OSError."""
-    return await WindowRun(plan, progress).run()
+class Lanes:
+    """Trains in processes on this machine, with the kernels that were the fastest in the first window that
+    left time for trials."""
+
+    def __init__(self) -> None:
+        self._blas: str | None = None
+
+    async def __call__(self, plan: Plan, progress: Callable[[Look], None]) -> Window:
+        """A window. Raises LanesFailed or OSError."""
+        if self._blas is None and (plan.opens_at or 0) - trio.current_time() > blas.TRIALS_S:
+            self._blas = await blas.fastest(plan.folder)
+            log.info("rating windows are trained with %s", self._blas or "OpenBLAS' own choice of kernels")
+        return await WindowRun(replace(plan, blas=self._blas or ""), progress).run()
 
 
 class Training:

@@ -8,7 +8,7 @@ import pytest
 
 from chain.baseline.draws import challenge
 from chain.quality import BUNDLED
-from p2pml.node.rating_training import run_lanes
+from p2pml.node.rating_training import Lanes
 from p2pml.storage.rating_traces import RatingTraces
 from tests.node.rating_nodes import SMALL, rated_net
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 async def test_real_lanes_train_from_the_window_s_first_slot_to_its_end(tmp_path: Path) -> None:
     async with rated_net(tmp_path) as net:
         node = net.nodes[0]
-        node.lanes = run_lanes
+        node.lanes = Lanes()
         await net.announce()
         window = net.chain.state().window()
         # Lanes start two seconds of the wall's clock before the window, which then lasts for four.

@@ -14,7 +14,7 @@ import trio
 
 from chain.baseline.net import Net
 from chain.baseline.trace import Leaf
-from p2pml.worker.lanes import energy
+from p2pml.worker.lanes import blas, energy
 from p2pml.worker.lanes.core import (
     Closed,
     Done,
@@ -53,6 +53,7 @@ class Plan:
         cap: per cent of a core that each lane may use.
         nice: by how much lanes give way to everything else.
         kernel: `numpy`, `int64` or `tensorflow`.
+        blas: OpenBLAS' kernels (`blas.fastest`); empty for those that it takes by itself.
         opens_at: trio's time at which the window begins; None for when all lanes are ready.
     """
 
@@ -64,6 +65,7 @@ class Plan:
     cap: int = 100
     nice: int = 10
     kernel: str = "numpy"
+    blas: str = ""
     opens_at: float | None = None
 
 
@@ -196,8 +198,7 @@ class WindowRun:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                # Read once, at import: so they have to be there before the process is.
-                env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "TF_CPP_MIN_LOG_LEVEL": "2"},
+                env=_environment(self._plan.blas),
             )
 
     async def _stop(self) -> None:
@@ -220,6 +221,12 @@ class WindowRun:
     def _last_words(self, lane: int) -> str:
         text = self._log(lane).read_text(errors="replace").strip()
         return text.splitlines()[-1] if text else "its process ended"
+
+
+def _environment(kernels: str) -> dict[str, str]:
+    """Of a lane; read once, at import, so it has to be there before the process is."""
+    chosen = {blas.VARIABLE: kernels} if kernels else {}
+    return {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), **chosen, "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 def _command(plan: Plan) -> list[str]:
