@@ -53,9 +53,7 @@ def describe(answer: dict[str, Any]) -> str:
     if answer["pid"] is not None:
         versions = ", ".join(f"{name} {version}" for name, version in answer["versions"].items())
         started = f", started {answer['starts']} times" if answer["starts"] > 1 else ""
-        network = (
-            "cut off from it" if answer["isolated"] else "not cut off: this system does not let the node"
-        )
+        network = "cut off from it" if answer["isolated"] else "not cut off: its system does not let it"
         rows += [("process", f"PID {answer['pid']}{started}"), ("with", versions), ("network", network)]
     if answer["limits"] is not None:
         rows.append(("limits", _limits(answer["limits"], answer["task_minutes"])))

@@ -141,7 +141,7 @@ async def run_baseline(
         kernels = ""
         if plan.kernel == "numpy":
             tell("trying out kernels", None)
-            kernels = await blas.fastest(folder)
+            kernels = await blas.fastest(folder, plan.nice)
         lanes = Plan(
             folder, baseline.net, plan.challenge, plan.processes, plan.seconds, plan.cap, plan.nice,
             plan.kernel, kernels,

@@ -84,7 +84,8 @@ def check_worker_state(status: dict[str, Any], config: Config) -> Finding:
     if reason := lasting(status["worker_rests"]):
         return Finding("worker", "warning", f"it rests: {reason}", "`p2pml worker status` tells more")
     if status["worker"] == "starting" and status["worker_reason"]:
-        return Finding("worker", "warning", status["worker_reason"], "see that it runs, and can be reached")
+        see = "that it runs, and can be reached" if config.worker else "logs/worker.log in the home"
+        return Finding("worker", "warning", status["worker_reason"], f"see {see}")
     if status["worker"] != "off":
         return Finding("worker", "ok", status["worker"])
     if config.worker_threads == 0:

@@ -30,6 +30,8 @@ RunLanes = Callable[[Plan, Callable[[Look], None]], Awaitable[Window]]
 Rest = Callable[[bool], Awaitable[None]]
 """Told when the machine is needed for the window, and when it is free again."""
 TELL_S = 1.0
+LANES_START_S = 6.0
+"""Before a window opens, trials of kernels have ended: lanes have to start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,12 @@ class Lanes:
 
     async def __call__(self, plan: Plan, progress: Callable[[Look], None]) -> Window:
         """A window. Raises LanesFailed or OSError."""
-        if self._blas is None and (plan.opens_at or 0) - trio.current_time() > blas.TRIALS_S:
-            self._blas = await blas.fastest(plan.folder)
-            log.info("rating windows are trained with %s", self._blas or "OpenBLAS' own choice of kernels")
+        if self._blas is None and plan.opens_at is not None:
+            with trio.move_on_at(plan.opens_at - LANES_START_S):
+                self._blas = await blas.fastest(plan.folder, plan.nice)
+                log.info(
+                    "rating windows are trained with %s", self._blas or "OpenBLAS' own choice of kernels"
+                )
         return await WindowRun(replace(plan, blas=self._blas or ""), progress).run()
 
 

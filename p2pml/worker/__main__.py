@@ -18,12 +18,13 @@ STARTED = time.monotonic()
 def main() -> int:
     """Serve the node named in the environment until it ends; the exit status."""
     try:
-        end = int(os.environ["P2PML_WORKER_SOCKET"])
+        end = int(os.environ.pop("P2PML_WORKER_SOCKET"))
         parent = int(os.environ["P2PML_WORKER_PARENT"])
         limits = WorkerLimits.from_environment(os.environ)
     except (KeyError, ValueError):
         print("p2pml.worker is started by a node, not by hand", file=sys.stderr)
         return 2
+    os.set_inheritable(end, False)  # it was, to get here; what is started from here has no business with it
     confine(limits.nice)
     isolated = leave_network()
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()

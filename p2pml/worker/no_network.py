@@ -1,5 +1,5 @@
-"""A network namespace of one's own: a process that computes what strangers send reaches nobody, and nobody
-reaches it but through the socket that it was started with (Linux network_namespaces(7))."""
+"""A network namespace of one's own (Linux network_namespaces(7)): a process that computes what strangers send
+has no interface but an empty loopback. What it can still reach are Unix sockets in the file system."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import socket
 import struct
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 1
+CAPABILITY_VERSION_3 = 0x20080522
+APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 
 
 def leave_network() -> bool:
     """Move this process, which has no second thread yet, into a namespace that has a loopback interface only.
 
     Whoever may not make such a namespace may do so inside a user namespace, as the same user, where the
-    system has these for everybody (user_namespaces(7)).
+    system has these for everybody (user_namespaces(7)). Not root: it would lose the right to others' files.
 
     Returns:
         Whether the system let it; if not, nothing has changed.
@@ -28,17 +31,33 @@ def leave_network() -> bool:
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None)
-    if libc.unshare(CLONE_NEWNET) != 0:
-        user, group = os.getuid(), os.getgid()
-        if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
-            return False
-        with suppress(OSError):  # then it has no name in there, and reads what it could read before
-            _write("setgroups", b"deny")
-            _write("uid_map", b"%d %d 1" % (user, user))
-            _write("gid_map", b"%d %d 1" % (group, group))
-    with suppress(OSError):  # no more than a convenience
-        raise_loopback()
+    if libc.unshare(CLONE_NEWNET) == 0:
+        _loopback_if_possible()
+        return True
+    user, group = os.geteuid(), os.getegid()
+    if user == 0 or _powerless() or libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
+        return False
+    with suppress(OSError):  # then it has no name in there, and reads what it could read before
+        _write("setgroups", b"deny")
+        _write("uid_map", b"%d %d 1" % (user, user))
+        _write("gid_map", b"%d %d 1" % (group, group))
+    _loopback_if_possible()
+    header = ctypes.create_string_buffer(struct.pack("Ii", CAPABILITY_VERSION_3, 0))
+    libc.capset(header, ctypes.create_string_buffer(24))  # all powers in the new namespace: none is needed
     return True
+
+
+def _powerless() -> bool:
+    """Whether user namespaces give no right to make others in them (AppArmor on Ubuntu)."""
+    try:
+        return APPARMOR.read_bytes().strip() == b"1"
+    except OSError:
+        return False
+
+
+def _loopback_if_possible() -> None:
+    with suppress(OSError):  # only what starts a server of its own would miss it
+        raise_loopback()
 
 
 def raise_loopback() -> None:

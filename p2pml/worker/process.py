@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 LOG_BYTES = 4 << 20
 """A worker log longer than this is put aside as `worker.log.1` before the next start."""
 
+HANDSHAKE_S = 60.0
+"""For the process to start and say the first word."""
 MAX_BACKOFF = 60.0
 """Seconds between two starts, at most."""
 
@@ -85,20 +88,21 @@ class WorkerSupervisor(Caller):
 
     async def _one_life(self) -> Session | None:
         """Start a worker and wait for its end."""
-        ours, theirs = socket.socketpair()
-        with ours:
+        with ExitStack() as ends:
             try:
-                with theirs:
-                    process = await self._spawn(theirs.fileno())
+                ours, theirs = map(ends.enter_context, socket.socketpair())
+                process = await self._spawn(theirs.fileno())
             except OSError as error:
                 self._trouble = f"its process cannot be started: {error}"
                 log.error("the worker cannot start: %s", self._trouble)
                 return None
+            theirs.close()
             self._starts += 1
+            self._trouble = ""
             return await self._live(process, ours)
 
     async def _live(self, process: trio.Process, end: socket.socket) -> Session:
-        session = self._session = Session(process.kill, self._notify)
+        session = self._session = Session(process.kill, self._changed_state)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_watch_memory, process.pid, session, self.limits.memory_bytes)
@@ -118,6 +122,11 @@ class WorkerSupervisor(Caller):
         log.warning("the worker died: %s; see %s", session.last_words, self._log_file)
         return session
 
+    def _changed_state(self) -> None:
+        if self.hello is not None and not self.hello.isolated:
+            log.warning("the worker is not cut off from the network: this system does not let it")
+        self._notify()
+
     async def _spawn(self, end: int) -> trio.Process:
         with await trio.to_thread.run_sync(_open_log, self._log_file) as output:
             return await trio.lowlevel.open_process(
@@ -135,13 +144,17 @@ async def _converse(session: Session, end: socket.socket) -> None:
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(end))
     try:
         async with stream, trio.open_nursery() as nursery:
-            request = await wrap_server_stream(
-                nursery, stream, max_message_size=MAX_MESSAGE, receive_buffer_size=BUFFER
-            )
-            await session.serve(await request.accept())
+            with trio.fail_after(HANDSHAKE_S):  # its end before it would not be told
+                request = await wrap_server_stream(
+                    nursery, stream, max_message_size=MAX_MESSAGE, receive_buffer_size=BUFFER
+                )
+                ws = await request.accept()
+            await session.serve(ws)
             nursery.cancel_scope.cancel()
     except* ConnectionClosed:
         await trio.sleep(2)  # a worker that is ending says more by its exit status
+    except* trio.TooSlowError:
+        log.error("the worker did not speak within %g s", HANDSHAKE_S)
     except* Exception:
         log.exception("the connection to the worker failed")  # nothing that comes through it may end the node
     session.kill("it closed its connection")

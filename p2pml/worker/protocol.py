@@ -360,6 +360,8 @@ def decode(data: bytes) -> tuple[int, Message]:
     kind, call, values = _KINDS.get(parts[0]), parts[1], parts[2:]
     if kind is None:
         raise ProtocolError(f"unknown kind of message {parts[0][:40]!r}")
+    if kind is Hello and values and values[0] != PROTOCOL_VERSION:  # its other fields may be different ones
+        raise ProtocolError(f"protocol version {values[0]!r:.20} instead of {PROTOCOL_VERSION}")
     hints = _HINTS[parts[0]]
     if len(values) != len(hints):
         raise ProtocolError(f"{parts[0]} with {len(values)} fields instead of {len(hints)}")

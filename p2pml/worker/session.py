@@ -11,7 +11,6 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from p2pml.worker.protocol import (
-    PROTOCOL_VERSION,
     Cancel,
     Failed,
     Hello,
@@ -183,8 +182,6 @@ class Session:
 
     def _receive(self, call: int, message: Message) -> None:
         if isinstance(message, Hello):
-            if message.protocol != PROTOCOL_VERSION:
-                raise ProtocolError(f"protocol version {message.protocol} instead of {PROTOCOL_VERSION}")
             self.hello, self.unable = message, ""
             self._notify()
         elif isinstance(message, Unable):

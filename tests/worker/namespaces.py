@@ -47,12 +47,6 @@ def listening(pid: int) -> set[int]:
     return ports
 
 
-def interfaces(pid: int) -> set[str]:
-    """The names of the interfaces in a process's network namespace."""
-    lines = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
-    return {line.split(":")[0].strip() for line in lines}
-
-
 def emptied(name: str, seconds: float = 10.0) -> bool:
     """Whether a process namespace has nobody left, or has not soon."""
     until = time.monotonic() + seconds

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import trio
 
+from p2pml.node import rating_training
 from p2pml.worker.lanes import blas, pool, store
 from tests.worker.test_lanes_pool import Net, Samples, digits, plan
 
@@ -24,9 +24,11 @@ def test_another_choice_has_to_be_worth_it() -> None:
 
 
 def test_nothing_is_tried_where_the_owner_has_chosen_or_there_is_no_choice() -> None:
-    assert blas.candidates({}, "x86_64") == blas.CANDIDATES
-    assert blas.candidates({blas.VARIABLE: "Haswell"}, "x86_64") == ()
-    assert blas.candidates({}, "aarch64") == ()
+    old, new = "flags\t\t: fpu sse4_2 avx lm\n", "flags : sse4_2 avx avx2 fma avx512f avx512bw avx512vl\n"
+    assert blas.candidates({}, old) == ("Nehalem", "Sandybridge")
+    assert blas.candidates({}, f"processor: 0\n{new}") == ("Nehalem", "Sandybridge", "Haswell", "SkylakeX")
+    assert blas.candidates({blas.VARIABLE: "Haswell"}, new) == ()
+    assert blas.candidates({}, "Features\t: fp asimd\n") == ()
 
 
 def test_lanes_are_started_with_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,32 +39,83 @@ def test_lanes_are_started_with_the_choice(monkeypatch: pytest.MonkeyPatch) -> N
     assert pool._environment("")[blas.VARIABLE] == "Haswell"
 
 
+HERE = blas.candidates({}, blas.CPUINFO.read_text()) if blas.CPUINFO.exists() else ()
+needs_kernels = pytest.mark.skipif(not HERE, reason="KERNELS NOT TRIED: OpenBLAS has no others here")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="KERNELS NOT TRIED: not an x86-64 processor")
+@needs_kernels
 async def test_trials_measure_what_runs_and_survive_what_does_not(
     tmp_path: Path, digits: tuple[Net, Samples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(blas.VARIABLE, raising=False)
     store.write(tmp_path, *digits)
-    assert await blas._trial(tmp_path, "") > 0
-    assert await blas._trial(tmp_path, "Nehalem") > 0
-    assert await blas._trial(tmp_path / "nowhere", "") == 0
+    assert await blas._trial(tmp_path, 0, "") > 0
+    assert await blas._trial(tmp_path, 5, HERE[0]) > 0
+    assert await blas._trial(tmp_path / "nowhere", 0, "") == 0
     monkeypatch.setattr(blas, "PATIENCE_S", 0.01)
-    assert await blas._trial(tmp_path, "") == 0
-    monkeypatch.setenv(blas.VARIABLE, "Nehalem")
-    assert await blas.fastest(tmp_path) == ""
+    assert await blas._trial(tmp_path, 0, "") == 0
+    monkeypatch.setenv(blas.VARIABLE, HERE[0])
+    assert await blas.fastest(tmp_path, 0) == ""
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="KERNELS NOT TRIED: not an x86-64 processor")
+@needs_kernels
 async def test_a_window_has_the_same_leaves_with_any_kernels(
-    tmp_path: Path, digits: tuple[Net, Samples]
+    tmp_path: Path, digits: tuple[Net, Samples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv(blas.VARIABLE, raising=False)
     found = []
-    for number, name in enumerate(("", "Nehalem", "Sandybridge")):
+    for number, name in enumerate(("", *HERE)):
         folder = tmp_path / str(number)
         folder.mkdir()
         window = await pool.WindowRun(replace(plan(folder, digits, 1, 1.0), blas=name)).run()
         found.append({leaf.digest for leaf in window.leaves if leaf.episode == 0})
         assert len(found[-1]) == digits[0].segments
-    assert found[0] == found[1] == found[2]
-    assert blas.VARIABLE not in os.environ
+    assert all(each == found[0] for each in found)
+
+
+@dataclass
+class Windows:
+    """In place of `WindowRun`: remembers the plans."""
+
+    plans: list[pool.Plan] = field(default_factory=list)
+
+    def __call__(self, plan: pool.Plan, progress: object) -> Windows:
+        self.plans.append(plan)
+        return self
+
+    async def run(self) -> pool.Window:
+        await trio.lowlevel.checkpoint()
+        return pool.Window((), 0, None, 1)
+
+
+async def test_a_nodes_first_window_that_leaves_time_chooses(
+    tmp_path: Path, digits: tuple[Net, Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows, asked, takes = Windows(), 0, 10.0
+
+    async def fastest(folder: Path, nice: int) -> str:
+        nonlocal asked
+        asked += 1
+        await trio.sleep(takes)
+        return "Nehalem"
+
+    monkeypatch.setattr(rating_training, "WindowRun", windows)
+    monkeypatch.setattr(rating_training, "LANES_START_S", 1.0)
+    monkeypatch.setattr(blas, "fastest", fastest)
+    lanes, any_plan = rating_training.Lanes(), plan(tmp_path, digits, 1, 1.0)
+
+    async def window(seconds: float) -> str:
+        opens_at = trio.current_time() + seconds
+        await lanes(replace(any_plan, opens_at=opens_at), lambda look: None)
+        assert trio.current_time() < opens_at
+        return windows.plans[-1].blas
+
+    assert await window(1.2) == ""  # the trials take too long, and are broken off
+    takes = 0.01
+    assert await window(0.5) == ""  # no time for trials
+    assert await window(1.5) == "Nehalem"
+    so_far = asked
+    assert await window(0.5) == "Nehalem"
+    assert asked == so_far

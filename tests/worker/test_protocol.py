@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from p2pml.formats.optimizers import Optimizer
 from p2pml.worker.protocol import (
+    PROTOCOL_VERSION,
     Build,
     Built,
     Cancel,
@@ -33,7 +34,7 @@ from p2pml.worker.protocol import (
 )
 
 ONE_OF_EACH: list[Message] = [
-    Hello(1, 77, {"python": "3"}, 1, True, 4.5, 1 << 29),
+    Hello(PROTOCOL_VERSION, 77, {"python": "3"}, 1, True, 4.5, 1 << 29),
     Unable("no"),
     Build("{}", 2**63),
     Built(b"w", "{}", 3),
@@ -53,6 +54,12 @@ ONE_OF_EACH: list[Message] = [
     Want("ab" * 32, 5),
     Part("ab" * 32, 5, 9, b"data"),
 ]
+
+
+def test_another_version_is_named_whatever_its_fields_are() -> None:
+    older = msgpack.packb(["Hello", 0, 3, 77, {"python": "3"}, 1, 4.5, 1])
+    with pytest.raises(ProtocolError, match=f"protocol version 3 instead of {PROTOCOL_VERSION}"):
+        decode(older)
 
 
 @pytest.mark.parametrize("message", ONE_OF_EACH, ids=lambda message: type(message).__name__)

@@ -9,7 +9,7 @@ the choice is made when NumPy is imported and a processor may not have what a ke
 from __future__ import annotations
 
 import os
-import platform
+import resource
 import subprocess
 import sys
 import time
@@ -20,33 +20,44 @@ from pathlib import Path
 import trio
 
 VARIABLE = "OPENBLAS_CORETYPE"
-CANDIDATES = ("Nehalem", "Sandybridge", "Haswell", "SkylakeX")
-"""One for each width of vectors that x86-64 has: SSE4, AVX, AVX2 with FMA, AVX-512."""
+NEEDS = {
+    "Nehalem": {"sse4_2"},
+    "Sandybridge": {"avx"},
+    "Haswell": {"avx2", "fma"},
+    "SkylakeX": {"avx512f", "avx512bw", "avx512vl"},
+}
+"""One set of kernels for each width of vectors that x86-64 has, and what of /proc/cpuinfo it needs."""
 BETTER = 1.1
 """Times as fast as the library's own choice is worth another one; less is chance."""
 STEPS_S = 0.25
 """Processor time of each trial,"""
 PATIENCE_S = 10.0
 """and seconds after which it is given up."""
-TRIALS_S = 12.0
-"""Within which all trials are over, by far, on a machine that can be rated."""
+CPUINFO = Path("/proc/cpuinfo")
 
 
-def candidates(environment: Mapping[str, str], machine: str) -> tuple[str, ...]:
+def candidates(environment: Mapping[str, str], cpuinfo: str) -> tuple[str, ...]:
     """What is worth a trial beside the library's own choice; nothing where the owner has chosen."""
-    return CANDIDATES if machine in ("x86_64", "AMD64") and VARIABLE not in environment else ()
+    line = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "")
+    flags = set(line.partition(":")[2].split())
+    return () if VARIABLE in environment else tuple(name for name, needed in NEEDS.items() if needed <= flags)
 
 
-async def fastest(folder: Path) -> str:
+async def fastest(folder: Path, nice: int) -> str:
     """The best value of `OPENBLAS_CORETYPE` here; empty for the library's own choice.
 
     Args:
         folder: where `store.write` has put net and samples.
+        nice: by how much the trials give way to everything else.
     """
-    others = candidates(os.environ, platform.machine())
+    try:
+        cpuinfo = await trio.to_thread.run_sync(CPUINFO.read_text)
+    except OSError:  # not Linux
+        return ""
+    others = candidates(os.environ, cpuinfo)
     if not others:
         return ""
-    return choose({name: await _trial(folder, name) for name in ("", *others)})
+    return choose({name: await _trial(folder, nice, name) for name in ("", *others)})
 
 
 def choose(speeds: Mapping[str, float]) -> str:
@@ -59,10 +70,10 @@ def choose(speeds: Mapping[str, float]) -> str:
     return best if speeds[best] > BETTER * speeds[""] else ""
 
 
-async def _trial(folder: Path, name: str) -> float:
+async def _trial(folder: Path, nice: int, name: str) -> float:
     """Steps a second with these kernels; 0 where they do not run."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", **({VARIABLE: name} if name else {})}
-    command = [sys.executable, "-m", "p2pml.worker.lanes.blas", str(folder)]
+    command = [sys.executable, "-m", "p2pml.worker.lanes.blas", str(folder), str(nice)]
     speed = 0.0
     with trio.move_on_after(PATIENCE_S), suppress(OSError, ValueError):
         ran = await trio.run_process(
@@ -74,11 +85,15 @@ async def _trial(folder: Path, name: str) -> float:
 
 def main(arguments: list[str]) -> int:
     """One trial: print the steps in a second of processor time."""
+    folder, nice = arguments
+    os.nice(int(nice))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # kernels that do not run here end it
+
     import numpy as np
 
     from p2pml.worker.lanes.lane import build
 
-    trainer = build(Path(arguments[0]), "numpy")
+    trainer = build(Path(folder), "numpy")
     rows = np.zeros(trainer.net.batch, np.intp)
     steps, began = 0, time.process_time()
     while (taken := time.process_time() - began) < STEPS_S:
