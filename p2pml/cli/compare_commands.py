@@ -11,6 +11,7 @@ import typer
 
 from p2pml.cli.options import HomeOption, JsonOption
 from p2pml.cli.output import columns, emit, emit_json, say
+from p2pml.cli.tasks import run_tasks
 from p2pml.client import NodeClient
 from p2pml.errors import ExitCode, UserError
 from p2pml.home import Home
@@ -76,8 +77,6 @@ def chosen_arms(text: str) -> list[str]:
 
 
 def _carry_out(material: dict[str, Any], arms: list[str], log: Path) -> Comparison:
-    import trio
-
     from p2pml.compare.arms import TITLES
     from p2pml.compare.job import read_job
     from p2pml.compare.run import compare as carry_out
@@ -91,7 +90,7 @@ def _carry_out(material: dict[str, Any], arms: list[str], log: Path) -> Comparis
         )
 
     try:
-        return trio.run(carry_out, finished, Path(material["data"]), arms, log, tell)
+        return run_tasks(carry_out, finished, Path(material["data"]), arms, log, tell)
     except OSError as error:
         raise UserError(
             f"the job's data cannot be written for a while: {error.strerror or error}",

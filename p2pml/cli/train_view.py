@@ -175,14 +175,13 @@ def _consume(
     show: Callable[[str | None], None],
     also: Callable[[ApiEvent], None] | None,
 ) -> None:
-    _settle_if_over(node, view)
-    if view.is_over():
+    if _ended(node, view):
         return
     for event in node.events(after=after, job=view.job):
         show(view.apply(event))
         if also is not None:
             also(event)
-        if view.is_over():
+        if view.is_over() and _ended(node, view):
             return
     raise UserError(
         "the daemon ended before the job did",
@@ -191,8 +190,11 @@ def _consume(
     )
 
 
-def _settle_if_over(node: NodeClient, view: TrainView) -> None:
-    """A job that ended long ago may have no events left; its record says how it ended."""
+def _ended(node: NodeClient, view: TrainView) -> bool:
+    """Whether a job is over now, as its record says: one that ended long ago may have no events left, and an
+    old event may tell of a suspension that its owner has ended since."""
     record = node.get(f"/jobs/{view.job}")
-    if record["state"] in FINAL_STATES:
-        view.state, view.reason = record["state"], str(record.get("reason") or "")
+    if record["state"] not in FINAL_STATES:
+        return False
+    view.state, view.reason = record["state"], str(record.get("reason") or "")
+    return True

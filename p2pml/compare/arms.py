@@ -20,7 +20,7 @@ from p2pml.compare.material import Material
 from p2pml.worker.process import WorkerSupervisor
 from p2pml.worker.protocol import Evaluate, Span
 from p2pml.worker.tff.process import TffProcess
-from p2pml.worker.tff.request import RoundRequest
+from p2pml.worker.tff.request import RoundRequest, state_file
 
 ARMS = ("network", "simulation", "steps", "epochs")
 TITLES = {
@@ -139,6 +139,8 @@ class Again:
             begun = time.monotonic()
             await self.tff.ask(self._round(number))
             weights = self._weights(number + 1).read_bytes()
+            for old in (self._weights(number), state_file(self._weights(number))):
+                old.unlink(missing_ok=True)  # no more than two: a model may be large, and the rounds many
             await self._keep("simulation", rows, (samples, steps), weights, begun)
         return Arm("simulation", tuple(rows), weights)
 

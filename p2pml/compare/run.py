@@ -100,7 +100,9 @@ async def compare(
         left_out = await _left_out(job, names, tff)
         again = Again(job, material, worker, tff, folder, tell)
         chosen = [name for name in names if name not in left_out]
-        arms = await _carried_out(again, chosen)
+        arms = await carried_out(again, chosen)
+    if isinstance(arms, OSError):
+        raise arms
     if isinstance(arms, WorkerError):
         raise UserError(f"the comparison failed: {arms.reason}", f"see {log}", ExitCode.JOB_FAILED) from arms
     distances = {arm.name: distance(job, arm.weights) for arm in arms if arm.name != "network"}
@@ -121,16 +123,16 @@ async def _left_out(job: FinishedJob, names: Sequence[str], tff: TffProcess) -> 
     return {"simulation": reason} if reason else {}
 
 
-async def _carried_out(again: Again, names: Sequence[str]) -> list[Arm] | WorkerError:
-    """Every arm; the error comes as a value, or the nursery would wrap it in a group."""
+async def carried_out(again: Again, names: Sequence[str]) -> list[Arm] | WorkerError | OSError:
+    """Every arm; an error comes as a value, or the nursery would wrap it in a group."""
     arms: list[Arm] = []
-    failure: WorkerError | None = None
+    failure: WorkerError | OSError | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(again.worker.run)
         try:
             for name in names:
                 arms.append(await again.arm(name))
-        except WorkerError as error:
+        except (WorkerError, OSError) as error:
             failure = error
         finally:
             await again.tff.close()

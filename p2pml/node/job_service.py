@@ -60,6 +60,7 @@ class JobService:
         self._parts = parts
         self._sender = sender
         self._jobs: dict[str, _Job] = {}
+        self._resuming: set[str] = set()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
@@ -143,10 +144,14 @@ class JobService:
             UserError: it is not suspended.
         """
         view = self._find(job_id).view
-        if view.state != "suspended":
+        if view.state != "suspended" or view.id in self._resuming:
             what = "is over" if view.over else "goes on already"
             raise UserError(f"the job {view.id} {what}: {view.state}", "only a suspended job can be resumed")
-        await self._load(self._parts.folder / view.id)
+        self._resuming.add(view.id)  # reading it takes a while, and two requesters would write one journal
+        try:
+            await self._load(self._parts.folder / view.id)
+        finally:
+            self._resuming.discard(view.id)
         return view.id
 
     async def stop(self, job_id: str) -> None:

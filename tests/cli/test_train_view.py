@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from p2pml.cli.train_view import TrainView
+from p2pml.cli.train_view import TrainView, follow_job
 from p2pml.client import ApiEvent
 
 
@@ -60,3 +62,35 @@ def test_a_failure_says_why() -> None:
     (event,) = events(("job.state", {"state": "failed", "reason": "nobody joined"}))
     assert view.apply(event) == "job abababab…: failed (nobody joined)"
     assert view.is_over()
+
+
+@dataclass
+class Daemon:
+    """What `NodeClient` is for a job: its events, and what its record says after so many of them."""
+
+    story: list[ApiEvent]
+    records: dict[int, str]
+    told: int = 0
+
+    def get(self, path: str) -> dict[str, Any]:
+        return {"state": self.records.get(self.told, "running"), "reason": ""}
+
+    def events(self, **query: Any) -> Iterator[ApiEvent]:
+        for event in self.story:
+            self.told += 1
+            yield event
+
+
+def test_a_suspension_that_its_owner_has_ended_is_no_end() -> None:
+    story = events(
+        ("job.state", {"state": "running"}),
+        ("job.state", {"state": "suspended", "reason": "this node's disk"}),
+        ("job.state", {"state": "running"}),
+        ("job.state", {"state": "done"}),
+    )
+    view, daemon = TrainView("ab" * 16), Daemon(story, {4: "done"})
+    follow_job(daemon, view, 0)  # type: ignore[arg-type]
+    assert (view.state, view.reason, daemon.told) == ("done", "", 4)
+    view, daemon = TrainView("ab" * 16), Daemon(story, {2: "suspended"})
+    follow_job(daemon, view, 0)  # type: ignore[arg-type]
+    assert (view.state, daemon.told) == ("suspended", 2)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import trio
 
 from p2pml.cli.compare_commands import NAMES, chosen_arms
 from p2pml.compare import page
-from p2pml.compare.arms import ARMS, Arm, Row, networked, samples_of, steps_for
+from p2pml.compare.arms import ARMS, Again, Arm, Row, networked, samples_of, steps_for
 from p2pml.compare.job import FinishedJob, Round
-from p2pml.compare.run import Comparison, distance, exceptions, unsimulated
+from p2pml.compare.run import Comparison, carried_out, distance, exceptions, unsimulated
 from p2pml.errors import UserError
 from p2pml.formats import tensors
 from p2pml.training import models
 from p2pml.training.spec import parse_spec
+from p2pml.worker.tff.request import state_file
 
 SPEC = """\
 version: 1
@@ -101,3 +108,50 @@ def test_arms_are_chosen_by_name() -> None:
     with pytest.raises(UserError, match="called 'epoch'"):
         chosen_arms("epoch")
     assert NAMES == ARMS
+
+
+async def simulated(folder: Path, ask: Callable[[Any], None]) -> list[Arm] | Exception:
+    """Rounds of a simulation whose process is a function."""
+
+    async def asked(request: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        ask(request)
+
+    async def evaluate(request: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return SimpleNamespace(loss=0.5, accuracy=0.5)
+
+    async def run(*, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await trio.sleep_forever()
+
+    worker = SimpleNamespace(run=run, call=evaluate)
+    tff = SimpleNamespace(ask=asked, close=trio.lowlevel.checkpoint)
+    material = SimpleNamespace(shards=["a", "b", "c"], whole="w", validation="v", evaluation="e", samples=80)
+    return await carried_out(
+        Again(make_job(), material, worker, tff, folder, lambda name, row: None),  # type: ignore[arg-type]
+        ["simulation"],
+    )
+
+
+async def test_no_more_than_two_models_of_a_simulation_are_on_disk(tmp_path: Path) -> None:
+    most = 0
+
+    def ask(request: Any) -> None:
+        nonlocal most
+        Path(request.result).write_bytes(make_job().last)
+        state_file(request.result).touch()
+        most = max(most, len(list(tmp_path.iterdir())))
+
+    (arm,) = await simulated(tmp_path, ask)  # type: ignore[misc]
+    assert len(arm.rows) == 2
+    assert most == 4  # with the server optimizer's states
+
+
+async def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
+    def ask(request: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    found = await simulated(tmp_path, ask)
+    assert isinstance(found, OSError)
+    assert found.errno == errno.ENOSPC

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trio
 
 from chain.entries import JobStatus
 from p2pml.errors import UserError
@@ -132,7 +133,19 @@ async def test_a_job_whose_folder_cannot_be_opened_at_the_start_waits_for_its_ow
         jobs = world.requester.jobs
         assert jobs.show(job_id)["state"] == "suspended"
         assert jobs.show(job_id)["reason"].endswith(f"in the folder {world.requester.parts.folder / job_id}")
-        await jobs.resume(job_id)
+        refusals: list[str] = []
+
+        async def resume() -> None:
+            try:
+                await jobs.resume(job_id)
+            except UserError as error:
+                refusals.append(error.cause)
+
+        async with trio.open_nursery() as nursery:  # of two at a time, one is enough
+            nursery.start_soon(resume)
+            nursery.start_soon(resume)
+        assert len(refusals) == 1
+        assert "goes on already" in refusals[0]
         assert (await world.finish(job_id))["round"] == 3
 
 
