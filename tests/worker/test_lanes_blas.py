@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from chain.baseline.episode import Trainer
 from p2pml.node import rating_training
-from p2pml.worker.lanes import blas, pool, store
+from p2pml.worker.lanes import blas, lane, pool, store
 from tests.worker.test_lanes_pool import Net, Samples, digits, plan
 
 __all__ = ["digits"]
@@ -73,6 +74,23 @@ async def test_a_window_has_the_same_leaves_with_any_kernels(
         found.append({leaf.digest for leaf in window.leaves if leaf.episode == 0})
         assert len(found[-1]) == digits[0].segments
     assert all(each == found[0] for each in found)
+
+
+def test_kernels_that_compute_something_else_are_out(
+    tmp_path: Path, digits: tuple[Net, Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write(tmp_path, *digits)
+    assert blas.main([str(tmp_path), "0"]) == 0
+    build = lane.build
+
+    def wrong(folder: Path, kernel: str) -> Trainer:
+        trainer = build(folder, kernel)
+        if kernel == "numpy":
+            trainer.begin(bytes(31) + b"x")
+        return trainer
+
+    monkeypatch.setattr(lane, "build", wrong)
+    assert blas.main([str(tmp_path), "0"]) == 1
 
 
 @dataclass
