@@ -27,11 +27,12 @@ class RoundError(Exception):
 
 
 def auto_deadline(rounds: Sequence[RoundDone]) -> float:
-    """The deadline of the next round, seconds, from those before; infinite while none was seen as a whole.
+    """The deadline of the next round, seconds, from those before; infinite while none was seen whole and
+    without a pause.
 
     The first round includes what happens once (downloads, tracing, warm-up): it counts while it is alone.
     """
-    whole = [done.seconds for done in rounds if not done.resumed]
+    whole = [done.seconds for done in rounds if not (done.resumed or done.paused)]
     if not whole:
         return math.inf
     known = whole[1:] or whole
@@ -50,6 +51,9 @@ class RoundRunner:
         seed: of the job.
         refused: told each update that is not wanted: its peer, round, client and the reason.
         spare: how many more clients train than the round needs; the first that deliver count.
+
+    Attributes:
+        paused: seconds for which the deadline of the latest round stood still, over all its attempts.
     """
 
     members: Members
@@ -59,6 +63,8 @@ class RoundRunner:
     seed: int
     refused: Callable[[MemberRecord, int, int, str], None]
     spare: int = 0
+    paused: float = 0.0
+    _number: int = -1
     _spares: dict[int, str] = field(default_factory=dict)
     """Of the round that is aggregated: the clients whose updates are still on their way, and from whom."""
 
@@ -82,6 +88,15 @@ class RoundRunner:
         """
         delivered = self.store.receipted(number)
         await self._drain(number)
+        if number != self._number:
+            self._number, self.paused = number, 0.0
+        current = self._begin(number, deadline, delivered)
+        try:
+            return await self._to_its_end(current, number, model, delivered)
+        finally:
+            self.paused += current.paused
+
+    def _begin(self, number: int, deadline: float, delivered: Mapping[int, Receipted]) -> machine.Round:
         placed = self.members.placement
         works = tuple(
             machine.Work(client, placed.holders(client), placed.bound) for client in self.clients(number)
@@ -94,10 +109,14 @@ class RoundRunner:
             deadline,
             tuple((c, item.peer) for c, item in delivered.items()),
             sample_size(len(self.samples), self.fraction),
+            machine.MAX_PAUSE_S - self.paused,
         )
-        now = trio.current_time()
-        current = machine.Round(config, now, [session.peer for session in self.members.ready])
-        effects = current.tick(now)
+        return machine.Round(config, trio.current_time(), [session.peer for session in self.members.ready])
+
+    async def _to_its_end(
+        self, current: machine.Round, number: int, model: GlobalModel, delivered: dict[int, Receipted]
+    ) -> list[Receipted]:
+        effects = current.tick(trio.current_time())
         while True:
             for effect in effects:
                 match effect:

@@ -255,7 +255,7 @@ class PeerSession:
             self._show("waiting for its pay")
         elif working.stage in WORDS and self._task is not None:
             self._show(WORDS[working.stage])
-        self._tell(machine.Progress(self.peer))
+        self._tell(machine.Progress(self.peer, working.stage))
 
     def _on_failure(self, round_: int, client: int, reason: str) -> None:
         if self._task is None or (self._task.round, self._task.client) != (round_, client):

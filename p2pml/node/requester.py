@@ -294,7 +294,7 @@ class Requester:
             receipts = tuple(await runner.close(number))
             done = RoundDone(
                 number, model.digest, following.digest, accuracy, loss, seconds, receipts,
-                tuple(item.client for item in chosen), self._resumed,
+                tuple(item.client for item in chosen), self._resumed, runner.paused > 0,
             )  # fmt: skip
             await self._keep(done, weights, state)
             self._resumed = False
