@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -65,6 +66,8 @@ class RoundRunner:
     spare: int = 0
     paused: float = 0.0
     _number: int = -1
+    _cut: Counter[str] = field(default_factory=Counter)
+    """How many attempts at the latest round were cut short while a peer was still at work."""
     _spares: dict[int, str] = field(default_factory=dict)
     """Of the round that is aggregated: the clients whose updates are still on their way, and from whom."""
 
@@ -89,7 +92,7 @@ class RoundRunner:
         delivered = self.store.receipted(number)
         await self._drain(number)
         if number != self._number:
-            self._number, self.paused = number, 0.0
+            self._number, self.paused, self._cut = number, 0.0, Counter()
         current = self._begin(number, deadline, delivered)
         try:
             return await self._to_its_end(current, number, model, delivered)
@@ -97,10 +100,7 @@ class RoundRunner:
             self.paused += current.paused
 
     def _begin(self, number: int, deadline: float, delivered: Mapping[int, Receipted]) -> machine.Round:
-        placed = self.members.placement
-        works = tuple(
-            machine.Work(client, placed.holders(client), placed.bound) for client in self.clients(number)
-        )
+        works = tuple(self._work(client) for client in self.clients(number))
         limits = self.members.limits
         config = machine.RoundConfig(
             works,
@@ -112,6 +112,13 @@ class RoundRunner:
             machine.MAX_PAUSE_S - self.paused,
         )
         return machine.Round(config, trio.current_time(), [session.peer for session in self.members.ready])
+
+    def _work(self, client: int) -> machine.Work:
+        """Who kept an attempt waiting comes after the other holders in the next: one slow peer shall not have
+        all attempts. Where everybody did, nothing changes, and an owner's client stays the owner's."""
+        placed = self.members.placement
+        holders = sorted(placed.holders(client), key=lambda peer: self._cut[peer])
+        return machine.Work(client, tuple(holders), placed.bound)
 
     async def _to_its_end(
         self, current: machine.Round, number: int, model: GlobalModel, delivered: dict[int, Receipted]
@@ -125,6 +132,7 @@ class RoundRunner:
                         await self.store.note_chosen(number, [client for client, _ in chosen])
                         return [delivered[client] for client, _ in chosen]
                     case machine.RoundFailed(reason):
+                        self._cut.update(peer for peer, client in current.tasks.items() if client is not None)
                         raise RoundError(reason)
                     case _:
                         self._carry_out(number, model, effect)
