@@ -20,6 +20,8 @@ from p2pml.training.sampling import sample_size, sampled
 MIN_AUTO_DEADLINE_S = 60.0
 AUTO_DEADLINE = 1.5
 """A round may take so many times the median of those before."""
+LOOK_S = 1.0
+"""How often a round looks whether the chain still takes it: what peers report can keep it going for ever."""
 TOO_LATE = "too late: round {} is over"
 
 
@@ -51,6 +53,7 @@ class RoundRunner:
         fraction: share of the clients that take part in each round.
         seed: of the job.
         refused: told each update that is not wanted: its peer, round, client and the reason.
+        check_open: raises UserError when the chain takes no more rounds of the job.
         spare: how many more clients train than the round needs; the first that deliver count.
 
     Attributes:
@@ -63,11 +66,13 @@ class RoundRunner:
     fraction: float
     seed: int
     refused: Callable[[MemberRecord, int, int, str], None]
+    check_open: Callable[[], None]
     spare: int = 0
     paused: float = 0.0
     _number: int = -1
     _cut: Counter[str] = field(default_factory=Counter)
     """How many attempts at the latest round were cut short while a peer was still at work."""
+    _look_at: float = -math.inf
     _spares: dict[int, str] = field(default_factory=dict)
     """Of the round that is aggregated: the clients whose updates are still on their way, and from whom."""
 
@@ -88,6 +93,7 @@ class RoundRunner:
 
         Raises:
             RoundError: too few updates.
+            UserError: the chain takes no more rounds of the job.
         """
         delivered = self.store.receipted(number)
         await self._drain(number)
@@ -141,9 +147,12 @@ class RoundRunner:
     async def _next(
         self, current: machine.Round, number: int, delivered: dict[int, Receipted]
     ) -> list[machine.Effect]:
-        """Wait for a report or for the machine's next deadline."""
+        """Wait for a report or for the machine's next deadline; now and then look at the chain."""
+        if trio.current_time() >= self._look_at:
+            self.check_open()
+            self._look_at = trio.current_time() + LOOK_S
         wake = current.deadline()
-        with trio.move_on_at(math.inf if wake is None else wake) as scope:
+        with trio.move_on_at(self._look_at if wake is None else min(wake, self._look_at)) as scope:
             report = await self.members.reports.receive()
         if scope.cancelled_caught:
             return current.tick(trio.current_time())

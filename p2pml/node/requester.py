@@ -272,7 +272,7 @@ class Requester:
         samples = {client: train.samples_of_round(count) for client, count in enumerate(prepared.samples)}
         runner = RoundRunner(
             members, self._store, samples, self._spec.peers.sample, self._spec.seed, self._view.refused,
-            self._spec.peers.backup,
+            partial(self._check_open, settlement.job), self._spec.peers.backup,
         )  # fmt: skip
         weights, state = self._store.load_model(len(self._rounds))
         model = self._global_model(weights)
