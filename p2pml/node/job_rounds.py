@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from p2pml.training.sampling import sample_size, sampled
 MIN_AUTO_DEADLINE_S = 60.0
 AUTO_DEADLINE = 1.5
 """A round may take so many times the median of those before."""
+LOOK_S = 1.0
+"""How often a round looks whether the chain still takes it: what peers report can keep it going for ever."""
 TOO_LATE = "too late: round {} is over"
 
 
@@ -27,11 +30,12 @@ class RoundError(Exception):
 
 
 def auto_deadline(rounds: Sequence[RoundDone]) -> float:
-    """The deadline of the next round, seconds, from those before; infinite while none was seen as a whole.
+    """The deadline of the next round, seconds, from those before; infinite while none was seen whole and
+    without a pause.
 
     The first round includes what happens once (downloads, tracing, warm-up): it counts while it is alone.
     """
-    whole = [done.seconds for done in rounds if not done.resumed]
+    whole = [done.seconds for done in rounds if not (done.resumed or done.paused)]
     if not whole:
         return math.inf
     known = whole[1:] or whole
@@ -49,7 +53,11 @@ class RoundRunner:
         fraction: share of the clients that take part in each round.
         seed: of the job.
         refused: told each update that is not wanted: its peer, round, client and the reason.
+        check_open: raises UserError when the chain takes no more rounds of the job.
         spare: how many more clients train than the round needs; the first that deliver count.
+
+    Attributes:
+        paused: seconds for which the deadline of the latest round stood still, over all its attempts.
     """
 
     members: Members
@@ -58,7 +66,13 @@ class RoundRunner:
     fraction: float
     seed: int
     refused: Callable[[MemberRecord, int, int, str], None]
+    check_open: Callable[[], None]
     spare: int = 0
+    paused: float = 0.0
+    _number: int = -1
+    _cut: Counter[str] = field(default_factory=Counter)
+    """How many attempts at the latest round were cut short while a peer was still at work."""
+    _look_at: float = -math.inf
     _spares: dict[int, str] = field(default_factory=dict)
     """Of the round that is aggregated: the clients whose updates are still on their way, and from whom."""
 
@@ -79,13 +93,20 @@ class RoundRunner:
 
         Raises:
             RoundError: too few updates.
+            UserError: the chain takes no more rounds of the job.
         """
         delivered = self.store.receipted(number)
         await self._drain(number)
-        placed = self.members.placement
-        works = tuple(
-            machine.Work(client, placed.holders(client), placed.bound) for client in self.clients(number)
-        )
+        if number != self._number:
+            self._number, self.paused, self._cut = number, 0.0, Counter()
+        current = self._begin(number, deadline, delivered)
+        try:
+            return await self._to_its_end(current, number, model, delivered)
+        finally:
+            self.paused += current.paused
+
+    def _begin(self, number: int, deadline: float, delivered: Mapping[int, Receipted]) -> machine.Round:
+        works = tuple(self._work(client) for client in self.clients(number))
         limits = self.members.limits
         config = machine.RoundConfig(
             works,
@@ -94,10 +115,21 @@ class RoundRunner:
             deadline,
             tuple((c, item.peer) for c, item in delivered.items()),
             sample_size(len(self.samples), self.fraction),
+            machine.MAX_PAUSE_S - self.paused,
         )
-        now = trio.current_time()
-        current = machine.Round(config, now, [session.peer for session in self.members.ready])
-        effects = current.tick(now)
+        return machine.Round(config, trio.current_time(), [session.peer for session in self.members.ready])
+
+    def _work(self, client: int) -> machine.Work:
+        """Who kept an attempt waiting comes after the other holders in the next: one slow peer shall not have
+        all attempts. Where everybody did, nothing changes, and an owner's client stays the owner's."""
+        placed = self.members.placement
+        holders = sorted(placed.holders(client), key=lambda peer: self._cut[peer])
+        return machine.Work(client, tuple(holders), placed.bound)
+
+    async def _to_its_end(
+        self, current: machine.Round, number: int, model: GlobalModel, delivered: dict[int, Receipted]
+    ) -> list[Receipted]:
+        effects = current.tick(trio.current_time())
         while True:
             for effect in effects:
                 match effect:
@@ -106,6 +138,7 @@ class RoundRunner:
                         await self.store.note_chosen(number, [client for client, _ in chosen])
                         return [delivered[client] for client, _ in chosen]
                     case machine.RoundFailed(reason):
+                        self._cut.update(peer for peer, client in current.tasks.items() if client is not None)
                         raise RoundError(reason)
                     case _:
                         self._carry_out(number, model, effect)
@@ -114,9 +147,12 @@ class RoundRunner:
     async def _next(
         self, current: machine.Round, number: int, delivered: dict[int, Receipted]
     ) -> list[machine.Effect]:
-        """Wait for a report or for the machine's next deadline."""
+        """Wait for a report or for the machine's next deadline; now and then look at the chain."""
+        if trio.current_time() >= self._look_at:
+            self.check_open()
+            self._look_at = trio.current_time() + LOOK_S
         wake = current.deadline()
-        with trio.move_on_at(math.inf if wake is None else wake) as scope:
+        with trio.move_on_at(self._look_at if wake is None else min(wake, self._look_at)) as scope:
             report = await self.members.reports.receive()
         if scope.cancelled_caught:
             return current.tick(trio.current_time())

@@ -93,6 +93,9 @@ class _Assigned:
     samples: int
     model: GlobalModel
 
+    def is_for(self, round_: int, client: int) -> bool:
+        return (self.round, self.client) == (round_, client)
+
 
 @dataclass(slots=True)
 class PeerSession:
@@ -231,7 +234,7 @@ class PeerSession:
 
     async def refuse(self, round_: int, client: int, reason: str) -> None:
         """Tell the peer that its work on a client is not wanted."""
-        if self._task is not None and (self._task.round, self._task.client) == (round_, client):
+        if self._task is not None and self._task.is_for(round_, client):
             self._task, self._upload = None, None
         self._show("waiting")
         await self.channel.send(Refuse("update", round_, client, reason[:500]))
@@ -249,16 +252,18 @@ class PeerSession:
     def _on_working(self, working: Working) -> None:
         if working.stage == "fetch" and not self.ready:
             self._show(f"fetching {_percent(working)}")
-        elif working.stage == "train" and self._task is not None:
+        if self._task is None or not self._task.is_for(working.round, working.client):
+            return  # how it gets on with something else does not show that the task gets on
+        if working.stage == "train":
             self._show(f"training client {working.client} {_percent(working)}")
-        elif working.stage == "pay" and self._task is not None:
+        elif working.stage == "pay":
             self._show("waiting for its pay")
-        elif working.stage in WORDS and self._task is not None:
+        elif working.stage in WORDS:
             self._show(WORDS[working.stage])
-        self._tell(machine.Progress(self.peer))
+        self._tell(machine.Progress(self.peer, working.stage))
 
     def _on_failure(self, round_: int, client: int, reason: str) -> None:
-        if self._task is None or (self._task.round, self._task.client) != (round_, client):
+        if self._task is None or not self._task.is_for(round_, client):
             return  # an answer to a task that was taken back meanwhile
         self._task, self._upload = None, None
         self._tell(machine.WorkFailed(self.peer, client, reason), round_)
@@ -269,7 +274,7 @@ class PeerSession:
         except DecodeError as error:
             raise Malformed(f"not a commitment: {error}") from error
         task = self._task
-        if task is None or (task.round, task.client) != (commitment.round, commitment.client):
+        if task is None or not task.is_for(commitment.round, commitment.client):
             reason = (
                 f"round {commitment.round} does not expect client {commitment.client} from you (any more)"
             )

@@ -52,6 +52,7 @@ class RoundDone:
         receipts: all that are paid, in client order.
         counted: the clients whose updates became the model; the others were spares.
         resumed: whether the requester was started in the midst of it, so that `seconds` are not all of it.
+        paused: whether its deadline stood still for a time, so that `seconds` are more than it takes.
     """
 
     number: int
@@ -63,6 +64,7 @@ class RoundDone:
     receipts: tuple[Receipt, ...]
     counted: tuple[int, ...]
     resumed: bool = False
+    paused: bool = False
 
 
 @dataclass(slots=True)
@@ -209,6 +211,7 @@ class JobStore:
             receipts=[receipt.encode().hex() for receipt in done.receipts],
             counted=list(done.counted),
             resumed=done.resumed,
+            paused=done.paused,
         )
 
     def rounds(self) -> list[RoundDone]:
@@ -234,4 +237,5 @@ def _round(entry: dict[str, Any]) -> RoundDone:
         entry["round"], bytes.fromhex(entry["model_in"]), bytes.fromhex(entry["model_out"]),
         entry["accuracy"], entry["loss"], entry["seconds"], receipts,
         tuple(entry.get("counted", everybody)), entry.get("resumed", False),
+        entry.get("paused", False),
     )  # fmt: skip

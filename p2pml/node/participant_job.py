@@ -367,6 +367,9 @@ class ParticipantJob:
     # -- progress --------------------------------------------------------------------------------------
 
     def _report(self, news: Working) -> None:
+        task = self._current
+        if task is not None and (task.round, task.client) != (news.round, news.client):
+            return  # shards for later: they must not hide how the task gets on, by which it is judged
         self._newest = news
         self._news.set()
 

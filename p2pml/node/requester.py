@@ -272,7 +272,7 @@ class Requester:
         samples = {client: train.samples_of_round(count) for client, count in enumerate(prepared.samples)}
         runner = RoundRunner(
             members, self._store, samples, self._spec.peers.sample, self._spec.seed, self._view.refused,
-            self._spec.peers.backup,
+            partial(self._check_open, settlement.job), self._spec.peers.backup,
         )  # fmt: skip
         weights, state = self._store.load_model(len(self._rounds))
         model = self._global_model(weights)
@@ -294,7 +294,7 @@ class Requester:
             receipts = tuple(await runner.close(number))
             done = RoundDone(
                 number, model.digest, following.digest, accuracy, loss, seconds, receipts,
-                tuple(item.client for item in chosen), self._resumed,
+                tuple(item.client for item in chosen), self._resumed, runner.paused > 0,
             )  # fmt: skip
             await self._keep(done, weights, state)
             self._resumed = False

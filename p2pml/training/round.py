@@ -7,6 +7,9 @@ A client goes to its first holder that is there; another holder, or when none is
 over only when that one is gone. A client that is bound to its holders waits for them. A peer works on one
 client at a time. The result of a round does not depend on who trained a client, since data, order and seeds
 belong to the client.
+
+The deadline stands still while a peer that has a task waits for what it cannot hasten (`PAUSING`): a rating
+window takes everybody's time at once, and no other attempt would bring more.
 """
 
 from __future__ import annotations
@@ -14,6 +17,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf
+
+PAUSING = frozenset({"pay", "rating"})
+"""What a peer reports while the deadline stands still. From the other rests a task is given back."""
+MAX_PAUSE_S = 660.0
+"""So long may the deadline of a round stand still: the longest rating window of any preset, the ten minutes
+of `main`, and one to get back to work. What peers report is their word, and one that lies shall not hold a
+round for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,7 @@ class RoundConfig:
     deadline: seconds from the round's start after which it is cut short; infinite for none.
     done: clients that were delivered before, when the round goes on after an interruption, and by whom.
     enough: how many clients end the round, the first that deliver; 0 for all of them.
+    pause: seconds for which the deadline may stand still.
     """
 
     works: tuple[Work, ...]
@@ -43,6 +54,7 @@ class RoundConfig:
     deadline: float = inf
     done: tuple[tuple[int, str], ...] = ()
     enough: int = 0
+    pause: float = MAX_PAUSE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +74,11 @@ class PeerGone:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The peer showed that it gets on with its task: a batch done, a chunk arrived."""
+    """The peer showed that it gets on with its task: a batch done, a chunk arrived. Or it said why it cannot,
+    in `stage`."""
 
     peer: str
+    stage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +176,7 @@ class _Peer:
     client: int | None = None
     last_progress: float = 0.0
     committed: bool = False
+    waits: bool = False
 
 
 class Round:
@@ -171,6 +186,10 @@ class Round:
         config: clients, holders and limits.
         now: seconds on the caller's clock.
         peers: who is there from the start; call `tick` at once for their tasks.
+
+    Attributes:
+        over: whether it has ended.
+        paused: seconds for which its deadline stood still.
 
     Raises:
         ValueError: there is no client.
@@ -186,6 +205,8 @@ class Round:
         self._done = {client: peer for client, peer in config.done if client in self._works}
         self._enough = min(config.enough, len(self._works)) or len(self._works)
         self._stuck_since: float | None = None if peers else now
+        self._seen = now
+        self.paused = 0.0
         self.over = False
 
     @property
@@ -207,6 +228,7 @@ class Round:
         """Take an event; what it asks for comes back, in order."""
         if self.over:
             return self._after_the_end(event)
+        self._pass_time(now)
         match event:
             case PeerReady(peer):
                 if peer in self._peers:
@@ -215,9 +237,10 @@ class Round:
                 return self._assign(now)
             case PeerGone(peer, _):
                 return self._without(peer, now)
-            case Progress(peer):
+            case Progress(peer, stage):
                 if peer in self._peers:
                     self._peers[peer].last_progress = now
+                    self._peers[peer].waits = stage in PAUSING
                 return []
             case UpdateBad(peer, _, reason):
                 return [Drop(peer, reason, banned=True), *self._without(peer, now)]
@@ -226,8 +249,7 @@ class Round:
             case CommitReceived(peer, client):
                 if refusal := self._not_wanted(peer, client):
                     return [refusal]
-                self._peers[peer].last_progress = now
-                self._peers[peer].committed = True
+                self._peers[peer] = _Peer(client, now, committed=True)
                 return [Pull(peer, client)]
             case UpdateReceived(peer, client):
                 return self._delivered(peer, client, now)
@@ -236,6 +258,7 @@ class Round:
         """What the passing of time asks for, and at the first call what there is to begin with."""
         if self.over:
             return []
+        self._pass_time(now)
         if len(self._done) >= self._enough:
             return self._complete("enough updates are here")
         effects: list[Effect] = []
@@ -259,8 +282,20 @@ class Round:
         if self._stuck_since is not None:
             times.append(self._stuck_since + stall)
         if self._ends < inf:
-            times.append(self._ends)
+            times.append(self._ends + self._pause_left())
         return min(times, default=None)
+
+    def _pass_time(self, now: float) -> None:
+        """Move the deadline on by the time since the last call, if somebody waited."""
+        passed = min(now - self._seen, self._pause_left())
+        self._seen = now
+        self.paused += passed
+        self._ends += passed
+
+    def _pause_left(self) -> float:
+        """For how long the deadline stands still from now on, unless something happens."""
+        waits = any(peer.waits and peer.client is not None for peer in self._peers.values())
+        return self._config.pause - self.paused if waits else 0.0
 
     def _delivered(self, peer: str, client: int, now: float) -> list[Effect]:
         if refusal := self._not_wanted(peer, client):

@@ -39,6 +39,34 @@ async def test_three_attempts_that_bring_too_few_updates(
         assert "round 2, attempt 3 of 3 failed" in " ".join(world.requester.notes())
 
 
+@pytest.mark.parametrize("clients", [2, 6])
+async def test_one_peer_that_never_finishes_does_not_have_all_three_attempts(
+    clients: int, job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    """With six it leads three of them, and would be given another one at each attempt."""
+
+    async def forever(request: Any) -> None:
+        if request.round == 1:
+            await trio.sleep_forever()
+
+    async with job_world(2) as world:
+        slow, quick = world.trainers
+        slow.worker.before_training = forever
+        spec = job_spec(least=2, clients=clients, stall="30s").replace("peers: {", "peers: {deadline: 2s, ")
+        shown = await world.finish(await world.requester.jobs.start(spec, world.root, "job.yaml"))
+        assert (shown["state"], shown["reason"]) == ("done", "")
+        assert [item["clients"] for item in shown["history"]] == [clients] * 3
+        tries = [note for note in world.requester.notes() if " failed: " in note]
+        assert len(tries) == 1
+        assert tries[0].startswith("round 2, attempt 1 of 3")
+        assert sorted(task for task in quick.worker.trained if task[0] == 1) == [
+            (1, n) for n in range(clients)
+        ]
+        assert {task[0] for task in slow.worker.trained} == {0, 2}, (
+            "in the next round it is as the others are"
+        )
+
+
 async def test_the_deadline_on_the_chain_comes_first(
     job_world: Callable[..., Any], job_spec: Callable[..., str]
 ) -> None:

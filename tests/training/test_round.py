@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chain.params import PRESETS
 from p2pml.training.round import (
+    MAX_PAUSE_S,
     Assign,
     CommitReceived,
     Drop,
@@ -111,6 +113,79 @@ def test_deadline_with_quorum_goes_on_without_the_straggler() -> None:
     assert (refusal.peer, refusal.client) == ("c", 2)
     assert "2 of 3 updates" in refusal.reason
     assert complete == RoundComplete(((0, "a"), (1, "b")))
+
+
+@pytest.mark.parametrize("stage", ["rating", "pay"])
+def test_the_deadline_stands_still_while_somebody_waits(stage: str) -> None:
+    machine = started(deadline=60.0)
+    for now in range(5, 306):
+        assert [effect for peer in "abc" for effect in machine.receive(Progress(peer, stage), now)] == []
+        assert machine.tick(now) == []
+    for peer in "abc":
+        machine.receive(Progress(peer, "train"), 305)
+    assert machine.paused == 300.0
+    assert deliver(machine, "a", 0, 310) == []
+    assert deliver(machine, "b", 1, 311) == []
+    assert deliver(machine, "c", 2, 359) == [RoundComplete(((0, "a"), (1, "b"), (2, "c")))]
+
+
+@pytest.mark.parametrize("stage", ["train", "fetch", "paused", "load"])
+def test_it_runs_while_they_work_or_rest_for_another_reason(stage: str) -> None:
+    machine = started(deadline=60.0)
+    for now in range(5, 60, 5):
+        assert [effect for peer in "abc" for effect in machine.receive(Progress(peer, stage), now)] == []
+    assert machine.deadline() == 60.0
+    assert machine.tick(60)[-1] == RoundFailed("0 of 3 updates at the deadline of 60 s, 3 needed")
+    assert machine.paused == 0.0
+
+
+def test_time_for_which_several_wait_is_counted_once() -> None:
+    machine = started(deadline=60.0)
+    for now, peer, stage in (
+        (10, "a", "rating"),
+        (20, "b", "rating"),
+        (25, "c", "train"),
+        (30, "a", "train"),
+    ):
+        machine.receive(Progress(peer, stage), now)
+    machine.receive(CommitReceived("b", 1), 40)
+    assert machine.paused == 30.0
+    for now in (50, 70, 89):
+        for peer in "abc":
+            machine.receive(Progress(peer, "train"), now)
+    assert machine.deadline() == 90.0
+    assert machine.tick(89.9) == []
+    assert isinstance(machine.tick(90.0)[-1], RoundFailed)
+
+
+def test_it_runs_again_when_who_waited_is_gone_or_has_nothing_to_do() -> None:
+    machine = started(deadline=60.0)
+    deliver(machine, "a", 0, 1)
+    machine.receive(Progress("a", "rating"), 2)
+    machine.receive(Progress("b", "rating"), 10)
+    machine.receive(PeerGone("b", "gone"), 20)
+    machine.receive(Progress("c", "train"), 30)
+    machine.tick(40)
+    assert machine.paused == 10.0
+
+
+def test_a_liar_that_always_waits_does_not_hold_a_round_for_ever() -> None:
+    machine = started(quorum=0.6, deadline=60.0)
+    deliver(machine, "a", 0, 1)
+    deliver(machine, "b", 1, 1)
+    end = 10 + MAX_PAUSE_S + 50
+    for now in range(10, int(end), 10):
+        machine.receive(Progress("c", "rating"), now)
+        assert machine.tick(now) == []
+    machine.receive(Progress("c", "rating"), end - 1)
+    assert machine.deadline() == end
+    assert machine.tick(end)[-1] == RoundComplete(((0, "a"), (1, "b")))
+    assert machine.paused == MAX_PAUSE_S
+
+
+def test_the_longest_rating_window_fits_into_a_pause() -> None:
+    longest = max(params.window_slots * params.slot_ms for params in PRESETS.values()) / 1000
+    assert longest < MAX_PAUSE_S < 1.2 * longest
 
 
 def test_deadline_below_quorum_fails_and_says_why() -> None:
