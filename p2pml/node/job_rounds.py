@@ -145,8 +145,8 @@ class RoundRunner:
                 session = self.members.session(peer)
                 if session is not None:
                     samples = self.samples[client]
-                    session.expect(number, client, samples, model)
-                    self.members.start(session.assign, session, number, client, samples, model)
+                    task = session.expect(number, client, samples, model)
+                    self.members.start(session.assign, session, task)
             case machine.Pull(peer, _):
                 session = self.members.session(peer)
                 if session is not None:
