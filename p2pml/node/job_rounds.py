@@ -134,6 +134,7 @@ class RoundRunner:
         item = await self.store.note_delivery(update, receipt)
         delivered[item.client] = item
         record = self.members.records[update.peer]
+        record.failures = 0
         record.samples += item.samples
         record.earned += item.samples * self.members.terms.price
         self.members.changed(record)

@@ -254,9 +254,10 @@ class PeerSession:
         self._show("waiting")
         await self.channel.send(Refuse("update", round_, client, reason[:500]))
 
-    async def dismiss(self, reason: str) -> None:
-        """Say that it is over."""
-        await self.channel.send(Done(reason[:500]), 5.0)
+    async def dismiss(self, reason: str, over: bool = True) -> None:
+        """Say that the job is over for the peer, or only this conversation: then it keeps what it has."""
+        reason = reason[:500]
+        await self.channel.send(Done(reason) if over else Refuse("job", 0, 0, reason), 5.0)
 
     def settle(self) -> None:
         """Report what the peer did wrong; after the end, since a ban cuts it off before it has heard why."""

@@ -203,19 +203,21 @@ class Requester:
         # These errors are carried out by hand: the nursery would wrap them in a group.
         async with trio.open_nursery() as nursery:
             nursery.start_soon(settlement.keep_books, self._rounds, self._view.note)
-            await nursery.start(members.run)
+            nursery.start_soon(members.run)
             try:
                 await self._all_rounds(prepared, members, settlement, aggregator)
+                await self._dismiss(members, "the training is done")
             except UserError as error:
                 failure = error
+                await self._dismiss(members, str(failure))
             except trio.Cancelled:
                 # When the node stops, nobody is told that the job is over: it goes on after the next start.
                 if self._stopped:
                     await self._dismiss(members, self._stopped)
                 raise
             finally:
+                members.end()
                 await aggregator.close()
-            await self._dismiss(members, str(failure) if failure else "the training is done")
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
