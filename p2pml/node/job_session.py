@@ -308,10 +308,18 @@ class PeerSession:
         elif replayed := self._delivered_before(commitment):
             self._bad(replayed)
         else:
-            digest = commitment.update_hash.hex()[:16]
-            name = f"r{task.round:05}-c{task.client:04}-{digest}-{self.peer[-12:]}.part"
-            self._upload = Upload(commit, commitment, self.spool / name, task.model.max_norm)
+            self._upload = Upload(commit, commitment, self._part(commitment), task.model.max_norm)
             self._tell(machine.CommitReceived(self.peer, task.client), task.round)
+
+    def _part(self, commitment: Commitment) -> Path:
+        """Where an update is gathered. What is there of another one for this client is given up, or a peer
+        that commits to a new one each time and finishes none would fill the disk."""
+        name = f"r{commitment.round:05}-c{commitment.client:04}-"
+        path = self.spool / f"{name}{commitment.update_hash.hex()[:16]}-{self.peer[-12:]}.part"
+        for other in self.spool.glob(f"{name}*-{self.peer[-12:]}.part"):
+            if other != path:
+                other.unlink(missing_ok=True)
+        return path
 
     async def _on_update(self, update: Update) -> None:
         upload = self._upload
