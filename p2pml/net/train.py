@@ -244,7 +244,8 @@ class Countersigned:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Either: no, and why. `what` is `ask`, `invite`, `task`, `update` or `job`."""
+    """Either: no, and why. `what` is `ask`, `invite`, `task` or `update`; `rest` where a participant gives a
+    task back and leaves while its worker rests; `job` where either ends the conversation alone."""
 
     what: str = checked.text(16)
     round: int = checked.whole(2**32)

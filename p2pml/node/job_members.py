@@ -57,7 +57,7 @@ class MemberRecord:
     Args:
         reason: why its last session ended, in one line; `detail` is all that it said, a traceback perhaps.
         samples, earned: over all rounds, base units.
-        failures: how often it was dropped.
+        failures: how often it was dropped since it last delivered.
         retry_at: when it may be invited again, seconds of trio's clock.
         clients: whose shards it was last asked to hold, those that it trains first.
     """
@@ -111,6 +111,7 @@ class Members:
     _joined: list[str] = field(default_factory=list)
     _placed: bool = False
     _nursery: trio.Nursery | None = None
+    _scope: trio.CancelScope = field(default_factory=lambda: trio.CancelScope(shield=True))
     _wake: trio.Event = field(default_factory=trio.Event)
     _send: trio.MemorySendChannel[Report] = field(init=False)
     reports: trio.MemoryReceiveChannel[Report] = field(init=False)
@@ -119,11 +120,18 @@ class Members:
         # Unbounded, and yet bounded: a session has one open task, and of progress only so much is kept.
         self._send, self.reports = trio.open_memory_channel[Report](math.inf)
 
-    async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        """Invite peers whenever there is room, until cancelled."""
+    async def run(self) -> None:
+        """Invite peers whenever there is room, until `end`."""
+        with self._scope:
+            await self._run()
+
+    def end(self) -> None:
+        """Break all conversations off. Only this does: whoever is cancelled around them can still say why."""
+        self._scope.cancel()
+
+    async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            task_status.started()
             try:
                 while True:
                     self._invite(nursery)
@@ -162,14 +170,14 @@ class Members:
                     await self._change()
 
     def drop(self, peer: str, reason: str, *, banned: bool) -> None:
-        """End a session and say why; a banned peer is not invited again."""
+        """End a session and say why; who is banned, or fails again and again, is not invited again."""
         record = self.records[peer]
         record.failures += 1
         record.banned = record.banned or banned or record.failures >= MAX_FAILURES
         session = self._sessions.get(peer)
         if session is not None and self._nursery is not None:
             self._leave(session, f"dropped: {reason}")
-            self._nursery.start_soon(self._dismiss, session, f"dropped: {reason}")
+            self._nursery.start_soon(self._dismiss, session, f"dropped: {reason}", record.banned)
 
     def start(self, operation: Callable[..., Any], session: PeerSession, *args: Any) -> None:
         """Run one of the session's sending operations in the background; if it fails, the session ends."""
@@ -311,10 +319,10 @@ class Members:
         self.records[peer].retry_at = max(self.records[peer].retry_at, trio.current_time() + RETRY_S)
         self._note_end(self.records[peer], reason)
 
-    async def _dismiss(self, session: PeerSession, reason: str) -> None:
+    async def _dismiss(self, session: PeerSession, reason: str, over: bool = True) -> None:
         try:
             with trio.move_on_after(5):
-                await session.dismiss(reason)
+                await session.dismiss(reason, over)
                 await session.channel.close()
         except RemoteError:
             pass  # it is gone already

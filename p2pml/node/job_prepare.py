@@ -103,15 +103,16 @@ async def prepare(
     infohash, path = await _data_of(spec, base_dir, parts)
     data = await trio.to_thread.run_sync(load_data, spec, path)
     model = model_of(spec, base_dir, data)
+    await given_weights(spec, base_dir, model)
     by_files = file_clients(spec, data)
     here = await clients()
     count = by_files or here
     await check_aggregation(spec, model.params, count, parts.tff())
     samples = await trio.to_thread.run_sync(_divide, spec, data, count, store)
-    checked_price(spec, samples)
     files = [(store.shard(client).name, store.shard(client)) for client in range(len(samples))]
     metainfo = await parts.data.offer(store.torrent_name, files)
-    await trio.to_thread.run_sync(write_atomic, store.metainfo_file, metainfo)
+    with trio.CancelScope(shield=True):  # what is offered must be known, or nobody could end it
+        await trio.to_thread.run_sync(write_atomic, store.metainfo_file, metainfo)
     return await write_down(spec, base_dir, parts, store, note, model, None, infohash, samples)
 
 
@@ -124,7 +125,9 @@ async def elsewhere(spec: JobSpec, base_dir: Path, parts: NodeParts) -> tuple[Sh
     path = await parts.data.local(spec.data.validation.path or "", base_dir)
     loaded = await trio.to_thread.run_sync(load_data, spec, path)
     evaluation = loaded.train if loaded.test is None else loaded.test
-    return evaluation, model_of(spec, base_dir, Dataset(evaluation, None))
+    model = model_of(spec, base_dir, Dataset(evaluation, None))
+    await given_weights(spec, base_dir, model)
+    return evaluation, model
 
 
 async def write_down(
@@ -202,11 +205,13 @@ def divided(spec: JobSpec, data: Dataset, clients: int) -> tuple[Shard, Shard, l
 
 
 def _divide(spec: JobSpec, data: Dataset, clients: int, store: JobStore) -> list[int]:
-    """Write the shard files; returns their sample counts."""
+    """Write the shard files, which may be large: once the price is right. Returns their sample counts."""
     train, evaluation, parts = divided(spec, data, clients)
+    samples = [len(part) for part in parts]
+    checked_price(spec, samples)
     with data_errors(spec):
         _write(store, train, evaluation, parts)
-    return [len(part) for part in parts]
+    return samples
 
 
 @contextmanager
@@ -316,8 +321,15 @@ async def first_weights(spec: JobSpec, base_dir: Path, model: ModelSpec, parts: 
         raise UserError(
             f"the worker cannot build the model: {error.reason}", "see logs/worker.log", ExitCode.NO_WORKER
         ) from error
+    given = await given_weights(spec, base_dir, model)
+    return built.weights if given is None else given
+
+
+async def given_weights(spec: JobSpec, base_dir: Path, model: ModelSpec) -> bytes | None:
+    """Those that the spec names, if it names any; asked for early, too, to see that they are right. Raises
+    UserError."""
     if spec.model.weights is None:
-        return built.weights
+        return None
     with _model_errors(spec.model.weights, "weights"):
         return await trio.to_thread.run_sync(models.load_weights, base_dir / spec.model.weights, model)
 

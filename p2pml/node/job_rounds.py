@@ -170,6 +170,7 @@ class RoundRunner:
         item = await self.store.note_delivery(update, receipt)
         delivered[item.client] = item
         record = self.members.records[update.peer]
+        record.failures = 0
         record.samples += item.samples
         record.earned += item.samples * self.members.terms.price
         self.members.changed(record)
@@ -181,8 +182,8 @@ class RoundRunner:
                 session = self.members.session(peer)
                 if session is not None:
                     samples = self.samples[client]
-                    session.expect(number, client, samples, model)
-                    self.members.start(session.assign, session, number, client, samples, model)
+                    task = session.expect(number, client, samples, model)
+                    self.members.start(session.assign, session, task)
             case machine.Pull(peer, _):
                 session = self.members.session(peer)
                 if session is not None:

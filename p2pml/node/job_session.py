@@ -86,8 +86,10 @@ class Report:
     delivered: Delivered | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Assigned:
+@dataclass(frozen=True, slots=True, eq=False)
+class Assigned:
+    """One task of one peer; another one for the same round and client is not the same."""
+
     round: int
     client: int
     samples: int
@@ -133,7 +135,7 @@ class PeerSession:
     ready: bool = False
     told: tuple[tuple[int, ...], tuple[str, ...]] | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    _task: _Assigned | None = None
+    _task: Assigned | None = None
     _upload: Upload | None = None
     _faults: list[tuple[Deed, str]] = field(default_factory=list)
     _model_sent: bytes = b""
@@ -194,29 +196,45 @@ class PeerSession:
             self._show("fetching")
         await self.channel.send(Hold(metainfo, clients, peers))
 
-    def expect(self, round_: int, client: int, samples: int, model: GlobalModel) -> None:
-        """From now on a commitment for this client is what the peer may send."""
-        self._task = _Assigned(round_, client, samples, model)
+    def expect(self, round_: int, client: int, samples: int, model: GlobalModel) -> Assigned:
+        """From now on a commitment for this client is what the peer may send; what is to be assigned."""
+        self._task = Assigned(round_, client, samples, model)
         self._upload = None
         self._show(f"training client {client}")
+        return self._task
 
-    async def assign(self, round_: int, client: int, samples: int, model: GlobalModel) -> None:
-        """Send what the peer lacks of the round's model, and the signed task.
+    async def assign(self, task: Assigned) -> None:
+        """Send what the peer lacks of the round's model, and the signed task. Nothing more is sent once the
+        task was taken back: its refusal would overtake it, and the peer work for nothing, or twice.
 
         Raises:
             RemoteError: the peer is gone.
         """
         async with self._orders:
-            if self._model_sent != model.digest:
-                size, (digest, held) = len(model.weights), self._held
-                begin = held if digest == model.digest and held <= size else 0
-                await self.channel.send(Model(round_, model.digest, size, begin))
-                for offset in range(begin, size, CHUNK_BYTES):
-                    await self.channel.send(Chunk(offset, model.weights[offset : offset + CHUNK_BYTES]))
-                    self._tell(machine.Progress(self.peer))
-                self._model_sent = model.digest
-            task = self.terms.task(self.keys, round_, client, self.account, samples, model.digest)
-            await self.channel.send(task)
+            await self._send_model(task)
+            if self._task is task:
+                order = self.terms.task(
+                    self.keys, task.round, task.client, self.account, task.samples, task.model.digest
+                )
+                await self.channel.send(order)
+
+    async def _send_model(self, task: Assigned) -> None:
+        """Send what the peer lacks of the model, as long as the task is its; the next order goes on there."""
+        model = task.model
+        if self._task is not task or self._model_sent == model.digest:
+            return
+        size, (digest, held) = len(model.weights), self._held
+        begin = held if digest == model.digest and held <= size else 0
+        self._model_sent, self._held = b"", (model.digest, begin)
+        await self.channel.send(Model(task.round, model.digest, size, begin))
+        for offset in range(begin, size, CHUNK_BYTES):
+            if self._task is not task:
+                return
+            data = model.weights[offset : offset + CHUNK_BYTES]
+            await self.channel.send(Chunk(offset, data))
+            self._held = model.digest, offset + len(data)
+            self._tell(machine.Progress(self.peer))
+        self._model_sent = model.digest
 
     async def pull(self) -> None:
         """Ask for the update that the peer committed to, from where an earlier upload broke off."""
@@ -239,9 +257,10 @@ class PeerSession:
         self._show("waiting")
         await self.channel.send(Refuse("update", round_, client, reason[:500]))
 
-    async def dismiss(self, reason: str) -> None:
-        """Say that it is over."""
-        await self.channel.send(Done(reason[:500]), 5.0)
+    async def dismiss(self, reason: str, over: bool = True) -> None:
+        """Say that the job is over for the peer, or only this conversation: then it keeps what it has."""
+        reason = reason[:500]
+        await self.channel.send(Done(reason) if over else Refuse("job", 0, 0, reason), 5.0)
 
     def settle(self) -> None:
         """Report what the peer did wrong; after the end, since a ban cuts it off before it has heard why."""
@@ -294,10 +313,18 @@ class PeerSession:
         elif replayed := self._delivered_before(commitment):
             self._bad(replayed)
         else:
-            digest = commitment.update_hash.hex()[:16]
-            name = f"r{task.round:05}-c{task.client:04}-{digest}-{self.peer[-12:]}.part"
-            self._upload = Upload(commit, commitment, self.spool / name, task.model.max_norm)
+            self._upload = Upload(commit, commitment, self._part(commitment), task.model.max_norm)
             self._tell(machine.CommitReceived(self.peer, task.client), task.round)
+
+    def _part(self, commitment: Commitment) -> Path:
+        """Where an update is gathered. What is there of another one for this client is given up, or a peer
+        that commits to a new one each time and finishes none would fill the disk."""
+        name = f"r{commitment.round:05}-c{commitment.client:04}-"
+        path = self.spool / f"{name}{commitment.update_hash.hex()[:16]}-{self.peer[-12:]}.part"
+        for other in self.spool.glob(f"{name}*-{self.peer[-12:]}.part"):
+            if other != path:
+                other.unlink(missing_ok=True)
+        return path
 
     async def _on_update(self, update: Update) -> None:
         upload = self._upload

@@ -223,6 +223,12 @@ class JobStore:
         for path in self.updates.iterdir():
             path.unlink(missing_ok=True)  # a spare's may be checked, and so renamed, right now
 
+    def drop_shards(self) -> None:
+        """Delete the clients' shards; the evaluation samples stay."""
+        for path in self.evaluation.parent.iterdir():
+            if path != self.evaluation:
+                path.unlink()
+
     def _receipted(self, entry: dict[str, Any]) -> Receipted:
         before, after = entry["loss"]
         receipt = Receipt.decode(bytes.fromhex(entry["receipt"]))

@@ -12,6 +12,9 @@ from p2pml.net.train import CHUNK_BYTES, NO_MODEL, Channel, Commit, Pull, Refuse
 MAX_PULLS = 8
 """How often one update may be asked for in one conversation: it is asked for again only where an upload broke
 off."""
+MAX_KEPT = 2
+"""Updates that stay in memory. An honest requester has one open with each peer; one may be left of a round
+that broke off. Who gives tasks and fetches nothing would fill the memory."""
 
 Key = tuple[int, int]
 """Round and client."""
@@ -47,9 +50,12 @@ class OwnUpdates:
             self._pulls.clear()
 
     def add(self, task: Task, commit: Commit, update: bytes, digest: bytes) -> None:
-        """Keep an update that is committed to now."""
+        """Keep an update that is committed to now; the oldest goes where there are too many."""
         key = task.round, task.client
+        self.drop(key)
         self._made[key], self._hashes[key] = _Made(task, commit, update), digest
+        if len(self._made) > MAX_KEPT:
+            self.drop(next(iter(self._made)))
 
     def made(self, task: Task) -> Commit | None:
         """The commitment to the update for this very task, if the update is here."""

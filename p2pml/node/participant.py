@@ -35,7 +35,7 @@ from p2pml.node.claims import Claims
 from p2pml.node.derived_shards import DerivedShards
 from p2pml.node.model_download import ModelDownload
 from p2pml.node.own_updates import OwnUpdates
-from p2pml.node.participant_job import Idle, ParticipantJob, refusal
+from p2pml.node.participant_job import Dropped, Idle, ParticipantJob, refusal
 from p2pml.node.pay_watch import PayWatch
 from p2pml.node.ports import NodeParts
 from p2pml.node.private_data import NotOffered, OwnShard, PrivateData
@@ -269,6 +269,8 @@ class Participant:
             reason = str(error)
             self._idled = {key: at for key, at in self._idled.items() if at > trio.current_time()}
             self._idled[terms.requester] = trio.current_time() + REST_S
+        except Dropped as error:
+            reason = str(error)
         except RemoteError as error:
             self._parts.host.standing.note(channel.peer, error)
             reason = str(error)

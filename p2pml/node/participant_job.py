@@ -67,6 +67,10 @@ class Idle(TimedOut):
     """The requester has given no task for too long."""
 
 
+class Dropped(RemoteError):
+    """The requester ends the conversation, not the job: it may invite again."""
+
+
 @dataclass(slots=True)
 class ParticipantJob:
     """One conversation.
@@ -123,7 +127,7 @@ class ParticipantJob:
         """Accept, then serve until the requester ends it; returns the reason.
 
         Raises:
-            RemoteError: the requester is gone or broke the protocol; Idle when it has nothing to do.
+            RemoteError: the requester is gone or broke the protocol; Idle when it has nothing to do; Dropped.
             OSError: this node's disk.
         """
         await self.channel.send(Accept(self.parts.keys.public, *self.model.held))
@@ -195,8 +199,10 @@ class ParticipantJob:
                     await self._on_receipt(receipt)
                 case Refuse(what="update", round=round_, client=client, reason=reason):
                     self._on_refused(round_, client, reason)
-                case Done(reason=reason) | Refuse(reason=reason):
+                case Done(reason=reason):
                     return reason
+                case Refuse(reason=reason):
+                    raise Dropped(reason)
                 case other:
                     raise Malformed(f"{type(other).__name__} is not for a participant")
 
@@ -252,13 +258,13 @@ class ParticipantJob:
                 except TaskFailed as error:
                     await self._refuse(task, _short(error))
             if self._given_back and self._working.cancelled_caught:
-                await self._refuse(task, self._given_back)
+                await self._refuse(task, self._given_back, "rest")
             self._current = None
             self._rest(useful)
 
-    async def _refuse(self, task: Task, reason: str) -> None:
+    async def _refuse(self, task: Task, reason: str, what: str = "task") -> None:
         log.warning("client %d of job %s: %s", task.client, self.terms.name, reason)
-        await self.channel.send(Refuse("task", task.round, task.client, reason))
+        await self.channel.send(Refuse(what, task.round, task.client, reason))
 
     async def _commit(self, task: Task) -> bool:
         """Commit to the task's update; whether that took work, or it was here from a conversation before."""

@@ -157,7 +157,8 @@ class Requester:
             record.name = record.name or self._parts.name_of(record.peer)
         prepared = self._journaled()
         if prepared is not None:
-            reason = await self._tidy(prepared, state, reason, job_end(code))
+            reason = await self._keep_result(prepared, state, reason, job_end(code))
+        await self._let_go()
         await self._store.note("ended", state=state, end=job_end(code), reason=reason, view=self._view.full())
         self._view.enter(state, reason, code)
 
@@ -203,19 +204,21 @@ class Requester:
         # These errors are carried out by hand: the nursery would wrap them in a group.
         async with trio.open_nursery() as nursery:
             nursery.start_soon(settlement.keep_books, self._rounds, self._view.note)
-            await nursery.start(members.run)
+            nursery.start_soon(members.run)
             try:
                 await self._all_rounds(prepared, members, settlement, aggregator)
+                await self._dismiss(members, "the training is done")
             except UserError as error:
                 failure = error
+                await self._dismiss(members, str(failure))
             except trio.Cancelled:
                 # When the node stops, nobody is told that the job is over: it goes on after the next start.
                 if self._stopped:
                     await self._dismiss(members, self._stopped)
                 raise
             finally:
+                members.end()
                 await aggregator.close()
-            await self._dismiss(members, str(failure) if failure else "the training is done")
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
@@ -383,8 +386,8 @@ class Requester:
         await self._store.note_round(done)
         self._rounds.append(done)
 
-    async def _tidy(self, prepared: Prepared, state: str, reason: str, end: str) -> str:
-        """Write the result and let the shards go; returns the reason, with the result's trouble if any."""
+    async def _keep_result(self, prepared: Prepared, state: str, reason: str, end: str) -> str:
+        """Write the result; returns the reason, with the result's trouble if any."""
         weights = await trio.to_thread.run_sync(self._store.newest_model, self._rounds)
         if weights is not None:
             facts = {
@@ -399,8 +402,11 @@ class Requester:
             places = wanted, self._store.folder / "result"
             place, reason = await trio.to_thread.run_sync(keep_result, result, places, reason)
             self._view.output = str(place)
+        return reason
+
+    async def _let_go(self) -> None:
+        """Give back the disk that a job takes while it lasts; also where it failed before it was prepared."""
         if self._store.metainfo_file.exists():
             await self._parts.data.forget(self._store.metainfo_file.read_bytes(), delete=False)
-        for client in range(len(prepared.samples)):
-            self._store.shard(client).unlink(missing_ok=True)
-        return reason
+        await trio.to_thread.run_sync(self._store.drop_shards)
+        await trio.to_thread.run_sync(self._store.drop_updates)

@@ -40,7 +40,7 @@ from p2pml.net.train import (
     Working,
 )
 from p2pml.node import participant
-from p2pml.node.own_updates import MAX_PULLS
+from p2pml.node.own_updates import MAX_KEPT, MAX_PULLS
 from p2pml.node.participant_job import MAX_WAITING
 from p2pml.node.terms import JobTerms
 from p2pml.node.tx_sender import TxSender
@@ -102,10 +102,10 @@ class ByHand:
         """A model to start from."""
         return bytes((await self.world.requester.worker.call(Build(MODEL, 1))).weights)
 
-    async def order(self, channel: Channel, digest: bytes, samples: int = 800) -> None:
+    async def order(self, channel: Channel, digest: bytes, samples: int = 800, round_: int = 0) -> None:
         """A task for client 0, from a model that is there."""
         keys = self.world.requester.parts.keys
-        await channel.send(self.terms.task(keys, 0, 0, self.trainer.account, samples, digest))
+        await channel.send(self.terms.task(keys, round_, 0, self.trainer.account, samples, digest))
 
     async def answer(self, channel: Channel, kind: type[Any]) -> Any:
         """The next message of that kind; reports of progress may come before."""
@@ -310,6 +310,25 @@ async def test_one_update_is_not_sent_again_and_again(job_world: Callable[..., A
         assert requester.trainer.participant.busy
         await channel.send(Pull(0, 0, 0))
         await world.until(lambda: not requester.trainer.participant.busy)
+
+
+async def test_updates_that_nobody_fetches_do_not_fill_the_memory(job_world: Callable[..., Any]) -> None:
+    async with by_hand(job_world, WorkLimits()) as (_, requester):
+        channel = await requester.accepted()
+        await hold_a_shard(requester.world, requester, channel)
+        await requester.task(channel)
+        await requester.answer(channel, Commit)
+        digest = tensors.digest(await requester.weights())
+        for round_ in range(1, requester.terms.rounds):
+            await requester.order(channel, digest, round_=round_)
+            await requester.answer(channel, Commit)
+        kept = requester.trainer.participant._kept.updates
+        assert len(kept._made) == MAX_KEPT < requester.terms.rounds
+        await channel.send(Pull(0, 0, 0))
+        assert (await requester.answer(channel, Refuse)).reason == "there is no such update here"
+        for round_ in range(requester.terms.rounds - MAX_KEPT, requester.terms.rounds):
+            await channel.send(Pull(round_, 0, 0))
+            assert (await requester.answer(channel, Update)).round == round_
 
 
 async def test_requests_that_wait_are_bounded(job_world: Callable[..., Any]) -> None:

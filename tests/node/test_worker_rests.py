@@ -47,7 +47,7 @@ async def test_a_pause_is_told_and_its_task_given_back(
         while (await asker.answer(channel, Working)).stage != "paused":
             pass
         back = await asker.answer(channel, Refuse)
-        assert (back.what, back.round, back.client) == ("task", 0, 0)
+        assert (back.what, back.round, back.client) == ("rest", 0, 0)
         assert back.reason == "this node's worker rests: paused by its owner"
         asker.trainer.worker.rests = ()
         release.set()
