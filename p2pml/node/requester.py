@@ -368,7 +368,7 @@ class Requester:
             if not await self._sender.included(opening.id, opening.valid_until_slot):
                 return  # nothing was ever locked
         await self._record_what_is_owed()
-        await self._settlement(opening.id).finish(self._rounds)
+        await self._settlement(opening.id).finish(self._rounds, self._view.note)
 
     async def _record_what_is_owed(self) -> None:
         """Receipts of a round that came to no end are owed too: a round that leaves the model as it was."""

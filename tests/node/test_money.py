@@ -147,9 +147,11 @@ async def test_nobody_works_for_an_escrow_that_is_empty(job_world: Callable[...,
 async def test_a_settlement_that_finds_the_pool_full_is_made_again(
     job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settlement, "LOOK_S", 0.05)
+    """However often, as long as the job takes payments."""
+    monkeypatch.setattr(settlement, "LOOK_S", 0.02)
+    monkeypatch.setattr(settlement, "AGAIN_S", 0.05)
     async with job_world(1) as world:
-        submit, refusals = world.chain.submit_tx, [1, 2]
+        submit, refusals = world.chain.submit_tx, list(range(12))
 
         async def full(tx: Tx) -> bytes:
             if isinstance(tx.payload, JobSettle) and refusals:
@@ -161,6 +163,8 @@ async def test_a_settlement_that_finds_the_pool_full_is_made_again(
         job_id = await world.requester.jobs.start(job_spec(rounds=1, least=1), world.root, "job.yaml")
         shown = await world.finish(job_id)
         assert shown["state"] == "done"
+        assert refusals == []
+        assert any("cannot be settled now" in note and "is full" in note for note in world.requester.notes())
         assert shown["spent"] > 0
         assert world.chain.balance(world.trainers[0].account) == 1000 * TOKEN + shown["spent"]
 
