@@ -110,6 +110,10 @@ class ChainReads:
         known = self.state().validator(public)
         return "" if known is None else known.name
 
+    def nonce(self, public: bytes) -> int:
+        """How many transactions of an account blocks have taken."""
+        return self.account(public).nonce
+
     def next_nonce(self, public: bytes) -> int:
         """The nonce for the account's next transaction, waiting ones counted."""
         return self.pool.next_nonce(public, self.state())

@@ -35,6 +35,10 @@ class ChainPort(Protocol):
 
     def next_nonce(self, public: bytes) -> int: ...
 
+    def nonce(self, public: bytes) -> int:
+        """How many transactions of an account blocks have taken."""
+        ...
+
     def job(self, job_id: bytes) -> Job | None: ...
 
     def paid_clients(self, job_id: bytes, round_: int) -> frozenset[int]:

@@ -76,8 +76,11 @@ class InstantChain:
     def head_slot(self) -> int:
         return self.slot_now()
 
-    def next_nonce(self, public: bytes) -> int:
+    def nonce(self, public: bytes) -> int:
         return self.draft.account(public).nonce
+
+    def next_nonce(self, public: bytes) -> int:
+        return self.nonce(public)
 
     def balance(self, public: bytes) -> int:
         return self.draft.account(public).balance
