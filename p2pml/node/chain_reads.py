@@ -15,7 +15,7 @@ from chain.idle import something_waits
 from chain.ledger import Supply
 from chain.mempool import Mempool
 from chain.state import State
-from chain.transactions import Tx
+from chain.transactions import JobClaim, JobSettle, Tx
 from chain.tree import Head
 from chain.types import Block
 from p2pml.storage.chain_db import ChainDb, IncludedRound, IncludedTx
@@ -110,6 +110,10 @@ class ChainReads:
         known = self.state().validator(public)
         return "" if known is None else known.name
 
+    def nonce(self, public: bytes) -> int:
+        """How many transactions of an account blocks have taken."""
+        return self.account(public).nonce
+
     def next_nonce(self, public: bytes) -> int:
         """The nonce for the account's next transaction, waiting ones counted."""
         return self.pool.next_nonce(public, self.state())
@@ -126,6 +130,17 @@ class ChainReads:
         """The clients of a round that have been paid."""
         entry = self.state().round(job_id, round_)
         return frozenset(entry.clients) if entry else frozenset()
+
+    async def payees(self, job_id: bytes, round_: int) -> dict[tuple[int, int], bytes]:
+        """The accounts that were paid for a job's work, by round and client, from a round on; nothing of what
+        was paid in blocks that are not here, or not on disk yet."""
+        found = await trio.to_thread.run_sync(self.db.settlements, job_id, round_)
+        return {
+            (item.receipt.commitment.round, item.receipt.commitment.client): item.receipt.commitment.trainer
+            for payload in (included.tx.payload for included in found)
+            if isinstance(payload, JobSettle | JobClaim)
+            for item in payload.receipts
+        }
 
     def supply(self) -> Supply:
         """The books."""

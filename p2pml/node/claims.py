@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from chain.entries import Job, JobStatus
 from chain.errors import DecodeError
-from chain.training_records import Receipt, SettledReceipt, batches
+from chain.training_records import Commitment, Receipt, SettledReceipt, batches
 from chain.transactions import JobClaim
 from p2pml.errors import UserError
 from p2pml.node.events import Events
@@ -28,6 +29,18 @@ AGAIN_SLOTS = 4
 """How long a claim is waited for: it is invalid as a whole once one of its receipts is paid otherwise."""
 GRACE_SLOTS = 3
 """After the challenge window has begun, how long a settlement may still be on its way."""
+
+SHOWN_SLOTS = 8
+"""How long a payment of which the state knows is looked for in the blocks here: they are on disk by then, or
+were never here (a snapshot's) or are no more (pruned)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Paid:
+    """A receipt of ours whose round and client are paid; to whom, no block has shown yet."""
+
+    trainer: bytes
+    seen_slot: int
 
 
 class Claims:
@@ -46,7 +59,8 @@ class Claims:
         self._folder = folder
         self._events = events
         self._open: dict[bytes, Journal] = {}
-        self._unpaid: dict[bytes, dict[tuple[int, int], int]] = {}
+        self._unpaid: dict[bytes, dict[tuple[int, int], Commitment]] = {}
+        self._paid: dict[bytes, dict[tuple[int, int], _Paid]] = {}
 
     async def keep(self, receipt: Receipt) -> None:
         """Put a receipt on disk; it is there when this returns.
@@ -59,17 +73,37 @@ class Claims:
         journal = self._journal(commitment.job)
         text = receipt.encode().hex()
         await trio.to_thread.run_sync(lambda: journal.append("receipt", receipt=text))
-        self._unpaid[commitment.job][commitment.round, commitment.client] = commitment.samples
+        self._unpaid[commitment.job][commitment.round, commitment.client] = commitment
 
     def unpaid(self, job: bytes) -> dict[tuple[int, int], int]:
         """Samples of the receipts that no block has paid yet, by round and client."""
         known = self._unpaid.get(job)
         if known is None:
             held = self.receipts(job) if job in self._open or self._path(job).exists() else []
-            known = {(r.commitment.round, r.commitment.client): r.commitment.samples for r in held}
+            known = {(r.commitment.round, r.commitment.client): r.commitment for r in held}
         rounds = {round_: self._chain.paid_clients(job, round_) for round_, _ in known}
-        self._unpaid[job] = {key: samples for key, samples in known.items() if key[1] not in rounds[key[0]]}
-        return self._unpaid[job]
+        unpaid = {key: item for key, item in known.items() if key[1] not in rounds[key[0]]}
+        now, paid = self._chain.slot_now(), self._paid.setdefault(job, {})
+        paid.update({key: _Paid(known[key].trainer, now) for key in known.keys() - unpaid.keys()})
+        self._unpaid[job] = unpaid
+        return {key: item.samples for key, item in unpaid.items()}
+
+    async def diverted(self, job: bytes) -> int | None:
+        """The oldest round in which another account was paid for work of ours; None where no block shows one.
+
+        The state knows only that a client was paid. Only a block that names another account counts against
+        the requester: where the blocks are not here, the receipt passes for paid.
+        """
+        self.unpaid(job)
+        paid = self._paid[job]
+        if not paid:
+            return None
+        payees = await self._chain.payees(job, min(round_ for round_, _ in paid))
+        now = self._chain.slot_now()
+        for key, item in list(paid.items()):
+            if payees.get(key) == item.trainer or (key not in payees and now > item.seen_slot + SHOWN_SLOTS):
+                paid.pop(key, None)
+        return min((key[0] for key in paid if key in payees), default=None)
 
     def receipts(self, job: bytes) -> list[Receipt]:
         """The receipts of a job, each (round, client) once."""
@@ -150,6 +184,7 @@ class Claims:
     def _put_aside(self, job: bytes) -> None:
         journal = self._open.pop(job)
         self._unpaid.pop(job, None)
+        self._paid.pop(job, None)
         journal.close()
         aside = journal.path.with_suffix(".done")
         number = 1

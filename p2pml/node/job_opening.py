@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import trio
 
@@ -14,7 +15,7 @@ from p2pml.node.job_prepare import Prepared
 from p2pml.node.job_store import JobStore
 from p2pml.node.job_view import JobView
 from p2pml.node.ports import ChainPort, NodeParts
-from p2pml.node.tx_sender import VALID_SLOTS, TxSender
+from p2pml.node.tx_sender import LATE_SLOTS, VALID_SLOTS, TxSender
 from p2pml.training.spec import JobSpec
 
 ROUND_GUESS_S = 900.0
@@ -60,20 +61,32 @@ async def open_on_chain(
             tx = sender.sign(_job_open(spec, prepared, chain))
             await store.note("opened", tx=tx.encode().hex())
         view.chain_job = tx.id.hex()
-        if chain.job(tx.id) is not None:
-            return tx.id
-        view.note("waiting for a block with the job")
         try:
-            await sender.resubmit(tx)
-            if await sender.included(tx.id, tx.valid_until_slot):
-                return tx.id
+            if chain.job(tx.id) is None:
+                view.note("waiting for a block with the job")
+                await sender.resubmit(tx)
         except UserError:
-            if not _is_stale(tx, chain):
+            if _is_refused(tx, chain):
                 await store.note("unopened")
                 raise
-        if chain.job(tx.id) is not None:  # its block came in between, which is why it was refused
+        if await opened(tx, chain):
             return tx.id
         tx = None  # it expired, or its nonce was used: nothing is locked, so open the job anew
+
+
+async def opened(tx: Tx, chain: ChainPort) -> bool:
+    """Wait until a block has the job, True, or until the blocks here show that none can any more, False.
+
+    The clock does not tell: a machine that slept has the block with the job, if there is one, yet to fetch.
+    """
+    while chain.job(tx.id) is None:
+        expired = chain.head_slot() > tx.valid_until_slot + LATE_SLOTS
+        if expired or chain.nonce(tx.sender) > tx.nonce:
+            return False
+        with suppress(trio.TooSlowError):
+            await chain.wait_tx(tx.id, LOOK_S)
+            return True
+    return True
 
 
 def journaled_opening(store: JobStore) -> Tx | None:
@@ -90,8 +103,10 @@ def journaled_opening(store: JobStore) -> Tx | None:
         raise UserError(f"the job's journal is damaged: {error}", "start the job again") from error
 
 
-def _is_stale(tx: Tx, chain: ChainPort) -> bool:
-    return tx.valid_until_slot < chain.slot_now() or chain.next_nonce(tx.sender) > tx.nonce
+def _is_refused(tx: Tx, chain: ChainPort) -> bool:
+    """Whether a refusal is about the job: not about its time or its nonce, and its block has not come."""
+    late = tx.valid_until_slot <= chain.slot_now() + 1
+    return chain.job(tx.id) is None and not late and chain.next_nonce(tx.sender) <= tx.nonce
 
 
 def _job_open(spec: JobSpec, prepared: Prepared, chain: ChainPort) -> JobOpen:

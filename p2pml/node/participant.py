@@ -217,7 +217,9 @@ class Participant:
         most = self._limits.unsettled(job, self._parts.chain.genesis.params.min_fee)
         if job.price and terms.settle_every > most:
             return f"the job pays every {terms.settle_every} rounds; this node waits for {most} at most"
-        return self._pay_watch(terms).refusal()
+        pay = self._pay_watch(terms)
+        await pay.look()
+        return pay.refusal()
 
     def _pay_watch(self, terms: JobTerms) -> PayWatch:
         """What is known of a job's paying, also from earlier conversations; what is over is forgotten."""

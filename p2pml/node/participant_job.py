@@ -298,11 +298,13 @@ class ParticipantJob:
             TaskFailed: no; the job pays nobody any more, or not enough.
         """
         self.pay.began(task.round)
+        await self.pay.look()
         while self.pay.late():
             if reason := self.pay.refusal():
                 raise TaskFailed(reason)
             self._report(Working(task.round, task.client, "pay", 0, 1))
             await trio.sleep(PAY_LOOK_S)
+            await self.pay.look()
         job = self.parts.chain.job(self.terms.job)
         if job is None:
             return  # its block was reverted and comes again

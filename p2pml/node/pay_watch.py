@@ -4,7 +4,8 @@ A requester that means to cheat can settle receipts of its own making first, unt
 trainer works on only while it is paid: `settle_every` rounds after a round, that round has to be paid within
 a few slots. Later than that the trainer waits, and refuses once blocks have come for long enough without its
 pay. While the chain itself stands still it only waits; on an idle chain the next heartbeat shows that it
-does not.
+does not. Whom a block paid for this trainer's work is looked at too: a requester may have countersigned the
+same work for a second account of its own and settled that.
 """
 
 from __future__ import annotations
@@ -40,6 +41,14 @@ class PayWatch:
     _begun: dict[int, int] = field(default_factory=dict)
     _alive: tuple[int, int] | None = None
     """The oldest unpaid round, and the slot in which the chain was seen to go on without paying it."""
+    _diverted: int | None = None
+    """The oldest round in which another account was paid for this node's work."""
+
+    async def look(self) -> None:
+        """See in the blocks here who was paid, for `late` and `refusal`."""
+        job = self.chain.job(self.job)
+        if job is not None and job.price:
+            self._diverted = await self.claims.diverted(self.job)
 
     def began(self, round_: int) -> None:
         """Take note that a task of this round was given."""
@@ -50,12 +59,16 @@ class PayWatch:
         return sum(self.claims.unpaid(self.job).values())
 
     def late(self) -> bool:
-        """Whether a payment is overdue: no more work now."""
+        """Whether a payment is overdue, or went to another account: no more work now."""
+        if self._diverted is not None:
+            return True
         due = self._due()
         return due is not None and self.chain.slot_now() > due[1] + SETTLE_SLOTS
 
     def refusal(self) -> str:
         """Why there will be no more work; empty while there may."""
+        if self._diverted is not None:
+            return f"round {self._diverted + 1} of this job was paid to another account"
         due = self._due()
         if due is None or self.chain.head_slot() < due[1] + ALIVE_SLOTS:
             return ""

@@ -35,10 +35,19 @@ class ChainPort(Protocol):
 
     def next_nonce(self, public: bytes) -> int: ...
 
+    def nonce(self, public: bytes) -> int:
+        """How many transactions of an account blocks have taken."""
+        ...
+
     def job(self, job_id: bytes) -> Job | None: ...
 
     def paid_clients(self, job_id: bytes, round_: int) -> frozenset[int]:
         """The clients of a round that have been paid."""
+        ...
+
+    async def payees(self, job_id: bytes, round_: int) -> dict[tuple[int, int], bytes]:
+        """The accounts that were paid for a job's work, by round and client, from a round on; nothing of what
+        was paid in blocks that are not here, or not on disk yet."""
         ...
 
     def balance(self, public: bytes) -> int: ...

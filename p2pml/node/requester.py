@@ -20,7 +20,7 @@ from p2pml.node.aggregator import Aggregator
 from p2pml.node.job_by_seed import division, prepare_by_seed
 from p2pml.node.job_disk import Suspended, disk_errors
 from p2pml.node.job_members import MemberRecord, Members
-from p2pml.node.job_opening import ATTEMPTS, client_count, journaled_opening, open_on_chain
+from p2pml.node.job_opening import ATTEMPTS, client_count, journaled_opening, open_on_chain, opened
 from p2pml.node.job_owners import prepare_with_owners
 from p2pml.node.job_prepare import Prepared, prepare
 from p2pml.node.job_result import Result, keep_result, shown
@@ -368,10 +368,10 @@ class Requester:
         self._view.enter("settling", self._stopped)
         if self._parts.chain.job(opening.id) is None:
             self._view.note("waiting until the job is in a block, or cannot get there any more")
-            if not await self._sender.included(opening.id, opening.valid_until_slot):
+            if not await opened(opening, self._parts.chain):
                 return  # nothing was ever locked
         await self._record_what_is_owed()
-        await self._settlement(opening.id).finish(self._rounds)
+        await self._settlement(opening.id).finish(self._rounds, self._view.note)
 
     async def _record_what_is_owed(self) -> None:
         """Receipts of a round that came to no end are owed too: a round that leaves the model as it was."""

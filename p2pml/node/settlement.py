@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 AT_ONCE = 8
 """Settlements that wait for blocks together."""
 LOOK_S = 1.0
-TRIES = 5
-"""How often a settlement may be refused: the pool may be full, or a claim may have come before it."""
+AGAIN_S = 15.0
+"""Longest wait, seconds, before what was refused is tried again: the pool may be full, the fee may be
+lacking, or a claim may have come before it."""
 PPM = 1_000_000
 
 
@@ -126,13 +127,20 @@ class Settlement:
         if len({item.receipt.commitment.round for item in owed}) >= self.every:
             await self._pay(owed, final=False)
 
-    async def finish(self, rounds: list[RoundDone]) -> Job:
+    async def finish(self, rounds: list[RoundDone], note: Callable[[str], None]) -> Job:
         """Pay every receipt of the rounds and end the job; returns it in its challenge window or after.
 
+        What is refused is tried again for as long as the job takes payments: giving up would leave the rest
+        of the budget in escrow until the deadline.
+
+        Args:
+            rounds: the job's.
+            note: told why something cannot be paid now.
+
         Raises:
-            UserError: the chain does not take a settlement, time and again.
+            UserError: the job was over on the chain before that took all payments.
         """
-        refused = 0
+        refusal, pause = None, LOOK_S
         await self._wait()
         while True:
             complete = await self.record(rounds)
@@ -140,20 +148,26 @@ class Settlement:
             if state is None or not complete:  # blocks are still to come, also after a reorganisation
                 await trio.sleep(LOOK_S)
                 continue
-            recorded = rounds[: state.next_round]
-            owed = [] if state.status > JobStatus.CHALLENGE else self._unpaid(recorded, state)
-            if not owed and not state.status.active:
+            owed = self._unpaid(rounds[: state.next_round], state)
+            over = state.status > JobStatus.CHALLENGE
+            if over and owed and refusal is not None:
+                raise refusal
+            if over or not (owed or state.status.active):
                 return state
             try:
-                if not rounds and state.status is JobStatus.OPEN:
-                    await self.sender.settle(JobCancel(self.job))
-                else:
-                    await self._pay(owed, final=state.status.active)
-            except UserError:
-                refused += 1
-                if refused == TRIES:
-                    raise
-                await trio.sleep(LOOK_S)
+                await self._end(state, owed, trained=bool(rounds))
+                pause = LOOK_S
+            except UserError as error:
+                refusal = error
+                note(f"the job cannot be settled now, it is tried again: {error.cause}")
+                await trio.sleep(pause)
+                pause = min(2 * pause, AGAIN_S)
+
+    async def _end(self, state: Job, owed: list[SettledReceipt], trained: bool) -> None:
+        if not trained and state.status is JobStatus.OPEN:
+            await self.sender.settle(JobCancel(self.job))
+        else:
+            await self._pay(owed, final=state.status.active)
 
     def _unpaid(self, recorded: list[RoundDone], state: Job) -> list[SettledReceipt]:
         """The receipts of rounds on the chain that no block has paid yet."""

@@ -315,6 +315,19 @@ class ChainDb:
             limit,
         )
 
+    def settlements(self, job: bytes, round_: int) -> list[IncludedTx]:
+        """The transactions of the best branch that may have paid for a round of a job or for a later one.
+
+        Before its record no round is paid while the job goes on. Blocks that are not here are not looked at.
+        """
+        return self._txs(
+            "JOIN touched USING (height, position) WHERE what = ? AND height >="
+            " coalesce((SELECT rounds.height FROM rounds WHERE job = ? AND round = ?), 0)",
+            job,
+            job,
+            round_,
+        )
+
     def rounds(self, job: bytes) -> list[IncludedRound]:
         """The round records of a job in order."""
         rows = self._rows("SELECT data, height FROM rounds WHERE job = ? ORDER BY round", job)

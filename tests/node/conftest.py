@@ -23,7 +23,7 @@ from chain.jobs import advance
 from chain.params import preset
 from chain.state import genesis_state
 from chain.training_records import RoundRecord
-from chain.transactions import Tx
+from chain.transactions import JobClaim, JobSettle, Tx
 from chain.transition import apply_record, apply_tx
 from p2pml.errors import UserError
 from p2pml.formats import keras_json, shards, tensors
@@ -76,8 +76,11 @@ class InstantChain:
     def head_slot(self) -> int:
         return self.slot_now()
 
-    def next_nonce(self, public: bytes) -> int:
+    def nonce(self, public: bytes) -> int:
         return self.draft.account(public).nonce
+
+    def next_nonce(self, public: bytes) -> int:
+        return self.nonce(public)
 
     def balance(self, public: bytes) -> int:
         return self.draft.account(public).balance
@@ -89,6 +92,14 @@ class InstantChain:
     def paid_clients(self, job_id: bytes, round_: int) -> frozenset[int]:
         entry = self.draft.round(job_id, round_)
         return frozenset(entry.clients) if entry else frozenset()
+
+    async def payees(self, job_id: bytes, round_: int) -> dict[tuple[int, int], bytes]:
+        await trio.lowlevel.checkpoint()
+        paid = [tx.payload for tx in self.included if isinstance(tx.payload, JobSettle | JobClaim)]
+        done = [
+            item.receipt.commitment for payload in paid if payload.job == job_id for item in payload.receipts
+        ]
+        return {(item.round, item.client): item.trainer for item in done if item.round >= round_}
 
     async def submit_tx(self, tx: Tx) -> bytes:
         await trio.lowlevel.checkpoint()

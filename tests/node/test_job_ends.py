@@ -11,6 +11,7 @@ import trio
 from chain.entries import JobStatus
 from chain.transactions import Transfer, sign_tx
 from p2pml.errors import ExitCode, exit_code
+from p2pml.node import settlement
 from p2pml.node.job_store import JobStore
 
 pytestmark = pytest.mark.slow
@@ -104,10 +105,10 @@ async def test_a_job_that_is_stopped_as_a_round_ends_owes_that_round(
 
 
 async def test_payments_that_the_chain_does_not_take(
-    job_world: Callable[..., Any], job_spec: Callable[..., str]
+    job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The requester's account is emptied meanwhile: nothing is left for the settlement's fee. The receipts
-    are the trainers', who claim."""
+    """The requester's account is emptied meanwhile: nothing is left for the settlement's fee. It is tried
+    for as long as the job takes payments; the receipts are the trainers', who may claim."""
     async with job_world(2) as world:
         job_id = await world.requester.jobs.start(job_spec(least=2), world.root, "job.yaml")
         await world.until(lambda: world.requester.jobs.show(job_id)["round"] >= 1)
@@ -120,10 +121,19 @@ async def test_payments_that_the_chain_does_not_take(
                 valid_until_slot=chain.slot_now() + 100, fee=fee,
             )
         )  # fmt: skip
+        monkeypatch.setattr(settlement, "LOOK_S", 0.02)
+        monkeypatch.setattr(settlement, "AGAIN_S", 0.05)
+        await world.until(lambda: "cannot be settled now" in " ".join(world.requester.notes()))
+        await trio.sleep(1)
+        shown = world.requester.jobs.show(job_id)
+        assert shown["state"] == "settling"
+        job = chain.job(bytes.fromhex(shown["chain_job"]))
+        assert (job.status, job.paid) == (JobStatus.RUNNING, 0)
+        chain.skip_to(job.deadline_slot + 1)
+        chain.skip_to(chain.job(job.id).challenge_end + 1)
         shown = await world.finish(job_id)
         assert (shown["state"], shown["end"]) == ("failed", "not-settled")
         assert shown["reason"].startswith("not settled: the chain does not take the transaction")
         assert shown["fix"] == "see `p2pml wallet balance`"
         assert len(shown["history"]) == 3, "it was trained to its end"
-        job = chain.job(bytes.fromhex(shown["chain_job"]))
-        assert (job.status, job.paid) == (JobStatus.RUNNING, 0)
+        assert (chain.job(job.id).status, chain.job(job.id).paid) == (JobStatus.REFUNDED, 0)

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import trio
 
+from chain.entries import JobStatus
 from chain.errors import InvalidTransaction
 from chain.training_records import settle_receipts
 from chain.transactions import JobOpen, JobSettle, Tx
+from chain.transition import apply_tx
 from p2pml.errors import UserError
 from p2pml.formats.optimizers import Optimizer
 from p2pml.net.train import FROM_REQUESTER, PROTOCOL, Accept, Channel, Refuse
@@ -103,6 +105,65 @@ async def test_a_block_that_comes_in_between_does_not_open_the_job_twice(
         assert sum(isinstance(tx.payload, JobOpen) for tx in chain.included) == 1
 
 
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Any]:
+    """Have the JOB_OPEN of a job leave, and time pass until it has expired, without a block coming here."""
+
+    async def sleep(world: Any) -> tuple[Tx, int]:
+        chain = world.chain
+        await world.until(lambda: bool(chain.held))
+        (opening,), chain.held, slot = chain.held, None, chain.slot_now()
+        monkeypatch.setattr(chain, "head_slot", lambda: slot)
+        chain.skip_to(opening.valid_until_slot + 2 * LATE_SLOTS)
+        await trio.sleep(2.5)
+        return opening, slot
+
+    return sleep
+
+
+def openings(chain: Any) -> list[Tx]:
+    return [tx for tx in chain.included if isinstance(tx.payload, JobOpen)]
+
+
+@pytest.mark.parametrize("included", [True, False])
+async def test_a_machine_that_slept_opens_no_job_twice(
+    included: bool, job_world: Callable[..., Any], job_spec: Callable[..., str], asleep: Callable[[Any], Any]
+) -> None:
+    """Only the blocks that it has yet to fetch tell whether the job was opened."""
+    async with job_world(1) as world:
+        chain = world.chain
+        chain.held = []
+        job_id = await world.requester.jobs.start(job_spec(rounds=1, least=1), world.root, "job.yaml")
+        opening, slot = await asleep(world)
+        assert openings(chain) == []
+        if included:
+            apply_tx(chain.draft, opening, slot, 1, bytes(32))
+            chain.included.append(opening)
+        chain.head_slot = chain.slot_now
+        shown = await world.finish(job_id)
+        assert shown["state"] == "done"
+        assert len(openings(chain)) == 1
+        assert (openings(chain)[0].id == opening.id) == included
+        assert shown["chain_job"] == openings(chain)[0].id.hex()
+
+
+async def test_a_job_that_was_stopped_asleep_is_cancelled_when_its_block_is_here(
+    job_world: Callable[..., Any], job_spec: Callable[..., str], asleep: Callable[[Any], Any]
+) -> None:
+    async with job_world(1) as world:
+        chain = world.chain
+        chain.held = []
+        job_id = await world.requester.jobs.start(job_spec(rounds=1, least=1), world.root, "job.yaml")
+        await world.until(lambda: bool(chain.held))
+        await world.requester.jobs.stop(job_id)
+        opening, slot = await asleep(world)
+        assert world.requester.jobs.show(job_id)["state"] == "settling"
+        apply_tx(chain.draft, opening, slot, 1, bytes(32))
+        chain.included.append(opening)
+        assert (await world.finish(job_id))["state"] == "stopped"
+        assert chain.job(opening.id).status is JobStatus.CHALLENGE
+
+
 async def test_a_job_ends_when_its_deadline_on_the_chain_is_over(
     job_world: Callable[..., Any], job_spec: Callable[..., str]
 ) -> None:
@@ -147,9 +208,11 @@ async def test_nobody_works_for_an_escrow_that_is_empty(job_world: Callable[...,
 async def test_a_settlement_that_finds_the_pool_full_is_made_again(
     job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settlement, "LOOK_S", 0.05)
+    """However often, as long as the job takes payments."""
+    monkeypatch.setattr(settlement, "LOOK_S", 0.02)
+    monkeypatch.setattr(settlement, "AGAIN_S", 0.05)
     async with job_world(1) as world:
-        submit, refusals = world.chain.submit_tx, [1, 2]
+        submit, refusals = world.chain.submit_tx, list(range(12))
 
         async def full(tx: Tx) -> bytes:
             if isinstance(tx.payload, JobSettle) and refusals:
@@ -161,6 +224,8 @@ async def test_a_settlement_that_finds_the_pool_full_is_made_again(
         job_id = await world.requester.jobs.start(job_spec(rounds=1, least=1), world.root, "job.yaml")
         shown = await world.finish(job_id)
         assert shown["state"] == "done"
+        assert refusals == []
+        assert any("cannot be settled now" in note and "is full" in note for note in world.requester.notes())
         assert shown["spent"] > 0
         assert world.chain.balance(world.trainers[0].account) == 1000 * TOKEN + shown["spent"]
 
