@@ -13,7 +13,7 @@ import trio
 from chain.entries import JobStatus
 from chain.errors import InvalidTransaction
 from chain.training_records import settle_receipts
-from chain.transactions import JobOpen, JobSettle, Tx
+from chain.transactions import JobOpen, JobSettle, Transfer, Tx
 from chain.transition import apply_tx
 from p2pml.errors import UserError
 from p2pml.formats.optimizers import Optimizer
@@ -145,6 +145,21 @@ async def test_a_machine_that_slept_opens_no_job_twice(
         assert len(openings(chain)) == 1
         assert (openings(chain)[0].id == opening.id) == included
         assert shown["chain_job"] == openings(chain)[0].id.hex()
+
+
+async def test_an_opening_whose_nonce_was_used_is_not_waited_for(
+    job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with job_world(1) as world:
+        chain, keys = world.chain, world.requester.parts.keys
+        chain.held = []
+        job_id = await world.requester.jobs.start(job_spec(rounds=1, least=1), world.root, "job.yaml")
+        await world.until(lambda: bool(chain.held))
+        (opening,), chain.held = chain.held, None
+        monkeypatch.setattr(chain, "head_slot", lambda: 1)
+        await chain.submit_tx(TxSender(chain, keys).sign(Transfer(world.trainers[0].account, 1)))
+        assert (await world.finish(job_id))["state"] == "done"
+        assert [tx.id == opening.id for tx in openings(chain)] == [False]
 
 
 async def test_a_job_that_was_stopped_asleep_is_cancelled_when_its_block_is_here(
