@@ -65,6 +65,7 @@ def image() -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_the_image_runs_the_demo_without_root(image: str) -> None:
     assert (

@@ -66,10 +66,11 @@ async def test_who_was_complete_at_the_start_never_says_completed() -> None:
 
 async def test_the_next_tier_is_asked_when_one_fails_and_nobody_hears_a_farewell_who_heard_nothing() -> None:
     with tracker_up(lambda: (200, b"d14:failure reason4:nopee")) as bad, tracker_up() as good:
+        good.answer("127.0.0.1", "info_hash=%00%26%25%3F%23%3D%20%FF" + "%00" * 12 + "&port=7000")
         async with announcing(
             [[bad.url, "http://127.0.0.1:9/announce"], [good.url]], pace=Pace(first_rest=1)
-        ):
-            await until(lambda: len(good.told) == 1, "the second tier hears of us")
+        ) as (_, found):
+            await until(lambda: bool(found), "the second tier hears of us, and we of that")
         assert good.events(6881) == ["started", "stopped"]
         assert set(bad.events(6881)) == {"started"}
 
