@@ -11,6 +11,7 @@ import trio
 from chain.baseline.episode import Trainer
 from p2pml.node import rating_training
 from p2pml.worker.lanes import blas, lane, pool, store
+from p2pml.worker.lanes.environment import KERNELS, lane_environment
 from tests.worker.test_lanes_pool import Net, Samples, digits, plan
 
 __all__ = ["digits"]
@@ -28,16 +29,16 @@ def test_nothing_is_tried_where_the_owner_has_chosen_or_there_is_no_choice() -> 
     old, new = "flags\t\t: fpu sse4_2 avx lm\n", "flags : sse4_2 avx avx2 fma avx512f avx512bw avx512vl\n"
     assert blas.candidates({}, old) == ("Nehalem", "Sandybridge")
     assert blas.candidates({}, f"processor: 0\n{new}") == ("Nehalem", "Sandybridge", "Haswell", "SkylakeX")
-    assert blas.candidates({blas.VARIABLE: "Haswell"}, new) == ()
+    assert blas.candidates({KERNELS: "Haswell"}, new) == ()
     assert blas.candidates({}, "Features\t: fp asimd\n") == ()
 
 
 def test_lanes_are_started_with_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(blas.VARIABLE, raising=False)
-    assert pool._environment("Nehalem")[blas.VARIABLE] == "Nehalem"
-    assert blas.VARIABLE not in pool._environment("")
-    monkeypatch.setenv(blas.VARIABLE, "Haswell")
-    assert pool._environment("")[blas.VARIABLE] == "Haswell"
+    monkeypatch.delenv(KERNELS, raising=False)
+    assert lane_environment("Nehalem")[KERNELS] == "Nehalem"
+    assert KERNELS not in lane_environment("")
+    monkeypatch.setenv(KERNELS, "Haswell")
+    assert lane_environment("")[KERNELS] == "Haswell"
 
 
 HERE = blas.candidates({}, blas.CPUINFO.read_text()) if blas.CPUINFO.exists() else ()
@@ -49,14 +50,14 @@ needs_kernels = pytest.mark.skipif(not HERE, reason="KERNELS NOT TRIED: OpenBLAS
 async def test_trials_measure_what_runs_and_survive_what_does_not(
     tmp_path: Path, digits: tuple[Net, Samples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(blas.VARIABLE, raising=False)
+    monkeypatch.delenv(KERNELS, raising=False)
     store.write(tmp_path, *digits)
     assert await blas._trial(tmp_path, 0, "") > 0
     assert await blas._trial(tmp_path, 5, HERE[0]) > 0
     assert await blas._trial(tmp_path / "nowhere", 0, "") == 0
     monkeypatch.setattr(blas, "PATIENCE_S", 0.01)
     assert await blas._trial(tmp_path, 0, "") == 0
-    monkeypatch.setenv(blas.VARIABLE, HERE[0])
+    monkeypatch.setenv(KERNELS, HERE[0])
     assert await blas.fastest(tmp_path, 0) == ""
 
 
@@ -65,7 +66,7 @@ async def test_trials_measure_what_runs_and_survive_what_does_not(
 async def test_a_window_has_the_same_leaves_with_any_kernels(
     tmp_path: Path, digits: tuple[Net, Samples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(blas.VARIABLE, raising=False)
+    monkeypatch.delenv(KERNELS, raising=False)
     found = []
     for number, name in enumerate(("", *HERE)):
         folder = tmp_path / str(number)

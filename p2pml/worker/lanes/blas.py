@@ -20,7 +20,8 @@ from pathlib import Path
 
 import trio
 
-VARIABLE = "OPENBLAS_CORETYPE"
+from p2pml.worker.lanes.environment import KERNELS, lane_environment
+
 NEEDS = {
     "Nehalem": {"sse4_2"},
     "Sandybridge": {"avx"},
@@ -41,7 +42,7 @@ def candidates(environment: Mapping[str, str], cpuinfo: str) -> tuple[str, ...]:
     """What is worth a trial beside the library's own choice; nothing where the owner has chosen."""
     line = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "")
     flags = set(line.partition(":")[2].split())
-    return () if VARIABLE in environment else tuple(name for name, needed in NEEDS.items() if needed <= flags)
+    return () if KERNELS in environment else tuple(name for name, needed in NEEDS.items() if needed <= flags)
 
 
 async def fastest(folder: Path, nice: int) -> str:
@@ -73,12 +74,15 @@ def choose(speeds: Mapping[str, float]) -> str:
 
 async def _trial(folder: Path, nice: int, name: str) -> float:
     """Steps a second with these kernels; 0 where they do not run."""
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", **({VARIABLE: name} if name else {})}
     command = [sys.executable, "-m", "p2pml.worker.lanes.blas", str(folder), str(nice)]
     speed = 0.0
     with trio.move_on_after(PATIENCE_S), suppress(OSError, ValueError):
         ran = await trio.run_process(
-            command, capture_stdout=True, stderr=subprocess.DEVNULL, check=False, env=environment
+            command,
+            capture_stdout=True,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            env=lane_environment(name),
         )
         speed = float(ran.stdout) if ran.returncode == 0 else 0.0
     return speed
@@ -96,9 +100,8 @@ def main(arguments: list[str]) -> int:
 
     trainer = build(Path(folder), "numpy")
     if trainer.state() != build(Path(folder), "int64").state():
-        print(
-            "these kernels compute wrong products", file=sys.stderr
-        )  # some do, on processors newer than they
+        # Some do, on processors that are newer than they.
+        print("these kernels compute wrong products", file=sys.stderr)
         return 1
     rows = np.zeros(trainer.net.batch, np.intp)
     steps, began = 0, time.process_time()

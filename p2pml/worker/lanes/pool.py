@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import trio
 
 from chain.baseline.net import Net
 from chain.baseline.trace import Leaf
-from p2pml.worker.lanes import blas, energy
+from p2pml.worker.lanes import energy
 from p2pml.worker.lanes.core import (
     Closed,
     Done,
@@ -28,13 +27,12 @@ from p2pml.worker.lanes.core import (
     Ready,
     Resume,
 )
+from p2pml.worker.lanes.environment import lane_environment
 
 PATIENCE_S = 120.0
 """Within which lanes have to be ready; importing TensorFlow on a busy machine takes tens of seconds."""
 STOP_S = 3.0
 _MAX_LINE = 256
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
-               "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")  # fmt: skip
 
 
 class LanesFailed(Exception):
@@ -198,7 +196,7 @@ class WindowRun:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(self._plan.blas),
+                env=lane_environment(self._plan.blas),
             )
 
     async def _stop(self) -> None:
@@ -221,12 +219,6 @@ class WindowRun:
     def _last_words(self, lane: int) -> str:
         text = self._log(lane).read_text(errors="replace").strip()
         return text.splitlines()[-1] if text else "its process ended"
-
-
-def _environment(kernels: str) -> dict[str, str]:
-    """Of a lane; read once, at import, so it has to be there before the process is."""
-    chosen = {blas.VARIABLE: kernels} if kernels else {}
-    return {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), **chosen, "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
 def _command(plan: Plan) -> list[str]:
