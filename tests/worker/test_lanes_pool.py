@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -54,6 +55,11 @@ def lane_pids(folder: Path) -> list[int]:
             if str(folder).encode() in command:
                 found.append(int(entry.name))
     return found
+
+
+def lanes_of(folder: Path) -> list[int]:
+    """Without the process that they were forked from, which leads their session."""
+    return [pid for pid in lane_pids(folder) if os.getsid(pid) != pid]
 
 
 async def test_lanes_give_the_trace_that_this_process_computes(
@@ -109,7 +115,7 @@ async def test_the_window_survives_a_killed_lane(tmp_path: Path, digits: tuple[N
 
     def kill_one(look: Look) -> None:
         if look.segments >= 6 and not killed:
-            killed.append(lane_pids(tmp_path)[0])
+            killed.append(lanes_of(tmp_path)[0])
             os.kill(killed[0], signal.SIGKILL)
 
     window = await WindowRun(plan(tmp_path, digits, 2, 2.0), kill_one).run()
@@ -136,23 +142,54 @@ async def test_cancelled_in_the_middle_it_leaves_no_process(
 
         await WindowRun(plan(tmp_path, digits, 2, 60.0), cancel).run()
     assert scope.cancelled_caught
-    assert len(pids) == 2
+    assert len(pids) == 3  # with the one that lanes are forked from
     assert alive(pids) == []
 
 
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_window_of_which_too_much_was_killed(
+    tmp_path: Path, digits: tuple[Net, Samples], first: bool
+) -> None:
+    """Without the process that they were forked from, lanes train on; none outlives the window."""
+    killed: list[int] = []
+
+    def kill(look: Look) -> None:
+        if look.segments >= 4 and not killed:
+            killed.extend(set(lane_pids(tmp_path)) - set(lanes_of(tmp_path)) if first else lanes_of(tmp_path))
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    run = WindowRun(plan(tmp_path, digits, 2, 2.0), kill)
+    if first:
+        window = await run.run()
+        assert window.lanes_left == 2
+        assert len(window.leaves) > 6
+    else:
+        with pytest.raises(LanesFailed, match="its process ended"):
+            await run.run()
+    assert len(killed) == (1 if first else 2)
+    assert lane_pids(tmp_path) == []
+
+
 def test_lanes_end_with_their_parent(tmp_path: Path, digits: tuple[Net, Samples]) -> None:
-    """Whoever held the other end of their input was killed: in the middle of an episode, and before one."""
+    """Whoever held the other end of their sockets was killed: in the middle of an episode, and before one."""
     store.write(tmp_path, *digits)
     arguments = (str(tmp_path), GIVEN.hex(), "numpy", "100", "0", "60.0")
-    command = [sys.executable, "-m", "p2pml.worker.lanes", *arguments]
-    for order in (b"train 0\n", b"pause\n"):
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as lane:
-            assert lane.stdin is not None
-            assert lane.stdout is not None
-            assert lane.stdout.readline().startswith(b"ready ")
-            lane.stdin.write(order)
-            lane.stdin.close()
-            assert lane.wait(10) == 0
+    pairs = [socket.socketpair() for _ in range(2)]
+    given = [theirs.fileno() for _, theirs in pairs]
+    ends = [f"{end},{os.dup(2)}" for end in given]
+    logs = [int(end.split(",")[1]) for end in ends]
+    command = [sys.executable, "-m", "p2pml.worker.lanes", *arguments, *ends]
+    with subprocess.Popen(command, pass_fds=given + logs) as lanes:
+        for (ours, theirs), log in zip(pairs, logs, strict=True):
+            theirs.close()
+            os.close(log)
+            assert ours.recv(100).startswith(b"ready ")
+        for (ours, _), order in zip(pairs, (b"train 0\n", b"pause\n"), strict=True):
+            ours.sendall(order)
+            ours.close()
+        assert lanes.wait(10) == 0
+    assert lane_pids(tmp_path) == []
 
 
 def test_samples_are_mapped_as_they_were_written(tmp_path: Path, digits: tuple[Net, Samples]) -> None:

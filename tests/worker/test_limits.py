@@ -13,6 +13,7 @@ import trio
 from p2pml.formats import shards, tensors
 from p2pml.formats.initial import initial_weights
 from p2pml.training import models
+from p2pml.worker.give_way import AUTOGROUP
 from p2pml.worker.limits import WorkerLimits
 from p2pml.worker.process import WorkerDied, WorkerError
 from p2pml.worker.protocol import Build, Train
@@ -56,10 +57,18 @@ async def test_one_thread_takes_one_core(tmp_path: Path) -> None:
     assert 0 < await cores_at_work(tmp_path, WorkerLimits(threads=1), request, 5) < 1.2
 
 
+def session_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/autogroup").read_text(encoding="ascii")
+
+
 async def test_it_gives_way_by_as_much_as_its_owner_says(tmp_path: Path) -> None:
     async with supervised(tmp_path, WorkerLimits(nice=15)) as supervisor:
         pid = (await supervisor.wait_ready()).pid
-        assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 15)
+        level = min(19, os.getpriority(os.PRIO_PROCESS, 0) + 15)
+        assert os.getpriority(os.PRIO_PROCESS, pid) == level
+        assert os.getsid(pid) == pid  # niceness counts only within a session, where Linux shares among those
+        if AUTOGROUP.exists():
+            assert session_of(pid).endswith(f"nice {level}\n")
 
 
 async def test_a_request_over_the_memory_fails_alone_and_says_why(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import trio
 
+from p2pml.worker.give_way import give_way
 from p2pml.worker.lanes.environment import KERNELS, lane_environment
 
 NEEDS = {
@@ -91,7 +92,7 @@ async def _trial(folder: Path, nice: int, name: str) -> float:
 def main(arguments: list[str]) -> int:
     """One trial: print the steps in a second of processor time."""
     folder, nice = arguments
-    os.nice(int(nice))
+    give_way(int(nice))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # kernels that do not run here end it
 
     import numpy as np

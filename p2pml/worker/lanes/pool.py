@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +24,10 @@ from p2pml.worker.lanes.core import (
     Ready,
     Resume,
 )
-from p2pml.worker.lanes.environment import lane_environment
+from p2pml.worker.lanes.processes import LaneProcesses
 
 PATIENCE_S = 120.0
 """Within which lanes have to be ready; importing TensorFlow on a busy machine takes tens of seconds."""
-STOP_S = 3.0
 _MAX_LINE = 256
 
 
@@ -104,7 +100,7 @@ class WindowRun:
     def __init__(self, plan: Plan, progress: Callable[[Look], None] | None = None) -> None:
         self._plan, self._progress = plan, progress
         self._inbox, self._events = trio.open_memory_channel[Event](4 * plan.lanes + 16)
-        self._processes: list[trio.Process] = []
+        self._processes = LaneProcesses(plan.folder, plan.lanes)
         self._before: energy.Reading | None = None
         self._joules: int | None = None
         self._failure = ""
@@ -122,13 +118,14 @@ class WindowRun:
 
         Raises:
             LanesFailed: no lane trained.
-            OSError: a process cannot be started.
+            OSError: the processes cannot be started.
         """
         plan, now = self._plan, trio.current_time()
         pool = LanePool(plan.net, plan.lanes, plan.seconds, PATIENCE_S, now, plan.opens_at)
         try:
-            for lane in range(plan.lanes):
-                self._processes.append(await self._start(lane))
+            await self._processes.start(
+                (plan.folder, plan.challenge.hex(), plan.kernel, plan.cap, plan.nice, plan.seconds), plan.blas
+            )
             async with trio.open_nursery() as nursery:
                 for lane in range(plan.lanes):
                     nursery.start_soon(self._listen, lane)
@@ -136,7 +133,7 @@ class WindowRun:
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
-                await self._stop()
+                await self._processes.stop()
         if self._failure:
             raise LanesFailed(self._failure)
         return Window(tuple(pool.leaves), pool.cpu_ms, self._joules, pool.lanes_left, pool.late)
@@ -162,22 +159,17 @@ class WindowRun:
             await self._order(effect)
 
     async def _order(self, order: Order) -> None:
-        line = f"{order.word} {order.episode}\n" if order.word == "train" else f"{order.word}\n"
-        stream = self._processes[order.lane].stdin
-        assert stream is not None
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it died: its listener tells
-            await stream.send_all(line.encode("ascii"))
+        words = f"{order.word} {order.episode}" if order.word == "train" else order.word
+        await self._processes.send(order.lane, words)
 
     async def _listen(self, lane: int) -> None:
         """Turn a lane's lines into events until they end."""
-        stream, buffer = self._processes[lane].stdout, b""
-        assert stream is not None
-        reason = ""
+        buffer, reason = b"", ""
         while not reason:
-            data = await stream.receive_some(4096)
+            data = await self._processes.receive(lane)
             buffer += data
             if not data:
-                reason = self._last_words(lane)
+                reason = self._processes.last_words(lane)
             while b"\n" in buffer and not reason:
                 line, _, buffer = buffer.partition(b"\n")
                 event = parse(lane, line)
@@ -188,42 +180,6 @@ class WindowRun:
             if len(buffer) > _MAX_LINE:
                 reason = "a line without end"
         await self._inbox.send(Lost(lane, reason))
-
-    async def _start(self, lane: int) -> trio.Process:
-        with await trio.to_thread.run_sync(open, self._log(lane), "wb") as log:
-            return await trio.lowlevel.open_process(
-                _command(self._plan),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=lane_environment(self._plan.blas),
-            )
-
-    async def _stop(self) -> None:
-        for lane in range(len(self._processes)):
-            await self._order(Order(lane, "stop"))
-        with trio.move_on_after(STOP_S):
-            for process in self._processes:
-                await process.wait()
-        for process in self._processes:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    await stream.aclose()
-
-    def _log(self, lane: int) -> Path:
-        return self._plan.folder / f"lane-{lane}.log"
-
-    def _last_words(self, lane: int) -> str:
-        text = self._log(lane).read_text(errors="replace").strip()
-        return text.splitlines()[-1] if text else "its process ended"
-
-
-def _command(plan: Plan) -> list[str]:
-    arguments = (plan.folder, plan.challenge.hex(), plan.kernel, plan.cap, plan.nice, plan.seconds)
-    return [sys.executable, "-m", "p2pml.worker.lanes", *map(str, arguments)]
 
 
 def parse(lane: int, line: bytes) -> Ready | Done | Lost:
