@@ -102,6 +102,8 @@ class LaneProcesses:
 
     def _kill(self, process: trio.Process) -> None:
         """Also the lanes of a first process that was itself killed."""
+        if process.returncode == 0:
+            return  # it has seen all of them end
         try:
             os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:  # all have ended, or it has not yet left for a session of its own
