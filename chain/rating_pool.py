@@ -209,7 +209,7 @@ def _place(point: Point) -> _Place:
         case Challenge():
             return Challenge, point.subject
         case Answer():
-            return Answer, point.position.to_bytes(8, "big")
+            return Answer, point.challenger
         case Accusation():
             return Accusation, point.id
     return type(point), b""

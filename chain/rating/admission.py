@@ -52,8 +52,9 @@ def stands(point: Point, state: State) -> bool:
             theirs = state.claim(point.subject, point.window)
             return theirs is not None and point.signer in theirs.challengers
         case Answer():
-            open_at = [each.position for each in claim.challenges] if claim else []
-            return claim is not None and bool(claim.challengers) and point.position not in open_at
+            waiting = [each.challenger for each in claim.challenges] if claim else []
+            known = claim is not None and point.challenger in claim.challengers
+            return known and point.challenger not in waiting
     return False  # an accusation convicts one of the two whom `check_sender` looks at
 
 

@@ -13,7 +13,7 @@ from chain import validators
 from chain.draft import Draft
 from chain.errors import InvalidRating
 from chain.rating import accusing
-from chain.rating.auditing import parts
+from chain.rating.auditing import most_asked, parts, with_neighbours
 from chain.rating.entries import Duty, OpenChallenge, Window, claim_key, duty_key
 from chain.rating.items import (
     MARK_BYTES,
@@ -73,7 +73,10 @@ def audit_reveal(draft: Draft, item: AuditReveal, slot: int) -> None:
 
 
 def challenge(draft: Draft, item: Challenge, slot: int) -> None:
-    """CHALLENGE: a subject has to show a leaf of the challenger's part in a block; each auditor may once.
+    """CHALLENGE: a subject has to show leaves of the challenger's part in a block; each auditor may once.
+
+    It names all that was not served: were it one of them, who withholds would have as many segments replayed
+    as it has auditors, instead of forty.
 
     Raises:
         InvalidRating: it breaks a rule.
@@ -81,38 +84,43 @@ def challenge(draft: Draft, item: Challenge, slot: int) -> None:
     window, borders = running(draft, item)
     check_phase(slot, borders.reveal_end, borders.audit_commit_end, "a challenge")
     _check_auditor(draft, window, item.signer)
-    if item.position not in parts(draft, window, item.subject).get(item.signer, ()):
-        raise InvalidRating("the position is not of this auditor's part of that subject")
+    part = parts(draft, window, item.subject).get(item.signer, ())
+    if not item.positions or not set(item.positions) <= set(part):
+        raise InvalidRating("the positions are not of this auditor's part of that subject")
+    if list(item.positions) != sorted(set(item.positions)):
+        raise InvalidRating("the positions of a challenge ascend, each once")
     claim = claim_of(draft, item.subject, window)
+    if len(item.positions) > most_asked(claim.segments):
+        raise InvalidRating(f"a challenge names {most_asked(claim.segments)} positions at most")
     if item.signer in claim.challengers:
         raise InvalidRating("the auditor has challenged this subject already")
     last_slot = slot + draft.genesis.params.challenge_slots
     asked = replace(
         claim,
-        challenges=(*claim.challenges, OpenChallenge(item.signer, item.position, last_slot)),
+        challenges=(*claim.challenges, OpenChallenge(item.signer, item.positions, last_slot)),
         challengers=(*claim.challengers, item.signer),
     )
     draft.put(claim_key(item.subject), asked)
 
 
 def answer(draft: Draft, item: Answer, slot: int) -> None:
-    """ANSWER: the leaf at a challenged position, and before it its neighbour, unless it is the first.
+    """ANSWER: the leaves at the positions that an auditor challenged, and the one before each.
 
-    That they are served is all that was asked. Leaves out of order, or of work that was not done, are for
-    an accusation.
+    That they are served is all that is asked here. Leaves out of order, or of work that was not done, are for
+    an accusation: the challenger replays them.
 
     Raises:
         InvalidRating: it breaks a rule.
     """
     window, _ = running(draft, item)
     claim = claim_of(draft, item.signer, window)
-    asked = next((entry for entry in claim.challenges if entry.position == item.position), None)
+    asked = next((entry for entry in claim.challenges if entry.challenger == item.challenger), None)
     if asked is None:
-        raise InvalidRating(f"nobody waits for the leaf at {item.position}")
+        raise InvalidRating("that account waits for no leaves")
     if slot > asked.last_slot:
         raise InvalidRating(f"the answer was due until slot {asked.last_slot}")
-    wanted = tuple(range(max(item.position - 1, 0), item.position + 1))
-    if tuple(leaf.index for leaf in item.leaves) != wanted:
+    wanted = sorted(with_neighbours(asked.positions))
+    if [leaf.index for leaf in item.leaves] != wanted:
         raise InvalidRating(f"the answer has the leaves {', '.join(map(str, wanted))}, in this order")
     for leaf in item.leaves:
         check_leaf(leaf, claim.segments, claim.trace_root)

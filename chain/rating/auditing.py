@@ -8,7 +8,7 @@ at the segment's end does not tell. It is of one auditor only, so that nobody's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from chain import lottery
 from chain.crypto import H
@@ -26,6 +26,10 @@ POSITIONS = 40
 MOST_MARKS = 1_400
 """About what one item of opened reports may hold: who was drawn for more subjects than that need not report
 on all of them."""
+ANSWER_BYTES = 16_000
+"""Of an answer, what its leaves may have: the rest of an item's room is for its other fields."""
+LEAF_BYTES, NODE_BYTES = 60, 34
+"""Of a proven leaf at most, without its path, and of each node of that."""
 SPOTS = 2
 """Marks of an auditor that the next one looks at again."""
 NO_MARK = bytes(MARK_BYTES)
@@ -63,6 +67,18 @@ def positions(draw: bytes, subject: bytes, segments: int) -> tuple[int, ...]:
 def part(positions: Sequence[int], auditor: int, auditors: int) -> tuple[int, ...]:
     """The positions of auditor `auditor` of `auditors`: no two have one in common, together they have all."""
     return tuple(positions[auditor::auditors])
+
+
+def with_neighbours(positions: Iterable[int]) -> set[int]:
+    """These positions and the one before each, if there is one: together they show the order."""
+    return {place for position in positions for place in (position, position - 1) if place >= 0}
+
+
+def most_asked(segments: int) -> int:
+    """How many positions of a claim of so many segments one challenge may name: their leaves and neighbours,
+    with their paths, are one answer.
+    """
+    return ANSWER_BYTES // (2 * (LEAF_BYTES + NODE_BYTES * (segments - 1).bit_length()))
 
 
 def mark_step(draw: bytes, subject: bytes, position: int, steps: int) -> int:

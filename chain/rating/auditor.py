@@ -8,7 +8,8 @@ of what is false. The next auditor looks at a few of its marks again. Items are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,9 +18,10 @@ from chain.baseline.draws import challenge
 from chain.baseline.trace import Leaf, Trace, check_neighbours
 from chain.errors import ChainError, InvalidRating
 from chain.rating import auditing
+from chain.rating.auditing import with_neighbours
 from chain.rating.bench import Bench
 from chain.rating.draws import evaluated, split
-from chain.rating.entries import Claim, Window
+from chain.rating.entries import Claim, OpenChallenge, Window
 from chain.rating.items import (
     MARK_BYTES,
     Accusation,
@@ -64,13 +66,22 @@ class Subject:
         )  # fmt: skip
 
     def reveal(self, window: Window, bench: Bench) -> Reveal:
-        """The drawn episodes, trained anew and evaluated: up to two episodes of work."""
+        """The drawn episodes, trained anew and evaluated: up to two episodes of work.
+
+        Raises:
+            ChainError: one comes out otherwise, so that this machine's arithmetic or memory is faulty. Who
+                says nothing misses the window; who reveals it is convicted of fraud.
+        """
         given = challenge(window.mix, window.start, self.account)
         rows = split(window.draw, bench.tests)
         encoded = [leaf.encode() for leaf in self.last_leaves]
         found = []
         for index in evaluated(window.draw, self.account, len(self.last_leaves)):
-            _, confusion = bench.evaluate(given, self.last_leaves[index].episode, rows)
+            digest, confusion = bench.evaluate(given, self.last_leaves[index].episode, rows)
+            if digest != self.last_leaves[index].digest:
+                raise ChainError(
+                    f"episode {self.last_leaves[index].episode} does not come out as it was trained"
+                )
             found.append(
                 Evaluation(_proven(self.last_leaves[index], index, merkle.path(encoded, index)), confusion)
             )
@@ -86,9 +97,10 @@ class Subject:
         """The leaves at these positions and the one before each, ascending. Raises IndexError."""
         return tuple(self.leaf(place) for place in sorted(with_neighbours(positions)))
 
-    def answer(self, window: Window, position: int) -> Answer:
+    def answer(self, window: Window, asked: OpenChallenge) -> Answer:
         """What was challenged."""
-        return Answer(self.account, window.start, window.draw, position, self.serve([position]))
+        leaves = self.serve(asked.positions)
+        return Answer(self.account, window.start, window.draw, asked.challenger, leaves)
 
     @cached_property
     def _paths(self) -> tuple[tuple[bytes, ...], ...]:
@@ -151,9 +163,13 @@ class Task:
         places = auditing.spots(self.window.spot, self.auditor, self.subject, len(self.positions))
         return tuple(self.positions[place] for place in places)
 
-    def dispute(self, position: int) -> Challenge:
-        """The auditor's word that it was not shown what lies there, unsigned."""
-        return Challenge(self.auditor, self.window.start, self.window.draw, self.subject, position)
+    def dispute(self, unserved: Sequence[int], rng: random.Random) -> Challenge:
+        """The auditor's word that it was not shown what lies there, unsigned.
+
+        Of more than an answer holds it asks for some that nobody can foresee.
+        """
+        asked = sorted(rng.sample(unserved, min(len(unserved), auditing.most_asked(self.claim.segments))))
+        return Challenge(self.auditor, self.window.start, self.window.draw, self.subject, tuple(asked))
 
     def accuse(
         self, by: bytes, charge: Charge, leaves: tuple[ProvenLeaf, ...] = (), place: int = 0
@@ -166,14 +182,18 @@ class Task:
         )  # fmt: skip
 
 
-def tasks_of(state: State, auditor: bytes) -> tuple[Task, ...]:
-    """All that an auditor has to report on, by subject: whoever has revealed."""
+def owed(state: State, auditor: bytes) -> tuple[bytes, ...]:
+    """On whom an auditor has to report, whether or not they have revealed yet, ascending."""
     window = state.window()
     if window.over or not window.draw:
         return ()
     drawn = auditing.subjects(state, window).get(auditor, ())
-    chosen = auditing.due(window.draw, auditor, drawn, state.table_at(window.start))
-    return tuple(task for subject in chosen if (task := task_of(state, auditor, subject)))
+    return auditing.due(window.draw, auditor, drawn, state.table_at(window.start))
+
+
+def tasks_of(state: State, auditor: bytes) -> tuple[Task, ...]:
+    """All that an auditor has to report on, by subject: whoever has revealed."""
+    return tuple(task for subject in owed(state, auditor) if (task := task_of(state, auditor, subject)))
 
 
 def task_of(state: State, auditor: bytes, subject: bytes) -> Task | None:
@@ -206,16 +226,23 @@ class Finding:
 
     Args:
         report: for its audit.
-        unserved: the first position that the subject did not show, for a challenge; None if it showed all.
+        unserved: the positions that the subject did not show, for a challenge.
         accusation: of the first thing that is false, unsigned; None if nothing is.
     """
 
     report: Report
-    unserved: int | None = None
+    unserved: tuple[int, ...] = ()
     accusation: Accusation | None = None
 
 
-def audit(task: Task, served: Served, reveal: Reveal | None, bench: Bench) -> Finding:
+def never() -> bool:
+    """There is time for everything."""
+    return False
+
+
+def audit(
+    task: Task, served: Served, reveal: Reveal | None, bench: Bench, enough: Callable[[], bool] = never
+) -> Finding:
     """Look at an auditor's part of a subject.
 
     Args:
@@ -223,12 +250,13 @@ def audit(task: Task, served: Served, reveal: Reveal | None, bench: Bench) -> Fi
         reveal: the subject's, as it stands in a block: it proves the last leaves of evaluated episodes; None
             where it is not at hand, and then the evaluations are not looked at.
         bench: of the window's baseline; works for up to an episode for each position.
+        enough: asked after each replay but the last: what is left then has no mark.
     """
     complete = [position for position in task.positions if served.keys() >= with_neighbours([position])]
-    unserved = next((position for position in task.positions if position not in complete), None)
+    unserved = tuple(position for position in task.positions if position not in complete)
     accusation = _out_of_order(task, served, complete)
     marks: dict[int, bytes] = {}
-    for position, digest, state in _replayed(task, served, complete, bench):
+    for position, digest, state in _replayed(task, served, complete, bench, enough):
         if digest == served[position].digest:
             marks[position] = task.mark(position, state)
         elif accusation is None:
@@ -237,6 +265,20 @@ def audit(task: Task, served: Served, reveal: Reveal | None, bench: Bench) -> Fi
         accusation = _false_evaluation(task, reveal, bench)
     joined = b"".join(marks.get(position, auditing.NO_MARK) for position in task.positions)
     return Finding(Report(task.subject, joined), unserved, accusation)
+
+
+def check_answer(task: Task, answer: Answer, bench: Bench) -> Accusation | None:
+    """Replay what a subject showed in a block because this auditor challenged it: the accusation of the first
+    thing that is false, unsigned.
+    """
+    served = task.shown(answer.leaves)
+    complete = [position for position in task.positions if served.keys() >= with_neighbours([position])]
+    if accusation := _out_of_order(task, served, complete):
+        return accusation
+    for position, digest, _ in _replayed(task, served, complete, bench):
+        if digest != served[position].digest:
+            return task.accuse(task.auditor, Charge.SEGMENT, (served[position],))
+    return None
 
 
 def look_again(task: Task, report: Report, served: Served, bench: Bench, by: bytes) -> tuple[Accusation, ...]:
@@ -250,24 +292,19 @@ def look_again(task: Task, report: Report, served: Served, bench: Bench, by: byt
 
     Returns:
         Unsigned accusations: of the auditor whose mark is not what the replay gives, and of the subject whose
-        leaf is not, if it is false.
+        leaf is not, marked or not: an auditor may have kept quiet about it.
     """
     seen = [position for position in task.spots() if position in served]
     for position, digest, state in _replayed(task, served, seen, bench):
         place = task.positions.index(position)
         mark = report.marks[place * MARK_BYTES : (place + 1) * MARK_BYTES]
         true = digest == served[position].digest
-        if mark == auditing.NO_MARK or (true and mark == task.mark(position, state)):
-            continue
-        of_auditor = task.accuse(by, Charge.MARK, (served[position],), place)
-        of_subject = task.accuse(by, Charge.SEGMENT, (served[position],))
-        return (of_auditor,) if true else (of_auditor, of_subject)
+        wrong = mark != auditing.NO_MARK and not (true and mark == task.mark(position, state))
+        of_auditor = (task.accuse(by, Charge.MARK, (served[position],), place),) if wrong else ()
+        of_subject = () if true else (task.accuse(by, Charge.SEGMENT, (served[position],)),)
+        if of_auditor or of_subject:
+            return of_auditor + of_subject
     return ()
-
-
-def with_neighbours(positions: Iterable[int]) -> set[int]:
-    """These positions and the one before each, if there is one: together they show the order."""
-    return {place for position in positions for place in (position, position - 1) if place >= 0}
 
 
 def _out_of_order(task: Task, served: Served, positions: Sequence[int]) -> Accusation | None:
@@ -282,12 +319,16 @@ def _out_of_order(task: Task, served: Served, positions: Sequence[int]) -> Accus
 
 
 def _replayed(
-    task: Task, served: Served, positions: Sequence[int], bench: Bench
+    task: Task,
+    served: Served,
+    positions: Sequence[int],
+    bench: Bench,
+    enough: Callable[[], bool] = never,
 ) -> Iterator[tuple[int, bytes, bytes]]:
     """For each position: the true digest, and the weights after the step that its mark is taken at.
 
     Positions of one episode share one replay, unless a trace names a segment of it twice, which is out of
-    order somewhere. A leaf that names no segment of an episode has none.
+    order somewhere. The shortest replays come first. A leaf that names no segment of an episode has none.
     """
     replays: dict[tuple[int, int], dict[int, int]] = {}
     for position in positions:
@@ -298,7 +339,11 @@ def _replayed(
         if leaf.segment < NET.segments:
             replays.setdefault((leaf.episode, again), {})[leaf.segment] = position
     draw, subject = task.window.draw, task.subject
-    for (episode, _), places in replays.items():
+    for number, ((episode, _), places) in enumerate(
+        sorted(replays.items(), key=lambda replay: max(replay[1]))
+    ):
+        if number and enough():
+            return
         steps = {
             segment: auditing.mark_step(draw, subject, position, NET.steps)
             for segment, position in places.items()

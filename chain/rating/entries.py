@@ -103,7 +103,7 @@ class OpenChallenge:
     """A challenge that waits for its answer, until the block after `last_slot`."""
 
     challenger: bytes
-    position: int
+    positions: tuple[int, ...]
     last_slot: int
 
 

@@ -172,24 +172,24 @@ class AuditReveal(Point):
 
 @dataclass(frozen=True)
 class Challenge(Point):
-    """An auditor's word that a subject did not serve what lies at a position of its part."""
+    """An auditor's word that a subject did not serve what lies at these positions of its part, ascending."""
 
     KIND = 5
     TAG = "rating-challenge"
 
     subject: bytes
-    position: int
+    positions: tuple[int, ...]
     signature: bytes = b""
 
 
 @dataclass(frozen=True)
 class Answer(Point):
-    """What was challenged: the leaf at the position, and before it its neighbour, unless it is the first."""
+    """What an auditor challenged: the leaves at its positions and the one before each, ascending."""
 
     KIND = 6
     TAG = "rating-answer"
 
-    position: int
+    challenger: bytes
     leaves: tuple[ProvenLeaf, ...]
     signature: bytes = b""
 

@@ -1,26 +1,31 @@
 """A node as an auditor: asks the subjects that it was drawn for, replays its part, and says what it found.
 
-Who shows nothing is asked again until the time is nearly over, and then challenged on the chain. What is
-false is accused, but only after a second replay: who accuses falsely loses as much as who cheats.
+Who shows nothing is asked again until the time is nearly over, and then challenged on the chain; what it
+shows there is replayed too. What is false is accused, but only after a second replay: who accuses falsely
+loses as much as who cheats.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import random
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import trio
 
 from chain.errors import InvalidRating
-from chain.rating import auditor
-from chain.rating.auditing import opened
-from chain.rating.auditor import Finding, Task, seconds_of, tasks_of, with_neighbours
+from chain.rating import admission, auditor
+from chain.rating.auditing import opened, with_neighbours
+from chain.rating.auditor import Finding, Task, owed, seconds_of, tasks_of
 from chain.rating.court import Court, judge
 from chain.rating.items import (
     Accusation,
+    Answer,
     AuditCommit,
     AuditReveal,
+    Point,
     ProvenLeaf,
     Reveal,
     reports_digest,
@@ -37,6 +42,7 @@ Ask = Callable[[Question], Awaitable[tuple[ProvenLeaf, ...]]]
 """Asks the nodes that say they are the account in question; no leaves when none of them answers."""
 SEAL_SLOTS = 2
 """So many slots before the end of that reports are sealed, whatever is missing: blocks are made early."""
+THEIRS = TypeVar("THEIRS", Reveal, Answer)
 TasksOf = Callable[[State, bytes], tuple[Task, ...]]
 
 
@@ -47,15 +53,22 @@ class Audits:
         notes: where the reports lie until they are opened.
         ask: gets leaves from subjects.
         court: replays once more before anybody is accused.
+        rng: chooses what nobody is to foresee.
     """
 
-    def __init__(self, parts: RatingParts, notes: AuditNotes, ask: Ask, court: Court) -> None:
+    def __init__(
+        self, parts: RatingParts, notes: AuditNotes, ask: Ask, court: Court, rng: random.Random | None = None
+    ) -> None:
         self._parts, self._notes, self._ask, self._court = parts, notes, ask, court
+        self._rng = rng or random.SystemRandom()
         self._turn = trio.Lock()
         self._drawn = b""
         self._note: AuditNote | None = None
         self._found: dict[bytes, Finding] = {}
+        self._answered: set[bytes] = set()
         self._looked_again: set[bytes] = set()
+        self._said: list[Point] = []
+        """Challenges and accusations, until the chain has them: a pool may be full for a while."""
 
     async def look(self, view: View) -> None:
         """Replay what is to be replayed now; this may take its time."""
@@ -64,7 +77,8 @@ class Audits:
             return
         if self._drawn != window.draw:
             self._note = await trio.to_thread.run_sync(self._notes.read, window.start, window.draw)
-            self._drawn, self._found, self._looked_again = window.draw, {}, set()
+            self._drawn, self._found, self._said = window.draw, {}, []
+            self._answered, self._looked_again = set(), set()
             await self.report(self._parts.view())
         baseline = self._parts.baselines.get(view.rules.infohash)
         if baseline is None:
@@ -72,11 +86,13 @@ class Audits:
         if view.slot < view.borders.audit_commit_end and self._note is None:
             await self._look_at_all(view, baseline)
             await self.report(self._parts.view())
+        await self._look_at_answers(view, baseline)
         if window.spot:
             await self._look_at_auditors(view, baseline)
 
     async def report(self, view: View) -> None:
-        """Seal and open what was found so far; in another task than `look`: deadlines wait for no replay."""
+        """Seal and open what was found so far, and say again what the chain does not have; in another task
+        than `look`: deadlines wait for no replay."""
         window = view.window
         if window.over or not window.draw or self._drawn != window.draw:
             return
@@ -85,6 +101,7 @@ class Audits:
                 await self._seal(view)
             elif view.slot < view.borders.audit_reveal_end:
                 await self._open(view)
+            await self._insist(view)
 
     # -- subjects --------------------------------------------------------------------------------------
 
@@ -103,8 +120,11 @@ class Audits:
                 await self._look_at(view, task, served, baseline)
 
     async def _look_at(self, view: View, task: Task, served: auditor.Served, baseline: Baseline) -> None:
-        reveal = await self._reveal_of(view, task.subject)
-        finding = await self._parts.thread.run(auditor.audit, task, served, reveal, baseline)
+        reveal, until = await self._item_of(view, Reveal, task.subject), await self._share(view)
+        chain = self._parts.chain
+        finding = await self._parts.thread.run(
+            auditor.audit, task, served, reveal, baseline, lambda: chain.clock_ms() >= until
+        )
         if self._drawn != task.window.draw:
             return  # another branch has drawn others meanwhile
         self._found[task.subject] = finding  # too late for a report that is sealed, but not to accuse
@@ -113,23 +133,50 @@ class Audits:
             window=task.window.start,
             subject=task.subject.hex(),
             segments=len(task.positions),
-            served=finding.unserved is None,
+            served=not finding.unserved,
             false=finding.accusation is not None,
         )
-        if finding.unserved is not None:
-            await self._parts.send(task.dispute(finding.unserved))
+        if finding.unserved:
+            await self._say(task.dispute(finding.unserved, self._rng))
         if finding.accusation is not None:
             await self._accuse(finding.accusation)
 
-    async def _reveal_of(self, view: View, subject: bytes) -> Reveal | None:
-        """A subject's reveal, out of the block that has it."""
+    async def _share(self, view: View) -> int:
+        """Until when the next subject may be looked at, in ms: one mark of each is worth more than all marks
+        of one."""
+        chain = self._parts.chain
+        subjects = await trio.to_thread.run_sync(owed, view.state, self._parts.account)
+        left = sum(subject not in self._found for subject in subjects)
+        now = chain.clock_ms()
+        end = chain.genesis.slot_start_ms(view.borders.audit_commit_end - SEAL_SLOTS)
+        return now + (end - now) // max(left, 1)
+
+    async def _look_at_answers(self, view: View, baseline: Baseline) -> None:
+        """Replay what subjects showed only when this node had challenged them."""
+        account = self._parts.account
+        for task in await self._drawn_for(tasks_of, view):
+            waits = any(each.challenger == account for each in task.claim.challenges)
+            if account not in task.claim.challengers or waits or task.subject in self._answered:
+                continue
+            answer = await self._item_of(view, Answer, task.subject)
+            if answer is None:
+                continue
+            self._answered.add(task.subject)
+            found = await self._parts.thread.run(auditor.check_answer, task, answer, baseline)
+            if found is not None:
+                await self._accuse(found)
+
+    async def _item_of(self, view: View, kind: type[THEIRS], subject: bytes) -> THEIRS | None:
+        """A subject's reveal, or its answer to this node, out of the block that has it."""
         genesis = self._parts.chain.genesis
         for height in range(view.state.height, 0, -1):
             block = await self._parts.chain.block(height)
             if block is None or genesis.slot_at(block.sealed.timestamp_ms) < view.borders.commit_end:
                 break
             for item in block.body.ratings:
-                if isinstance(item, Reveal) and (item.signer, item.window) == (subject, view.window.start):
+                if not isinstance(item, kind) or (item.signer, item.window) != (subject, view.window.start):
+                    continue
+                if not isinstance(item, Answer) or item.challenger == self._parts.account:
                     return item
         return None
 
@@ -206,13 +253,29 @@ class Audits:
         if not guilty:
             log.error("two replays of one segment differ: this machine's arithmetic or memory is faulty")
             return
-        await self._parts.send(accusation)
+        await self._say(accusation)
         self._parts.events.emit(
             "rating.accused",
             window=accusation.window,
             accused=accusation.accused.hex(),
             charge=accusation.charge.name.lower(),
         )
+
+    # -- the chain -------------------------------------------------------------------------------------
+
+    async def _say(self, point: Point) -> None:
+        self._said.append(point)
+        await self._parts.send(point)
+
+    async def _insist(self, view: View) -> None:
+        """Say again what a pool had no room for."""
+        for point in tuple(self._said):
+            try:
+                admission.check(point, view.state, view.slot)
+            except InvalidRating:  # the chain has it, or could not take it any more
+                self._said.remove(point)
+            else:
+                await self._parts.send(point)
 
 
 def _last(slots: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 
+from chain.errors import ChainError
 from chain.rating.auditor import Subject
 from chain.rating.entries import Claim, Window
 from chain.rating.items import Reveal
@@ -26,7 +27,7 @@ class Claims:
 
     def __init__(self, parts: RatingParts, own: OwnTraces) -> None:
         self._parts, self._own = parts, own
-        self._revealed: tuple[bytes, Reveal] | None = None
+        self._revealed: tuple[bytes, Reveal | None] | None = None
         self._told: tuple[int, str] = (0, "")
 
     async def look(self, view: View) -> None:
@@ -61,15 +62,21 @@ class Claims:
         baseline = self._parts.baselines.get(view.rules.infohash)
         revealing = view.window.draw and not claim.evaluations and view.slot < view.borders.reveal_end
         if revealing and baseline is not None:
-            await self._parts.send(await self._reveal(view.window, own.subject, baseline))
+            await self._reveal(view.window, own.subject, baseline)
         for challenge in claim.challenges:
-            await self._parts.send(own.subject.answer(view.window, challenge.position))
+            await self._parts.send(own.subject.answer(view.window, challenge))
 
-    async def _reveal(self, window: Window, subject: Subject, baseline: Baseline) -> Reveal:
+    async def _reveal(self, window: Window, subject: Subject, baseline: Baseline) -> None:
         if self._revealed is None or self._revealed[0] != window.draw:
-            work = self._parts.thread.run(subject.reveal, window, baseline)
-            self._revealed = window.draw, await work
-        return self._revealed[1]
+            try:
+                found = await self._parts.thread.run(subject.reveal, window, baseline)
+            except ChainError as error:
+                log.error("what this node trained would be taken for fraud, so it is not shown: %s", error)
+                self._tell("missed", window.start, reason=f"this machine computes wrongly: {error}")
+                found = None
+            self._revealed = window.draw, found
+        if self._revealed[1] is not None:
+            await self._parts.send(self._revealed[1])
 
     def _tell(self, what: str, window: int, **data: object) -> None:
         if self._told != (window, what):

@@ -198,11 +198,11 @@ class Audited(Windows):
     def opened(self, i: int, reports: tuple[Report, ...], salt: bytes = SALT) -> AuditReveal:
         return self.signed(i, AuditReveal, salt, reports)
 
-    def challenge(self, i: int, subject: int, position: int) -> Challenge:
-        return self.signed(i, Challenge, self.public(subject), position)
+    def challenge(self, i: int, subject: int, *positions: int) -> Challenge:
+        return self.signed(i, Challenge, self.public(subject), positions)
 
-    def answer(self, i: int, position: int, *indexes: int) -> Answer:
-        return self.signed(i, Answer, position, self.leaves(i, *indexes))
+    def answer(self, i: int, challenger: int, *indexes: int) -> Answer:
+        return self.signed(i, Answer, self.public(challenger), self.leaves(i, *indexes))
 
     def leaves(self, i: int, *indexes: int) -> tuple[ProvenLeaf, ...]:
         """Of the trace."""

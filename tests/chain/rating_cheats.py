@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from chain.baseline.trace import Leaf
 from chain.rating.auditor import Finding, Subject, Task
+from chain.rating.bench import Bench
 from chain.rating.entries import Window
 from chain.rating.items import (
     MARK_BYTES,
@@ -27,6 +28,24 @@ CLAIMED = 800
 """Segments of a cheater that fakes some: so many that 40 of them are nearly drawn with replacement."""
 
 
+class Believing:
+    """A bench that finds what a subject claims, so that it reveals what is not so."""
+
+    def __init__(self, bench: Bench, subject: Subject) -> None:
+        self.tests, self._bench = bench.tests, bench
+        self._claimed = {leaf.episode: leaf.digest for leaf in subject.last_leaves}
+
+    def looks(
+        self, challenge: bytes, episode: int, steps: Mapping[int, int]
+    ) -> dict[int, tuple[bytes, bytes]]:
+        return self._bench.looks(challenge, episode, steps)
+
+    def evaluate(
+        self, challenge: bytes, episode: int, rows: Sequence[int]
+    ) -> tuple[bytes, tuple[tuple[int, ...], ...]]:
+        return self._claimed[episode], self._bench.evaluate(challenge, episode, rows)[1]
+
+
 class CopiedTrace(Player):
     """Trains nothing: claims what another account trained, which it serves."""
 
@@ -34,6 +53,9 @@ class CopiedTrace(Player):
         victim = list(self.game.players.values())[-1]
         victim.train(window)
         self.subject = Subject(self.account, victim.subject.trace)
+
+    def reveal(self, window: Window) -> Reveal | None:
+        return self.subject.reveal(window, Believing(self.game.bench, self.subject))
 
 
 class LateCommitment(Player):
@@ -76,9 +98,18 @@ class FakedSegments(Player):
         ]
 
 
-def faking(share: float, segments: int = CLAIMED) -> type[FakedSegments]:
+class FakedAnswers(FakedSegments):
+    """Shows auditors nothing, but answers on the chain, made up segments as well."""
+
+    def serve(self, positions: Sequence[int]) -> tuple[ProvenLeaf, ...]:
+        return ()
+
+
+def faking(
+    share: float, segments: int = CLAIMED, kind: type[FakedSegments] = FakedSegments
+) -> type[FakedSegments]:
     """With this share of so many."""
-    return type("Faked", (FakedSegments,), {"share": share, "segments": segments})
+    return type("Faked", (kind,), {"share": share, "segments": segments})
 
 
 class WrongMatrix(Player):

@@ -29,6 +29,7 @@ from chain.rating.court import Court, judge
 from chain.rating.entries import Window
 from chain.rating.items import (
     Accusation,
+    Answer,
     AuditCommit,
     AuditReveal,
     Commit,
@@ -142,7 +143,7 @@ class Player:
     def answers(self, state: State) -> list[Point]:
         claim = state.claim(self.account, state.window().start)
         asked = claim.challenges if claim else ()
-        return [self.subject.answer(state.window(), each.position) for each in asked]
+        return [self.subject.answer(state.window(), each) for each in asked]
 
     def own_items(self, slot: int) -> list[RatingItem]:
         """What it puts into a block of its own past its pool."""
@@ -161,8 +162,8 @@ class Player:
         for task in auditor.tasks_of(state, self.account):
             found = self.finding(task)
             findings.append(found)
-            if found.unserved is not None:
-                said.append(task.dispute(found.unserved))
+            if found.unserved:
+                said.append(task.dispute(found.unserved, self.rng))
             if found.accusation is not None:
                 said.append(found.accusation)
         self.reports = tuple(found.report for found in findings)
@@ -171,6 +172,15 @@ class Player:
         window = state.window()
         digest = reports_digest(self.account, self.salt, self.reports)
         return [AuditCommit(self.account, window.start, window.draw, digest), *said]
+
+    def look_at_answers(self, state: State) -> list[Accusation]:
+        """What it finds false in what others showed when it had challenged them."""
+        found = []
+        for task in auditor.tasks_of(state, self.account):
+            answer = self.game.answers.pop((task.subject, self.account), None)
+            if answer is not None:
+                found.append(auditor.check_answer(task, answer, self.game.bench))
+        return [each for each in found if each is not None]
 
     def opened(self, window: Window) -> AuditReveal | None:
         if not self.reports:
@@ -237,6 +247,7 @@ class Game:
         self.court = Court(lambda infohash: bench or StubBench())
         self.trainer = trainer
         self.reveals: dict[bytes, Reveal] = {}
+        self.answers: dict[tuple[bytes, bytes], Answer] = {}
         self.rulings: list[tuple[Accusation, bool]] = []
         every = [*kinds, *[Player] * (count - len(kinds))]
         self.players = {
@@ -372,7 +383,7 @@ class Game:
                 return
             self.block(slot)
             for player in self.players.values():
-                self.send(player, *player.answers(self.state))
+                self.send(player, *player.answers(self.state), *player.look_at_answers(self.state))
 
     def rule(self) -> None:
         """What every node with the data set does with accusations."""
@@ -394,5 +405,7 @@ class Game:
         for item in block.body.ratings:
             if isinstance(item, Reveal):
                 self.reveals[item.signer] = item
+            if isinstance(item, Answer):
+                self.answers[item.signer, item.challenger] = item
         self.rulings += [(ruling.accusation, ruling.guilty) for ruling in block.body.rulings]
         self.pool.on_head([block], [], self.state, slot)

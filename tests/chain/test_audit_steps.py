@@ -10,12 +10,22 @@ import pytest
 
 from chain.draft import Draft
 from chain.errors import InvalidRating
-from chain.rating import auditing
-from chain.rating.auditing import NO_MARK, parts
+from chain.rating import audit_steps, auditing
+from chain.rating.auditing import NO_MARK, most_asked, parts
 from chain.rating.auditor import seconds_of, tasks_of
 from chain.rating.closing import Reason
 from chain.rating.entries import Duty, OpenChallenge
-from chain.rating.items import MARK_BYTES, Charge, Report, Ruling, reports_digest
+from chain.rating.items import (
+    MARK_BYTES,
+    MAX_RATING_ITEM_BYTES,
+    Answer,
+    Charge,
+    ProvenLeaf,
+    Report,
+    Ruling,
+    decode_point,
+    reports_digest,
+)
 from chain.transition import apply_rating, open_slot
 from tests.chain.audited_window import SALT, Audited
 
@@ -240,9 +250,9 @@ def test_a_challenge_waits_for_its_answer(audited: Audited) -> None:
     draft = after(audited, audited.challenge(1, 0, position))
     claim = draft.claim(audited.public(0), audited.window.start)
     assert claim is not None
-    assert claim.challenges == (OpenChallenge(audited.public(1), position, slot + 3),)
+    assert claim.challenges == (OpenChallenge(audited.public(1), (position,), slot + 3),)
     assert claim.challengers == (audited.public(1),)
-    apply_rating(draft, audited.answer(0, position, position - 1, position), slot + 3)
+    apply_rating(draft, audited.answer(0, 1, position - 1, position), slot + 3)
     claim = draft.claim(audited.public(0), audited.window.start)
     assert claim is not None
     assert (claim.challenges, claim.challengers) == ((), (audited.public(1),))
@@ -254,6 +264,10 @@ def test_challenges_that_are_refused(audited: Audited) -> None:
     mine, others = audited.part(1, 0), audited.part(2, 0)
     refuse("not of this auditor's part", audited, audited.challenge(1, 0, others[0]))
     refuse("not of this auditor's part", audited, audited.challenge(1, 1, 0))
+    refuse("not of this auditor's part", audited, audited.challenge(1, 0))
+    refuse("not of this auditor's part", audited, audited.challenge(1, 0, mine[0], others[0]))
+    refuse("ascend", audited, audited.challenge(1, 0, mine[1], mine[0]))
+    refuse("ascend", audited, audited.challenge(1, 0, mine[0], mine[0]))
     refuse("already", audited, audited.challenge(1, 0, mine[0]), audited.challenge(1, 0, mine[1]))
     after(audited, audited.challenge(1, 0, mine[0]), audited.challenge(2, 0, others[0]))
     draft = after(audited)
@@ -270,27 +284,55 @@ def test_challenges_that_are_refused(audited: Audited) -> None:
 def test_answers_that_are_refused(audited: Audited) -> None:
     position = audited.part(1, 0)[-1]
     asked = audited.challenge(1, 0, position)
-    good = audited.answer(0, position, position - 1, position)
+    good = audited.answer(0, 1, position - 1, position)
     after(audited, asked, good)
-    refuse("nobody waits", audited, good)
-    refuse("nobody waits", audited, asked, good, good)
-    refuse("in this order", audited, asked, audited.answer(0, position, position))
-    refuse("in this order", audited, asked, audited.answer(0, position, position, position - 1))
+    refuse("waits for no leaves", audited, good)
+    refuse("waits for no leaves", audited, asked, good, good)
+    refuse("in this order", audited, asked, audited.answer(0, 1, position))
+    refuse("in this order", audited, asked, audited.answer(0, 1, position, position - 1))
     forged = replace(good.leaves[1], digest=bytes(32))
     lie = replace_signed(audited, 0, good, leaves=(good.leaves[0], forged))
     refuse("not under the root", audited, asked, lie)
     by_another = audited.of(2).signed(replace(good, signer=audited.public(2)))
-    refuse("nobody waits", audited, asked, by_another)
+    refuse("waits for no leaves", audited, asked, by_another)
     draft, slot = after(audited, asked), audited.world.state.slot + 1
     with pytest.raises(InvalidRating, match=f"due until slot {slot + 3}"):
         apply_rating(draft, good, slot + 4)
 
 
+def test_a_challenge_of_a_whole_part_is_answered_as_a_whole(audited: Audited) -> None:
+    part = audited.part(1, 0)
+    asked = audited.challenge(1, 0, *part)
+    wanted = sorted({place for each in part for place in (each - 1, each) if place >= 0})
+    after(audited, asked, audited.answer(0, 1, *wanted))
+    refuse("in this order", audited, asked, audited.answer(0, 1, *wanted[:-1]))
+    refuse("waits for no leaves", audited, asked, audited.answer(0, 2, *wanted))
+
+
+def test_a_challenge_asks_for_no_more_than_an_answer_holds(
+    audited: Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_steps, "most_asked", lambda segments: 2)
+    part = audited.part(1, 0)
+    after(audited, audited.challenge(1, 0, *part[:2]))
+    refuse("names 2 positions at most", audited, audited.challenge(1, 0, *part[:3]))
+
+
+@pytest.mark.parametrize("segments", [1, 2, 3, 100, 2_000, 65_536, 65_537, 2**26])
+def test_an_answer_always_fits_into_an_item(segments: int) -> None:
+    count, depth = most_asked(segments), (segments - 1).bit_length()
+    assert count >= min(8, segments)
+    leaf = ProvenLeaf(2**26, 2**63, 7, bytes(32), (bytes(32),) * depth)
+    answer = Answer(bytes(32), 2**40, bytes(32), bytes(32), (leaf,) * (2 * count), bytes(64))
+    assert len(answer.encoded) <= MAX_RATING_ITEM_BYTES
+    assert decode_point(answer.encoded) == answer
+
+
 def test_the_first_leaf_is_an_answer_by_itself(audited: Audited) -> None:
     auditor = next(i for i in (1, 2, 3) if audited.part(i, 0)[0] == 0)
     asked = audited.challenge(auditor, 0, 0)
-    after(audited, asked, audited.answer(0, 0, 0))
-    refuse("in this order", audited, asked, audited.answer(0, 0, 0, 1))
+    after(audited, asked, audited.answer(0, auditor, 0))
+    refuse("in this order", audited, asked, audited.answer(0, auditor, 0, 1))
 
 
 def test_leaves_out_of_order_are_an_answer() -> None:
@@ -302,7 +344,7 @@ def test_leaves_out_of_order_are_an_answer() -> None:
     audited.claim()
     audited.show()
     auditor = next(i for i in (1, 2, 3) if 9 in audited.part(i, 0))
-    after(audited, audited.challenge(auditor, 0, 9), audited.answer(0, 9, 8, 9))
+    after(audited, audited.challenge(auditor, 0, 9), audited.answer(0, auditor, 8, 9))
 
 
 def test_what_comes_of_a_window_with_audits() -> None:
@@ -350,7 +392,7 @@ def test_a_report_without_a_mark_is_an_audit_of_who_served_nothing(challenges: b
     asked = [audited.challenge(1, subject, position)] if challenges else []
     audited.go(slot, [*asked, audited.sealed(1, made)])
     if challenges:
-        audited.go(slot + 1, [audited.answer(subject, position, position - 1, position)])
+        audited.go(slot + 1, [audited.answer(subject, 1, position - 1, position)])
     audited.go(audited.borders.audit_commit_end, [audited.opened(1, made)])
     audited.end()
     outcome = audited.world.state.standing(audited.public(1)).outcomes[0]

@@ -185,8 +185,8 @@ def points() -> tuple[Point, ...]:
         Reveal(*of_window, (Evaluation(leaf, ((5, 0), (1, 4))),), **signed),
         AuditCommit(*of_window, bytes(32), **signed),
         AuditReveal(*of_window, bytes(32), (Report(bytes(32), bytes(16)),), **signed),
-        Challenge(*of_window, bytes(32), 7, **signed),
-        Answer(*of_window, 7, (leaf,), **signed),
+        Challenge(*of_window, bytes(32), (7, 9), **signed),
+        Answer(*of_window, bytes(32), (leaf,), **signed),
         Accusation(*of_window, Charge.MARK, bytes(32), (leaf,), 3, bytes(32), **signed),
     )
 

@@ -4,16 +4,20 @@ else pays. How often, over many windows, is for `tests.bench.rating_fraud`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from chain.baseline.draws import challenge
+from chain.baseline.trace import Trace
+from chain.errors import ChainError
 from chain.rating import auditor
 from chain.rating.auditing import mark_step
+from chain.rating.auditor import Finding, Subject, Task
 from chain.rating.closing import Reason, marked
 from chain.rating.entries import Window
-from chain.rating.items import MARK_BYTES, Charge
+from chain.rating.items import MARK_BYTES, Charge, ProvenLeaf
 from tests.chain import rating_cheats as cheats
 from tests.chain.rating_players import EPISODE, STUB_NET, Game, Player
 
@@ -54,6 +58,7 @@ def test_among_honest_ones_all_are_rated_and_paid() -> None:
     [
         (cheats.CopiedTrace, Charge.SEGMENT),
         (cheats.faking(0.2), Charge.SEGMENT),
+        (cheats.faking(0.2, kind=cheats.FakedAnswers), Charge.SEGMENT),
         (cheats.WrongMatrix, Charge.MATRIX),
         (cheats.LazyAuditor, Charge.MARK),
     ],
@@ -115,6 +120,76 @@ def test_one_honest_auditor_of_three_is_enough(friends: int, caught: bool) -> No
     assert game.convicted(game.first) is caught
     for player in game.players.values():
         assert not game.convicted(player) or player.account in {game.first.account, *game.colluders}
+
+
+class ShyPlayer(Player):
+    """Trains honestly, but cannot be asked: its answers are on the chain only."""
+
+    def serve(self, positions: Sequence[int]) -> tuple[ProvenLeaf, ...]:
+        return ()
+
+
+def test_who_can_only_answer_on_the_chain_is_rated() -> None:
+    game = play(ShyPlayer)
+    assert reasons(game)[0] is Reason.RATED
+    claim = game.state.claim(game.first.account, game.window.start)
+    assert claim is not None
+    assert (len(claim.challengers), claim.challenges) == (3, ())
+    assert game.rulings == []
+
+
+class QuietFriend(Player):
+    """Leaves out of its report, and out of court, what is false."""
+
+    def finding(self, task: Task) -> Finding:
+        return replace(super().finding(task), accusation=None)
+
+
+def test_the_next_auditor_accuses_of_what_one_kept_quiet_about() -> None:
+    """All of them keep quiet at first, so that only second looks are left."""
+    game = Game(1, [cheats.faking(0.9), *[QuietFriend] * 6]).play()
+    assert game.convicted(game.first)
+    assert {(each.charge, each.accused) for each, _ in game.rulings} == {(Charge.SEGMENT, game.first.account)}
+
+
+def test_where_time_is_short_an_audit_has_fewer_marks() -> None:
+    """And then those that cost the least."""
+    game = Game(1)
+    game.begin()
+    game.train()
+    game.draw()
+    task = next(task for player in game.players.values() for task in game.tasks(player))
+    served = task.shown(game.players[task.subject].serve(task.positions))
+    whole, short = (
+        auditor.audit(task, served, None, game.bench, enough).report
+        for enough in (auditor.never, lambda: True)
+    )
+    assert marked(whole) == len(task.positions)
+    assert 0 < marked(short) < marked(whole)
+    episodes = {served[position].episode for position in task.positions}
+    last = {
+        episode: max(served[each].segment for each in task.positions if served[each].episode == episode)
+        for episode in episodes
+    }
+    cheapest = min(last, key=lambda episode: last[episode])
+    marks = [short.marks[start : start + MARK_BYTES] for start in range(0, len(short.marks), MARK_BYTES)]
+    shown = {served[place].episode for place, mark in zip(task.positions, marks, strict=True) if any(mark)}
+    assert [last[episode] for episode in shown] == [last[cheapest]]
+
+
+def test_a_trace_that_comes_out_otherwise_is_not_revealed() -> None:
+    game = Game(1)
+    game.begin()
+    game.train()
+    game.block(game.borders.commit_end)
+    player = game.first
+    spoiled = [
+        replace(leaf, digest=bytes(32)) if leaf.segment == EPISODE - 1 else leaf
+        for leaf in player.subject.trace.leaves
+    ]
+    faulty = Subject(player.account, Trace(STUB_NET, spoiled))
+    with pytest.raises(ChainError, match="does not come out as it was trained"):
+        faulty.reveal(game.window, game.bench)
 
 
 class OutOfOrder(Player):

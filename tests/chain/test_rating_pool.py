@@ -143,12 +143,12 @@ def test_what_the_chain_has_does_not_come_back(windows: Windows) -> None:
     of_window = (auditor, window.start, window.draw)
     report = Report(subject, bytes(MARK_BYTES * len(positions)))
     sealed = signed(windows, i, AuditCommit(*of_window, reports_digest(auditor, bytes(32), (report,))))
-    asked = signed(windows, i, Challenge(*of_window, subject, position))
+    asked = signed(windows, i, Challenge(*of_window, subject, (position,)))
     assert not any(admission.stands(each, windows.world.state) for each in (sealed, asked))
     windows.go(borders.reveal_end, [sealed, asked])
     leaves = windows.work[subject].leaves
     shown = tuple(proven(leaves, place) for place in range(max(position - 1, 0), position + 1))
-    answer = windows.work[subject].signed(Answer(subject, window.start, window.draw, position, shown))
+    answer = windows.work[subject].signed(Answer(subject, window.start, window.draw, auditor, shown))
     add(windows, pool, answer)
     opened = signed(windows, i, AuditReveal(*of_window, bytes(32), (report,)))
     assert not any(admission.stands(each, windows.world.state) for each in (answer, opened))
@@ -166,9 +166,9 @@ def of_every_kind(windows: Windows) -> dict[type[Point], tuple[Point, int]]:
         Commit: (work(windows, 0).commit, borders.commit_end),
         Reveal: (Reveal(*named, ()), borders.reveal_end),
         AuditCommit: (AuditCommit(*named, bytes(32)), borders.audit_commit_end),
-        Challenge: (Challenge(*named, other, 0), borders.audit_commit_end),
+        Challenge: (Challenge(*named, other, (0,)), borders.audit_commit_end),
         AuditReveal: (AuditReveal(*named, bytes(32), ()), borders.audit_reveal_end),
-        Answer: (Answer(*named, 0, ()), answered),
+        Answer: (Answer(*named, other, ()), answered),
         Accusation: (accusation(windows, 0, 1), borders.end),
     }
 
@@ -201,10 +201,10 @@ def test_what_follows_from_a_draw_that_is_not_here_yet_waits(windows: Windows) -
     before = windows.world.state
     i, subject, (position, *_) = audited(windows)
     asked = signed(
-        windows, i, Challenge(work(windows, i).keys.public, window.start, window.draw, subject, position)
+        windows, i, Challenge(work(windows, i).keys.public, window.start, window.draw, subject, (position,))
     )
     windows.go(windows.borders.reveal_end, [asked])
-    answer = windows.work[subject].signed(Answer(subject, window.start, window.draw, position, ()))
+    answer = windows.work[subject].signed(Answer(subject, window.start, window.draw, asked.signer, ()))
     assert RatingPool().add(answer, before, windows.world.state.slot), "its challenge is not here yet"
 
 
@@ -255,16 +255,16 @@ def test_a_flood_of_one_account_displaces_nobody(windows: Windows) -> None:
         assert f"more than {PLACES[Accusation]}" in refusal(windows, pool, another)
     others = [bytes([i]) * 32 for i in range(100)]
     asked = [
-        signed(windows, 1, Challenge(work(windows, 1).keys.public, window.start, window.draw, other, 0))
+        signed(windows, 1, Challenge(work(windows, 1).keys.public, window.start, window.draw, other, (0,)))
         for other in others
     ]
     add(windows, pool, *asked[: PLACES[Challenge]])
     assert "more than" in refusal(windows, pool, asked[-1])
-    elsewhere = signed(windows, 1, replace(asked[0], position=1))
+    elsewhere = signed(windows, 1, replace(asked[0], positions=(1,)))
     assert "waits in its place" in refusal(windows, pool, elsewhere), "each challenges a subject once"
     answers = [
-        signed(windows, 1, Answer(work(windows, 1).keys.public, window.start, window.draw, place, ()))
-        for place in range(PLACES[Answer] + 1)
+        signed(windows, 1, Answer(work(windows, 1).keys.public, window.start, window.draw, other, ()))
+        for other in others[: PLACES[Answer] + 1]
     ]
     add(windows, pool, *answers[:-1])
     assert "more than" in refusal(windows, pool, answers[-1])

@@ -453,7 +453,7 @@ def test_what_a_claim_is_worth() -> None:
     half = 20 * 15 * (500_000 + 500_000 * 10_044 // 20_000) // 10**6
     assert worth() == (Reason.RATED, half)
     assert worth(disproved=True) == (Reason.DISPROVED, 0)
-    assert worth(challenges=(OpenChallenge(bytes(32), 0, 30),)) == (Reason.NOT_SERVED, 0)
+    assert worth(challenges=(OpenChallenge(bytes(32), (0,), 30),)) == (Reason.NOT_SERVED, 0)
     assert worth(evaluations=()) == (Reason.NOT_REVEALED, 0)
     assert worth(segments=2**40) == (Reason.RATED, MAX_RATING)
     assert closing.judged(rules, windows.window, 10**9, claim).reason == Reason.LITTLE

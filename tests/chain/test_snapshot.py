@@ -61,7 +61,16 @@ ENTRIES: dict[bytes, tuple[Entry, ...]] = {
     b"c": (
         Claim(24, 20, K, 2, K, 0),
         Claim(
-            24, 20, K, 1, K, 9, (Evaluated(3, K, ((5, 0), (1, 4))),), True, (OpenChallenge(K, 7, 30),), (K,)
+            24,
+            20,
+            K,
+            1,
+            K,
+            9,
+            (Evaluated(3, K, ((5, 0), (1, 4))),),
+            True,
+            (OpenChallenge(K, (7,), 30),),
+            (K,),
         ),
     ),
     b"d": (DatasetEntry("Größe", bytes(20), 1, "", False, K, 9),),

@@ -18,8 +18,10 @@ from chain.rating.items import (
     AuditCommit,
     AuditReveal,
     Challenge,
+    Point,
     Reveal,
 )
+from p2pml.errors import UserError
 from p2pml.net.errors import RemoteError
 from p2pml.net.rating_exchange import MAX_POSITIONS, PROTOCOL, Question, ask_leaves
 from p2pml.node.rating_parts import RatingParts
@@ -262,6 +264,74 @@ async def test_a_false_segment_is_accused_ruled_on_and_punished(tmp_path: Path) 
         [accused] = [data for node in net.nodes for data in node.told("rating.accused")]
         assert accused["accused"] == net.nodes[1].account.hex()
         assert accused["charge"] == "segment"
+
+
+async def test_what_is_shown_only_when_it_was_challenged_is_replayed_too(tmp_path: Path) -> None:
+    """Or made-up work would be rated whose author shows it to nobody but the chain."""
+    async with rated_net(tmp_path) as net:
+        silent = net.nodes[0]
+        silent.lanes = liar(5)  # type: ignore[assignment]
+        net.unreachable.add(silent.account)
+        await net.start()
+        await net.announce()
+        await net.commit(4)
+        await reveal(net)
+        borders = net.chain.windows.borders
+        net.chain.pass_slot(borders.audit_commit_end - 3)
+        await net.until(lambda: net.chain.waiting(Challenge) == 3)
+        net.chain.go(borders.audit_commit_end - 1)
+        await net.until(lambda: net.chain.waiting(Answer) == 3)
+        net.chain.go(borders.audit_commit_end)
+        await rule(net)
+        assert convicted(net) == [0]
+
+
+async def test_who_computed_wrongly_says_nothing_rather_than_be_convicted(tmp_path: Path) -> None:
+    async with rated_net(tmp_path) as net:
+        faulty = net.nodes[1]
+
+        async def lanes(plan: Plan, progress: Callable[[Look], None]) -> Window:
+            window = await train_two_episodes(plan, progress)
+            spoiled = [
+                replace(leaf, digest=bytes(32)) if leaf.segment == 7 else leaf for leaf in window.leaves
+            ]
+            return replace(window, leaves=tuple(spoiled))
+
+        faulty.lanes = lanes
+        await net.start()
+        await net.announce()
+        await net.commit(4)
+        await reveal(net, 3)
+        assert "computes wrongly" in faulty.told("rating.missed")[0]["reason"]
+        await seal(net)
+        await unseal(net)
+        await end(net)
+        assert convicted(net) == []
+        assert faulty.told("rating.rated")[0]["reason"] == "not_revealed"
+
+
+async def test_a_challenge_that_a_full_pool_refused_is_sent_again(tmp_path: Path) -> None:
+    async with rated_net(tmp_path) as net:
+        await net.start()
+        await net.announce()
+        await net.commit(4)
+        net.unreachable.add(net.nodes[0].account)
+        await reveal(net)
+        full, send = True, net.chain.send_rating
+
+        async def refusing(point: Point) -> None:
+            if full and isinstance(point, Challenge):
+                raise UserError("the pool of waiting rating items is full")
+            await send(point)
+
+        net.chain.send_rating = refusing  # type: ignore[method-assign]
+        borders = net.chain.windows.borders
+        net.chain.pass_slot(borders.audit_commit_end - 3)
+        await net.until(lambda: net.chain.waiting(AuditCommit) == 4)
+        assert net.chain.waiting(Challenge) == 0
+        full = False
+        net.chain.pass_slot(borders.audit_commit_end - 2)
+        await net.until(lambda: net.chain.waiting(Challenge) == 3)
 
 
 async def test_an_auditor_with_a_false_mark_is_accused_by_the_next_one(tmp_path: Path) -> None:

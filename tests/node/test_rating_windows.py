@@ -45,7 +45,7 @@ def test_what_has_come_is_counted_of_this_window_only() -> None:
     state = state_with(
         {
             WINDOW_KEY: window,
-            **claim(0, evaluations=seen, challenges=(OpenChallenge(KEYS[1].public, 3, 90),)),
+            **claim(0, evaluations=seen, challenges=(OpenChallenge(KEYS[1].public, (3,), 90),)),
             **claim(1, disproved=True),
             **claim(2, window=0, evaluations=seen),
             duty_key(KEYS[1].public): Duty(START, b"\x06" * 32, (report,)),

@@ -51,8 +51,8 @@ def _points() -> dict[type[Point], Point]:
     work = Work(told.world, keys, window)
     of_window = (keys.public, window.start, window.draw)
     other = told.world.validators[1].public
-    found[Challenge] = Challenge(*of_window, other, 7)
-    found[Answer] = Answer(*of_window, 3, (proven(work.leaves, 2), proven(work.leaves, 3)))
+    found[Challenge] = Challenge(*of_window, other, (4, 7))
+    found[Answer] = Answer(*of_window, other, (proven(work.leaves, 2), proven(work.leaves, 3)))
     found[Accusation] = Accusation(*of_window, Charge.SEGMENT, other, (proven(work.leaves, 3),), 0, b"")
     for kind in (Challenge, Answer, Accusation):
         found[kind] = sign(found[kind], keys, told.world.genesis.chain_id)
