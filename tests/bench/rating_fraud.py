@@ -141,10 +141,10 @@ def alone(cheater: type[Player]) -> Callable[[Setting, int], Game]:
     return lambda setting, seed: Game(seed, [cheater], **setting.options)
 
 
-def faked(share: float) -> Kind:
+def faked(share: float, kind: type[cheats.FakedSegments] = cheats.FakedSegments) -> Kind:
     """Made-up segments."""
     return Kind(
-        lambda setting, seed: Game(seed, [cheats.faking(share, setting.claimed)], **setting.options),
+        lambda setting, seed: Game(seed, [cheats.faking(share, setting.claimed, kind)], **setting.options),
         convicted,
         by_segments(share),
         1 - (1 - share) ** POSITIONS,
@@ -196,6 +196,7 @@ KINDS: dict[str, Kind] = {
     ),
     "withheld data": Kind(alone(cheats.WithheldData), missed(Reason.NOT_SERVED), sure(1.0), 1.0),
     **{f"{share:.0%} faked segments": faked(share) for share in (0.02, 0.05, 0.1, 0.2)},
+    "10% faked segments, shown on the chain only": faked(0.1, cheats.FakedAnswers),
     "wrong confusion matrix": Kind(alone(cheats.WrongMatrix), convicted, sure(1.0), 1.0, lied),
     "impossible energy": Kind(alone(cheats.ImpossibleEnergy), missed(Reason.IMPOSSIBLE), sure(1.0), 1.0),
     "flattering energy": Kind(
