@@ -63,7 +63,8 @@ class ChainParams:
     max_evidence: int = 16
     """Pieces of evidence per block."""
     window_slots: int = 50
-    """Slots for which everybody trains in a rating window."""
+    """Slots for which everybody trains in a rating window from its start on, besides those since its
+    announcement."""
     window_every_epochs: int = 3_375
     """Epochs from one rating window to the next; 0: ratings are never earned, those of the genesis hold."""
     surprise_slots: int = 5

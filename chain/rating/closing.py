@@ -21,6 +21,7 @@ from chain.rating.auditing import NO_MARK, due, opened, subjects
 from chain.rating.entries import Claim, Outcome, Standing, Window, standing_key
 from chain.rating.items import MARK_BYTES, Report
 from chain.rating.phases import NET, registered_for
+from chain.rating.schedule import training_ms
 from chain.tables import MIN_KEYS
 
 COUNTED = 3
@@ -58,7 +59,9 @@ def close(draft: Draft, window: Window, height: int) -> None:
     found: dict[bytes, Outcome] = {}
     for public in draft.roll.accounts:
         if registered_for(draft, public, window):
-            outcome = judged(rules, window, window.slots * params.slot_ms, draft.claim(public, window.start))
+            outcome = judged(
+                rules, window, training_ms(params, window.slots), draft.claim(public, window.start)
+            )
             found[public] = replace(outcome, duties=duties[public], missed=missed[public])
     if sum(outcome.rating > 0 for outcome in found.values()) >= MIN_KEYS:
         for public, outcome in found.items():

@@ -20,8 +20,9 @@ class Schedule:
     """The borders of a window; each phase ends before the slot that the next begins with.
 
     Args:
-        announce: the challenges are drawn.
-        start, train_end: everybody trains.
+        announce: the challenges are drawn, and everybody trains from here on: what is known can be used.
+        start: the window's name; who registers later is not rated in it.
+        train_end: until here everybody trains.
         commit_end: until here blocks take commitments; then episodes, test samples and auditors are drawn.
         reveal_end: until here they take evaluations; then auditors replay and may challenge.
         audit_commit_end: until here they take sealed reports and challenges.
@@ -40,7 +41,7 @@ class Schedule:
 
 
 def schedule(params: ChainParams, start: int, slots: int) -> Schedule:
-    """The borders of a window of `slots` slots of training from `start` on."""
+    """The borders of a window with `slots` slots of training from `start` on."""
     train_end = start + slots
     commit_end = train_end + params.grace_slots
     reveal_end = commit_end + params.reveal_slots
@@ -50,6 +51,15 @@ def schedule(params: ChainParams, start: int, slots: int) -> Schedule:
         start - ANNOUNCE_SLOTS, start, train_end, commit_end, reveal_end, audit_commit_end, audit_reveal_end,
         audit_reveal_end + params.challenge_slots,
     )  # fmt: skip
+
+
+def training_ms(params: ChainParams, slots: int) -> int:
+    """For how long everybody trains in a window of `slots` slots.
+
+    It is from the announcement on: nobody who begins as soon as the challenges are
+    known has longer than others.
+    """
+    return (ANNOUNCE_SLOTS + slots) * params.slot_ms
 
 
 def schedule_of(params: ChainParams, window: Window) -> Schedule:

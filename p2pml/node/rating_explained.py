@@ -8,6 +8,7 @@ from chain.entries import Validator
 from chain.rating.closing import DELIVERED_SHARE, Reason, active
 from chain.rating.entries import Claim, Outcome, Standing, claim_key
 from chain.rating.phases import NET
+from chain.rating.schedule import training_ms
 from chain.state import State
 from chain.tables import LOOKAHEAD
 from p2pml.node.rating_views import EnergyView, OddsView, OutcomeView, RankView, RatingView
@@ -81,7 +82,7 @@ def outcome_view(state: State, outcome: Outcome) -> OutcomeView:
     return OutcomeView(
         window=outcome.window,
         start_ms=genesis.slot_start_ms(outcome.window),
-        window_ms=length(genesis.params, outcome.window) * genesis.params.slot_ms,
+        window_ms=training_ms(genesis.params, length(genesis.params, outcome.window)),
         rating=outcome.rating,
         segments=outcome.segments,
         quality=outcome.quality,

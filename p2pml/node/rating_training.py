@@ -1,8 +1,8 @@
-"""Training in a rating window: lanes that begin with its first slot and end just before its last one does.
+"""Training in a rating window: lanes that begin with its announcement and end just before its last slot does.
 
 They end earlier by what clocks may differ, so that nobody who watches the claim come sees it late. A node
-that was not there when the window began takes no part in it: half a window would be half a rating. Only
-where the best branch changes to one with another challenge it begins anew, with what time is left.
+that was not there when the window began takes no part in it: half a window would be half a rating. Where the
+best branch changes to one with another challenge it begins anew, with what time is left.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ RunLanes = Callable[[Plan, Callable[[Look], None]], Awaitable[Window]]
 Rest = Callable[[bool], Awaitable[None]]
 """Told when the machine is needed for the window, and when it is free again."""
 TELL_S = 1.0
-LANES_START_S = 6.0
-"""Before a window opens, trials of kernels have ended: lanes have to start."""
+TRIALS_SHARE = 0.05
+"""Of a window's time, what trials of kernels may take."""
+TRIALS_S = 10.0
+"""What they need: a shorter window is trained with the library's own choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +68,17 @@ class Effort:
 
 
 class Lanes:
-    """Trains in processes on this machine, with the kernels that were the fastest in the first window that
-    left time for trials."""
+    """Trains in processes on this machine, with the kernels that were the fastest at the beginning of the
+    first window that is long enough for trials."""
 
     def __init__(self) -> None:
         self._blas: str | None = None
 
     async def __call__(self, plan: Plan, progress: Callable[[Look], None]) -> Window:
         """A window. Raises LanesFailed or OSError."""
-        if self._blas is None and plan.opens_at is not None:
-            with trio.move_on_at(plan.opens_at - LANES_START_S):
+        limit = TRIALS_SHARE * plan.seconds
+        if self._blas is None and limit >= TRIALS_S:
+            with trio.move_on_after(limit):
                 self._blas = await blas.fastest(plan.folder, plan.nice)
                 log.info(
                     "rating windows are trained with %s", self._blas or "OpenBLAS' own choice of kernels"
@@ -139,7 +142,7 @@ class Training:
         outcome: list[Window | Exception] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stop_when_void, view, nursery.cancel_scope)
-            nursery.start_soon(self._resting, view)
+            nursery.start_soon(self._resting)
             try:
                 outcome.append(await self._lanes(self._plan(view, baseline, seconds), self._tell(view)))
             except (LanesFailed, OSError) as error:
@@ -156,16 +159,17 @@ class Training:
                 await self.look(self._parts.view())
 
     def _seconds(self, view: View) -> float:
-        params = self._parts.chain.genesis.params
-        return (view.window.slots * params.slot_ms - params.skew_ms) / 1000
+        """What is left of the training."""
+        genesis = self._parts.chain.genesis
+        end = genesis.slot_start_ms(view.borders.train_end) - genesis.params.skew_ms
+        return (end - self._parts.chain.clock_ms()) / 1000
 
     def _plan(self, view: View, baseline: Baseline, seconds: float) -> Plan:
-        window, chain, effort = view.window, self._parts.chain, self._effort
-        wait = (chain.genesis.slot_start_ms(window.start) - chain.clock_ms()) / 1000
+        window, effort = view.window, self._effort
         return Plan(
             self._parts.baselines.folder_of(view.rules.infohash), baseline.net,
             challenge(window.mix, window.start, self._parts.account), effort.processes, seconds, effort.cap,
-            effort.nice, opens_at=trio.current_time() + wait,
+            effort.nice, opens_at=trio.current_time(),
         )  # fmt: skip
 
     async def _keep(self, view: View, baseline: Baseline, done: Window, joules: int) -> None:
@@ -189,9 +193,7 @@ class Training:
                 scope.cancel()
             await self._parts.chain.wait_change()
 
-    async def _resting(self, view: View) -> None:
-        chain = self._parts.chain
-        await chain.sleep_until(chain.genesis.slot_start_ms(view.window.start))
+    async def _resting(self) -> None:
         try:
             await self._rest(True)
             await trio.sleep_forever()

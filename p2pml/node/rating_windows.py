@@ -11,7 +11,7 @@ from chain.state import State
 from p2pml.node.rating_views import PhaseView, WindowsView, WindowView
 
 PHASES = (
-    "announced", "training", "commits", "reveals", "audit commits", "audit reveals", "last challenges",
+    "training", "commits", "reveals", "audit commits", "audit reveals", "last challenges",
 )  # fmt: skip
 """In their order; each ends at a border of `chain.rating.schedule.Schedule`."""
 
@@ -78,7 +78,7 @@ def phases_of(state: State, window: Window) -> Iterator[PhaseView]:
     genesis = state.genesis
     plan = schedule_of(genesis.params, window)
     borders = (
-        plan.announce, plan.start, plan.train_end, plan.commit_end, plan.reveal_end, plan.audit_commit_end,
+        plan.announce, plan.train_end, plan.commit_end, plan.reveal_end, plan.audit_commit_end,
         plan.audit_reveal_end, plan.end,
     )  # fmt: skip
     for name, first, end in zip(PHASES, borders, borders[1:], strict=False):

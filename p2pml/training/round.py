@@ -20,10 +20,10 @@ from math import ceil, inf
 
 PAUSING = frozenset({"pay", "rating"})
 """What a peer reports while the deadline stands still. From the other rests a task is given back."""
-MAX_PAUSE_S = 660.0
-"""So long may the deadline of a round stand still: the longest rating window of any preset, the ten minutes
-of `main`, and one to get back to work. What peers report is their word, and one that lies shall not hold a
-round for ever."""
+MAX_PAUSE_S = 780.0
+"""So long may the deadline of a round stand still: the longest rating window of any preset, nearly twelve
+minutes on `main`, and one to get back to work. What peers report is their word, and one that lies shall not
+hold a round for ever."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,11 +106,10 @@ def test_a_window_of_the_demo_preset() -> None:
     windows.go(97)
     assert windows.window.over
     # Segments a minute, times 0.95 as no energy was told; a fifth less for audits that nobody did.
-    minute = [segments * 60 // 10 for segments in (40, 48, 57)]
-    lessened = [rating * 95 // 100 for rating in minute]
+    lessened = [segments * 60 * 95 // 2600 for segments in (40, 48, 57)]
     assert [windows.rating(i) for i in range(4)] == [rating * 4 // 5 for rating in lessened] + [0]
     [outcome] = world.state.standing(world.validators[1].public).outcomes
-    assert (outcome.window, outcome.rating, outcome.segments, outcome.reason) == (64, 273, 48, Reason.RATED)
+    assert (outcome.window, outcome.rating, outcome.segments, outcome.reason) == (64, 105, 48, Reason.RATED)
     [miss] = world.state.standing(world.validators[3].public).outcomes
     assert (miss.rating, miss.reason) == (0, Reason.NO_CLAIM)
     assert world.state.supply_ok()
@@ -431,7 +430,7 @@ def test_reasons_of_misses() -> None:
     assert [outcome.reason for outcome in found] == [
         Reason.NO_CLAIM, Reason.NOT_REVEALED, rated, rated, rated, Reason.POOR, Reason.IMPOSSIBLE, rated,
     ]  # fmt: skip
-    assert [outcome.rating for outcome in found] == [0, 0, 3000, 3000, 3000, 0, 0, 3000]
+    assert [outcome.rating for outcome in found] == [0, 0, 600, 600, 600, 0, 0, 600]  # 200 segments in 20 s
     assert [outcome.segments for outcome in found] == [0, 200, 200, 200, 200, 200, 600, 200]
 
 
@@ -490,9 +489,9 @@ def test_only_the_last_three_windows_count_and_a_miss_extends_nothing() -> None:
         validator = world.state.validator(public)
         ratings.append(validator.rating)
         ends.append(validator.rated_until)
-    assert ratings == [2280, 2280, 2280, 0]
+    assert ratings == [456, 456, 456, 0]
     assert ends[0] < ends[1] == ends[2] == ends[3]
-    assert [each.rating for each in world.state.standing(public).outcomes] == [2850, 0, 0]
+    assert [each.rating for each in world.state.standing(public).outcomes] == [570, 0, 0]
     assert [each.window for each in world.state.standing(public).outcomes] == [48, 72, 96]
 
 
@@ -684,7 +683,7 @@ def test_a_surprise_window_is_like_the_others() -> None:
     windows.draw()
     windows.reveal(0, 1, 2)
     windows.end()
-    assert windows.rating(0) == 20 * 30 * 95 // 100 * 4 // 5
+    assert windows.rating(0) == 20 * 60 * 95 * 4 // (18 * 100 * 5)  # 20 segments in 18 s
     assert windows.rating(3) == 0
 
 

@@ -51,7 +51,7 @@ def test_the_terms_are_those_of_the_last_outcomes() -> None:
     assert (view.median, view.delivered, view.earned) == (30, 966_666, 29)
     assert [outcome.reason for outcome in view.outcomes] == ["rated", "not served", "rated"]
     first = view.outcomes[0]
-    assert (first.start_ms, first.window_ms) == (START * DEMO.slot_ms, DEMO.window_slots * DEMO.slot_ms)
+    assert (first.start_ms, first.window_ms) == (START * DEMO.slot_ms, (8 + DEMO.window_slots) * DEMO.slot_ms)
     assert view.energy == EnergyView(START, 40, 50, 40 * 8192 // 50)
     assert view.expires_epochs == 9
     assert view.expires_ms == (SLOT + 9 * DEMO.slots_per_epoch) * DEMO.slot_ms

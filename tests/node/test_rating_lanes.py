@@ -15,16 +15,16 @@ from tests.node.rating_nodes import SMALL, rated_net
 pytestmark = pytest.mark.slow
 
 
-async def test_real_lanes_train_from_the_window_s_first_slot_to_its_end(tmp_path: Path) -> None:
+async def test_real_lanes_train_from_the_announcement_to_the_window_s_end(tmp_path: Path) -> None:
     async with rated_net(tmp_path) as net:
         node = net.nodes[0]
         node.lanes = Lanes()
         await net.announce()
         window = net.chain.state().window()
-        # Lanes start two seconds of the wall's clock before the window, which then lasts for four.
+        # Six seconds of the wall's clock before the end: time of the chain's stands still.
         await net.start(0)
         net.chain.pass_slot(window.start - 2)
-        await net.until(lambda: node.told("rating.window"), 60)
+        await net.until(lambda: node.told("rating.training"), 60)
         net.chain.pass_slot(window.start)
         await net.until(lambda: node.told("rating.committed"), 60)
         [committed] = node.told("rating.committed")

@@ -179,7 +179,7 @@ async def test_lanes_that_fail_are_a_miss_and_no_more(tmp_path: Path) -> None:
         await net.until(lambda: net.nodes[2].told("rating.missed") and net.nodes[3].told("rating.missed"))
         assert "no lane could train: its process ended" in net.nodes[2].told("rating.missed")[0]["reason"]
         assert "finished an episode of 8 segments" in net.nodes[3].told("rating.missed")[0]["reason"]
-        assert net.nodes[2].rests in ([], [True, False])
+        assert net.nodes[2].rests[-1:] in ([], [False])
 
 
 async def test_another_branch_with_another_challenge_is_trained_for_anew(tmp_path: Path) -> None:

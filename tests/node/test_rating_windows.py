@@ -25,7 +25,7 @@ def test_before_the_first_window_the_next_is_the_first_border() -> None:
 @pytest.mark.parametrize(
     ("slot", "phase"),
     [
-        (START - ANNOUNCE_SLOTS - 1, None), (START - ANNOUNCE_SLOTS, "announced"), (START - 1, "announced"),
+        (START - ANNOUNCE_SLOTS - 1, None), (START - ANNOUNCE_SLOTS, "training"), (START - 1, "training"),
         (START, "training"), (TRAIN_END - 1, "training"), (TRAIN_END, "commits"), (TRAIN_END + 4, "reveals"),
         (TRAIN_END + 8, "audit commits"), (TRAIN_END + 16, "audit reveals"),
         (TRAIN_END + 20, "last challenges"), (TRAIN_END + 27, "last challenges"), (TRAIN_END + 28, None),

@@ -20,7 +20,7 @@ from chain.rating.items import (
     point_from_item,
     sign,
 )
-from chain.rating.schedule import schedule
+from chain.rating.schedule import schedule, training_ms
 from tests.chain.rating_window import Work, proven
 from tests.spec.block_regions import encoding
 from tests.spec.example import window_story
@@ -123,7 +123,10 @@ def _reveal() -> str:
     return values(
         ("v0's matrices", " ".join(str(list(map(list, each.confusion))) for each in reveal.evaluations)),
         ("v0's energy in joules", commit.joules),
-        ("window in ms", window_story().world.genesis.params.slot_ms * window_story().spotted.window().slots),
+        (
+            "window in ms",
+            training_ms(window_story().world.genesis.params, window_story().spotted.window().slots),
+        ),
     )
 
 

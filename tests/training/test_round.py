@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chain.params import PRESETS
+from chain.rating.schedule import training_ms
 from p2pml.training.round import (
     MAX_PAUSE_S,
     Assign,
@@ -184,7 +185,7 @@ def test_a_liar_that_always_waits_does_not_hold_a_round_for_ever() -> None:
 
 
 def test_the_longest_rating_window_fits_into_a_pause() -> None:
-    longest = max(params.window_slots * params.slot_ms for params in PRESETS.values()) / 1000
+    longest = max(training_ms(params, params.window_slots) for params in PRESETS.values()) / 1000
     assert longest < MAX_PAUSE_S < 1.2 * longest
 
 

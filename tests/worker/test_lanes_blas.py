@@ -109,7 +109,7 @@ class Windows:
         return pool.Window((), 0, None, 1)
 
 
-async def test_a_nodes_first_window_that_leaves_time_chooses(
+async def test_a_nodes_first_window_that_is_long_enough_chooses(
     tmp_path: Path, digits: tuple[Net, Samples], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     windows, asked, takes = Windows(), 0, 10.0
@@ -121,20 +121,19 @@ async def test_a_nodes_first_window_that_leaves_time_chooses(
         return "Nehalem"
 
     monkeypatch.setattr(rating_training, "WindowRun", windows)
-    monkeypatch.setattr(rating_training, "LANES_START_S", 1.0)
+    monkeypatch.setattr(rating_training, "TRIALS_S", 0.05)
     monkeypatch.setattr(blas, "fastest", fastest)
     lanes, any_plan = rating_training.Lanes(), plan(tmp_path, digits, 1, 1.0)
 
     async def window(seconds: float) -> str:
-        opens_at = trio.current_time() + seconds
-        await lanes(replace(any_plan, opens_at=opens_at), lambda look: None)
-        assert trio.current_time() < opens_at
+        await lanes(replace(any_plan, seconds=seconds), lambda look: None)
         return windows.plans[-1].blas
 
-    assert await window(1.2) == ""  # the trials take too long, and are broken off
-    takes = 0.01
-    assert await window(0.5) == ""  # no time for trials
-    assert await window(1.5) == "Nehalem"
+    assert await window(4.0) == ""  # the trials take more than a twentieth of it, and are broken off
+    takes, so_far = 0.001, asked
+    assert await window(0.5) == ""  # too short for trials
+    assert asked == so_far
+    assert await window(4.0) == "Nehalem"
     so_far = asked
     assert await window(0.5) == "Nehalem"
     assert asked == so_far
