@@ -15,7 +15,7 @@ from PIL import Image
 
 from p2pml.training import dataset
 from p2pml.training.dataset import Dataset, DatasetError, Reading
-from p2pml.training.datasets import base, images, sources, table, tfrecord
+from p2pml.training.datasets import base, sources, tfrecord
 from p2pml.training.datasets.crc32c import crc32c
 from tests.training.test_dataset import make_tar
 
@@ -170,82 +170,6 @@ def test_a_gzip_bomb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytes
     bomb = gzip.compress(idx(np.zeros((1, 1000, 1000), np.uint8)))
     files = {"x-ubyte.gz": bomb, "y-ubyte": idx(LABELS[:1])}
     assert "claims 1000000 bytes of values" in refused(tmp_path, files, None, 1 << 30)
-
-
-def test_csv_labels_and_headers(tmp_path: Path) -> None:
-    def read(text: str, label: str | int | None = None) -> tuple[list[list[float]], list[int]]:
-        loaded = load(tmp_path, {"d.csv": text.encode()}, Reading(label=label)).train
-        return loaded.x.tolist(), loaded.y.tolist()
-
-    assert read("a,Class\n0.5,1\n-2,0\n") == ([[0.5], [-2.0]], [1, 0])
-    assert read('a,kind\r\n1.5,"rose, red"\r\n2,aster\r\n', "kind") == ([[1.5], [2.0]], [1, 0])
-    assert read("5.1,3.5,setosa\n6.2,2.9,other\n\n", -1)[1] == [1, 0]
-    assert read("7,0.5\n3,0.25\n", 0) == ([[0.5], [0.25]], [7, 3])
-    assert read("\ufefflabel,a\n1,0.5\n", None) == ([[0.5]], [1])
-    tsv = load(tmp_path, {"d.tsv": b"label\ta\n1\t0.5\n"})
-    assert tsv.train.y.tolist() == [1]
-    both = load(tmp_path, {"train.csv": b"label,a\nx,0.5\ny,1\n", "test.csv": b"label,a\ny,0.5\n"})
-    assert both.test is not None
-    assert (both.train.y.tolist(), both.test.y.tolist()) == ([0, 1], [1])
-
-
-@pytest.mark.parametrize(
-    ("text", "label", "message"),
-    [
-        (b"a,b\n1,2\n", None, "no column a label; its columns: a, b | set data.label"),
-        (b"1,2\n3,4\n", None, "its columns: 2, without names | set data.label"),
-        (b"a,b\n1,2\n", "c", "no column 'c'"),
-        (b"a,b\n1,2\n", 2, "no column 2"),
-        (b"label,a\n1,2\n1\n", None, "line 3: 1 values where there are 2 columns"),
-        (b"label,a\n1,red\n", None, "line 2, column 'a': 'red' is not a number | write numbers"),
-        (b"label,a\n1,nan\n", None, "not finite"),
-        (b"label,a\n1,1e999\n", None, "not finite"),
-        (b"label,a\n1,\xff\n", None, "line 2: not UTF-8"),
-        (b"label,a\n", None, "no samples"),
-        (b"", None, "no samples"),
-        (b'label,a\n1,"2\n', None, "is not CSV"),
-        (b"label" + b",a" * 70_000, None, "70001 columns, at most"),
-        (b"label,a\n-1,0.5\nx,2\n-1,3", 5, "no column 5"),
-    ],
-)
-def test_csv_that_cannot_be_used_says_where_and_why(
-    tmp_path: Path, text: bytes, label: str | int | None, message: str
-) -> None:
-    assert message in refused(tmp_path, {"d.csv": text}, Reading(label=label))
-
-
-def test_a_csv_line_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "MAX_LINE", 100)
-    assert "longer than 100 bytes" in refused(tmp_path, {"d.csv": b"label,a\n1," + b"1" * 200})
-
-
-def test_images_of_other_sizes_kinds_and_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    grey, colour = PIXELS[0], np.zeros((5, 7, 3), np.uint8)
-    mixed = {"a/1.png": png(grey), "b/1.jpg": png(colour, "JPEG")}
-    assert "is [5, 7], the first image is [4, 3] | set data.shape" in refused(
-        tmp_path, {"a/1.png": png(grey), "b/1.png": png(colour[..., 0])}
-    )
-    assert load(tmp_path, mixed, Reading(shape=(8, 8, 3))).sample_shape == (8, 8, 3)
-    assert load(tmp_path, mixed, Reading(shape=(8, 8, 1))).sample_shape == (8, 8)
-    assert "cannot have the shape [8]" in refused(tmp_path, mixed, Reading(shape=(8,)))
-    assert "make a folder for each class" in refused(tmp_path, {"1.png": png(grey)})
-    assert "in 1 folders" in refused(tmp_path, {"a/1.png": png(grey)})
-    assert "no class 'c'" in refused(tmp_path, {**mixed, "s/test/c/1.png": png(grey)}, Reading(shape=(4, 3)))
-    assert "cannot be decoded" in refused(tmp_path, {**mixed, "a/0.png": b"MZ"})
-    gif = io.BytesIO()
-    Image.fromarray(grey).save(gif, "GIF")  # a decoder that is not among those that are allowed
-    assert "cannot be decoded" in refused(tmp_path, {**mixed, "a/0.png": gif.getvalue()})
-    monkeypatch.setattr(images, "MAX_FILE", 10)
-    assert "at most 10 are allowed" in refused(tmp_path, mixed)
-
-
-def test_an_image_that_claims_more_pixels_than_it_may_is_not_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
-    monkeypatch.setattr(Image.Image, "convert", None)  # decoding would fail otherwise than by our error
-    wide = png(np.zeros((11, 10), np.uint8))
-    assert "10 × 11 pixels, at most 100" in refused(tmp_path, {"a/1.png": wide, "b/1.png": wide})
 
 
 def test_crc32c_has_the_published_values() -> None:
