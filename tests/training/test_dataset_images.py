@@ -11,7 +11,7 @@ from PIL import Image
 
 from p2pml.training.dataset import Reading
 from p2pml.training.datasets import images
-from tests.training.test_dataset_formats import PIXELS, load, png, refused
+from tests.training.test_dataset_formats import PIXELS, example, load, png, record, refused
 
 
 def test_images_of_other_sizes_kinds_and_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +41,50 @@ def test_an_image_that_claims_more_pixels_than_it_may_is_not_decoded(
     monkeypatch.setattr(Image.Image, "convert", None)  # decoding would fail otherwise than by our error
     wide = png(np.zeros((11, 10), np.uint8))
     assert "10 × 11 pixels, at most 100" in refused(tmp_path, {"a/1.png": wide, "b/1.png": wide})
+
+
+DEEP = (np.arange(24, dtype=np.uint16) * 2800).reshape(6, 4)
+"""A grey image of 16 bits a pixel, whose last pixels are nearly white."""
+
+
+def pgm(pixels: np.ndarray, most: int) -> bytes:
+    return b"P5\n%d %d\n%d\n" % (*pixels.shape[::-1], most) + pixels.astype(">u2").tobytes()
+
+
+def plain_pgm(pixels: np.ndarray, most: int) -> bytes:
+    return b"P2\n%d %d\n%d\n" % (*pixels.shape[::-1], most) + " ".join(map(str, pixels.flat)).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        ("1.png", png(DEEP)),
+        ("1.pgm", pgm(DEEP, 65535)),
+        ("1.pgm", plain_pgm(DEEP, 65535)),
+        ("1.pgm", pgm(DEEP >> 4, 4095)),
+    ],
+    ids=["png", "pgm", "plain pgm", "12 bits"],
+)
+def test_grey_images_of_16_bits_keep_the_upper_8(tmp_path: Path, file: tuple[str, bytes]) -> None:
+    name, data = file
+    files = {f"a/{name}": data, f"b/{name}": data}
+    expected = (DEEP >> 8).tolist()
+    loaded = load(tmp_path, files).train
+    assert (loaded.x.dtype, loaded.x.tolist()) == (np.uint8, [expected] * 2)
+    colour = load(tmp_path, files, Reading(shape=(6, 4, 3))).train.x
+    assert [colour[0, ..., band].tolist() for band in range(3)] == [expected] * 3
+
+
+def test_so_does_one_in_a_record(tmp_path: Path) -> None:
+    loaded = load(tmp_path, {"d.tfrecord": record(example(image=png(DEEP), label=1))}).train
+    assert loaded.x.tolist() == [(DEEP >> 8).tolist()]
+
+
+def test_grey_images_whose_range_is_not_known_are_refused(tmp_path: Path) -> None:
+    dark = {"a/1.png": png(DEEP), "b/1.png": png(DEEP >> 4)}  # 12 bits, written as they came
+    assert "b/1.png has 16 bits a pixel but uses only 12 of them" in refused(tmp_path, dark)
+    assert "scale its values to 0 … 65535" in refused(tmp_path, dark)
+    black = load(tmp_path, {**dark, "b/1.png": png(DEEP * 0)}).train.x  # says nothing about its range
+    assert black[1].max() == 0
+    floats = b"Pf\n4 6\n-1.0\n" + (DEEP / 65535).astype("<f4").tobytes()
+    assert "holds fractions | save it with 8 or 16 bits" in refused(tmp_path, {**dark, "a/1.pgm": floats})

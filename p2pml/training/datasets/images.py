@@ -52,7 +52,7 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
     """Images of one size and kind, grey or in colour; or resized to the shape that the job names.
 
     The classes are the folders' names in their order. Samples are [rows, columns] when grey, else
-    [rows, columns, 3]; transparency is left out.
+    [rows, columns, 3]; transparency is left out, and of 16 bits a pixel the lower 8.
 
     Raises:
         DatasetError: an image that cannot be decoded or is of another size than the first, too large, or no
@@ -76,13 +76,13 @@ def decoded(source: IO[bytes], where: str, shape: tuple[int, ...] | None) -> npt
     """One image as [rows, columns] or [rows, columns, 3], resized to `shape` where that is given.
 
     Raises:
-        DatasetError: it cannot be decoded, or has more pixels than `MAX_PIXELS`.
+        DatasetError: it cannot be decoded, has more pixels than `MAX_PIXELS`, or values of unknown range.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata, which nobody reads
-            image = _opened(source, where)
-            grey = len(shape) == 2 if shape else image.mode in ("1", "L", "I;16", "I", "LA")
+            image = _shallow(_opened(source, where), where)
+            grey = len(shape) == 2 if shape else image.mode in ("1", "L", "LA")
             image = image.convert("L" if grey else "RGB")
             if shape and image.size != (shape[1], shape[0]):
                 image = image.resize((shape[1], shape[0]))
@@ -106,6 +106,28 @@ def _opened(source: IO[bytes], where: str) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise DatasetError(f"{where} has {image.width} × {image.height} pixels, at most {MAX_PIXELS}")
     return image
+
+
+def _shallow(image: Image.Image, where: str) -> Image.Image:
+    """The same with 8 bits a pixel: of 16 bits the upper 8, which is what Pillow leaves of such colours. Of
+    greys its own `convert` makes everything above 255 white."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise DatasetError(f"{where} holds fractions", "save it with 8 or 16 bits a pixel, or use an npz")
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image)
+    used = int(values.max()).bit_length()
+    # A PGM says what its white is, and Pillow scales it to 65,535; in a PNG that is 65,535 by definition, but
+    # many hold what a detector of 12 bits gave.
+    if image.format == "PNG" and 0 < used <= 12:
+        raise DatasetError(
+            f"{where} has 16 bits a pixel but uses only {used} of them, of which 8 bits would keep "
+            f"{max(0, used - 8)}",
+            "scale its values to 0 … 65535, or use an npz, which keeps all of them",
+        )
+    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def _decode(
