@@ -165,6 +165,18 @@ def test_idx_files_that_lie(tmp_path: Path) -> None:
     assert "labels must be int64" in refused(tmp_path, {**labels, "a-ubyte": idx(PIXELS[:5])})
 
 
+@pytest.mark.parametrize(
+    ("kind", "dtype", "size"), [(8, "u1", 1), (9, "i1", 4), (11, ">i2", 4), (14, ">f8", 8)]
+)
+def test_the_bound_of_idx_files_is_of_what_they_become(
+    tmp_path: Path, kind: int, dtype: str, size: int
+) -> None:
+    files = {"x-ubyte": idx(PIXELS.astype(dtype), kind), "y-ubyte": idx(LABELS)}
+    whole = PIXELS.size * size + len(LABELS) * 8
+    assert len(load(tmp_path, files, None, whole).train) == 6
+    assert "bytes in memory" in refused(tmp_path, files, None, whole - 1)
+
+
 def test_a_gzip_bomb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "RATIO_FROM", 1000)
     bomb = gzip.compress(idx(np.zeros((1, 1000, 1000), np.uint8)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +89,24 @@ def test_grey_images_whose_range_is_not_known_are_refused(tmp_path: Path) -> Non
     assert black[1].max() == 0
     floats = b"Pf\n4 6\n-1.0\n" + (DEEP / 65535).astype("<f4").tobytes()
     assert "holds fractions | save it with 8 or 16 bits" in refused(tmp_path, {**dark, "a/1.pgm": floats})
+
+
+def test_an_image_that_claims_more_pixels_than_pillow_opens(tmp_path: Path) -> None:
+    huge = bytearray(png(np.zeros((4, 4), np.uint8), "BMP"))
+    huge[18:26] = struct.pack("<ii", 20_000, 20_000)  # the header's columns and rows
+    assert "a/1.bmp has more than 64000000 pixels" in refused(
+        tmp_path, {"a/1.bmp": bytes(huge), "b/1.bmp": bytes(huge)}
+    )
+
+
+def test_no_image_is_resized_to_more_pixels_than_it_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    large, small = Reading(shape=(10, 11, 3)), png(PIXELS[0])
+    for files in (
+        {"a/1.png": small, "b/1.png": small},
+        {"d.tfrecord": record(example(image=small, label=1))},
+    ):
+        assert "data.shape [10, 11, 3] has more than 100 pixels" in refused(tmp_path, files, large)
+        refused(tmp_path, files, Reading(shape=(1 << 32, 1 << 32, 3)))

@@ -6,6 +6,7 @@ Pillow decodes them. What an image's header claims is compared with the bounds b
 
 from __future__ import annotations
 
+import math
 import struct
 import warnings
 import zlib
@@ -67,7 +68,7 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
             "make a folder for each class",
         )
     shape = _shape(reading.shape, train[0])
-    base.check_size(len(files) * int(np.prod(shape)), max_bytes, files[0].whole)
+    base.check_size(len(files) * math.prod(shape), max_bytes, files[0].whole)
     parts = [_decode(part, classes, shape, reading) for part in (train, test)]
     return Dataset(parts[0], parts[1] if test else None, tuple((entry.name, 1) for entry in train))
 
@@ -84,6 +85,8 @@ def decoded(source: IO[bytes], where: str, shape: tuple[int, ...] | None) -> npt
             image = _shallow(_opened(source, where), where)
             grey = len(shape) == 2 if shape else image.mode in ("1", "L", "LA")
             image = image.convert("L" if grey else "RGB")
+            if shape and shape[0] * shape[1] > MAX_PIXELS:
+                raise DatasetError(f"data.shape {list(shape)} has more than {MAX_PIXELS} pixels")
             if shape and image.size != (shape[1], shape[0]):
                 image = image.resize((shape[1], shape[0]))
             return np.asarray(image)
@@ -102,7 +105,10 @@ def _opened(source: IO[bytes], where: str) -> Image.Image:
         raise DatasetError(
             "images need Pillow, which is not installed", "install p2pml with the extra `train`"
         ) from error
-    image = Image.open(source, formats=FORMATS)
+    try:
+        image = Image.open(source, formats=FORMATS)
+    except Image.DecompressionBombError as error:  # Pillow's own bound, above ours
+        raise DatasetError(f"{where} has more than {MAX_PIXELS} pixels") from error
     if image.width * image.height > MAX_PIXELS:
         raise DatasetError(f"{where} has {image.width} × {image.height} pixels, at most {MAX_PIXELS}")
     return image
@@ -165,8 +171,6 @@ def _shape(wanted: tuple[int, ...] | None, first: Entry) -> tuple[int, ...]:
             f"images cannot have the shape {list(wanted)}",
             "set data.shape to [rows, columns] for grey ones, or [rows, columns, 3]",
         )
-    if wanted[0] * wanted[1] > MAX_PIXELS:
-        raise DatasetError(f"data.shape {list(wanted)} has more than {MAX_PIXELS} pixels")
     return wanted[:2] if wanted[2:] == (1,) else wanted
 
 
