@@ -6,6 +6,7 @@ import gzip
 import io
 import random
 import struct
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -261,6 +262,21 @@ def test_a_folder_is_read_without_its_links_and_hidden_files(tmp_path: Path) -> 
     (folder / "c.csv").symlink_to(secret)
     (folder / "linked").symlink_to(tmp_path)
     assert dataset.load(folder).train.y.tolist() == [0]
+
+
+def test_a_tar_of_a_folder_from_within_is_as_the_folder(tmp_path: Path) -> None:
+    """`tar -cf t.tar .`, with what macOS puts beside each file."""
+    files = {"d/train/a.csv": b"label,a\n0,0.25\n", "d/b.csv": b"label,a\n1,0.5\n"}
+    hidden = {"d/train/._a.csv": b"\0\5\x16\7", "d/.cache/c.csv": b"label,a\n2,1\n"}
+    folder = lay(tmp_path / "f", {**files, **hidden})
+    with tarfile.open(tmp_path / "t.tar", "w:") as archive:
+        archive.add(folder, ".")
+        assert "./d/train/._a.csv" in archive.getnames()
+    for path in (folder, tmp_path / "t.tar"):
+        assert dataset.load(path).counts == (("d/b.csv", 1), ("d/train/a.csv", 1))
+        for member in ("d/train", "./d/train/", "d/train/a.csv", "./d/train/a.csv"):
+            assert dataset.load(path, Reading(member=member)).counts == (("d/train/a.csv", 1),)
+        assert len(dataset.load(path, Reading(member=".")).counts) == 2
 
 
 def test_a_member_of_a_tar_never_leads_out_of_it(tmp_path: Path) -> None:
