@@ -22,7 +22,7 @@ def test_images_of_other_sizes_kinds_and_places(tmp_path: Path, monkeypatch: pyt
         tmp_path, {"a/1.png": png(grey), "b/1.png": png(colour[..., 0])}
     )
     assert load(tmp_path, mixed, Reading(shape=(8, 8, 3))).sample_shape == (8, 8, 3)
-    assert load(tmp_path, mixed, Reading(shape=(8, 8, 1))).sample_shape == (8, 8)
+    assert load(tmp_path, mixed, Reading(shape=(8, 8))).sample_shape == (8, 8)
     assert "cannot have the shape [8]" in refused(tmp_path, mixed, Reading(shape=(8,)))
     assert "make a folder for each class" in refused(tmp_path, {"1.png": png(grey)})
     assert "in 1 folders" in refused(tmp_path, {"a/1.png": png(grey)})
@@ -110,3 +110,14 @@ def test_no_image_is_resized_to_more_pixels_than_it_may_have(
     ):
         assert "data.shape [10, 11, 3] has more than 100 pixels" in refused(tmp_path, files, large)
         refused(tmp_path, files, Reading(shape=(1 << 32, 1 << 32, 3)))
+
+
+def test_grey_images_with_a_channel(tmp_path: Path) -> None:
+    """[rows, columns, 1], as convolutions take them, from images and from records."""
+    files = {"a/1.png": png(PIXELS[0]), "b/1.png": png(PIXELS[1])}
+    records = {"d.tfrecord": b"".join(record(example(image=data, label=1)) for data in files.values())}
+    for each in (records, files):
+        loaded = load(tmp_path, each, Reading(shape=(4, 3, 1))).train
+        assert loaded.x.tolist() == PIXELS[:2, ..., None].tolist()
+    colour = {**files, "b/1.jpg": png(np.zeros((5, 7, 3), np.uint8), "JPEG")}
+    assert load(tmp_path, colour, Reading(shape=(8, 8, 1))).sample_shape == (8, 8, 1)

@@ -52,8 +52,9 @@ _UNREADABLE = (
 def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
     """Images of one size and kind, grey or in colour; or resized to the shape that the job names.
 
-    The classes are the folders' names in their order. Samples are [rows, columns] when grey, else
-    [rows, columns, 3]; transparency is left out, and of 16 bits a pixel the lower 8.
+    The classes are the folders' names in their order. Samples are [rows, columns] when grey, or as the job
+    says [rows, columns, 1], else [rows, columns, 3]; transparency is left out, and of 16 bits a pixel the
+    lower 8.
 
     Raises:
         DatasetError: an image that cannot be decoded or is of another size than the first, too large, or no
@@ -74,7 +75,8 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
 
 
 def decoded(source: IO[bytes], where: str, shape: tuple[int, ...] | None) -> npt.NDArray[np.uint8]:
-    """One image as [rows, columns] or [rows, columns, 3], resized to `shape` where that is given.
+    """One image as [rows, columns] or [rows, columns, 3]; where `shape` is given, resized to it, and with its
+    channels, which may be 1.
 
     Raises:
         DatasetError: it cannot be decoded, has more pixels than `MAX_PIXELS`, or values of unknown range.
@@ -83,13 +85,14 @@ def decoded(source: IO[bytes], where: str, shape: tuple[int, ...] | None) -> npt
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata, which nobody reads
             image = _shallow(_opened(source, where), where)
-            grey = len(shape) == 2 if shape else image.mode in ("1", "L", "LA")
+            grey = shape[2:] in ((), (1,)) if shape else image.mode in ("1", "L", "LA")
             image = image.convert("L" if grey else "RGB")
             if shape and shape[0] * shape[1] > MAX_PIXELS:
                 raise DatasetError(f"data.shape {list(shape)} has more than {MAX_PIXELS} pixels")
             if shape and image.size != (shape[1], shape[0]):
                 image = image.resize((shape[1], shape[0]))
-            return np.asarray(image)
+            pixels = np.asarray(image)
+            return pixels.reshape(shape) if shape and grey else pixels
     except DatasetError:
         raise
     except _UNREADABLE as error:
@@ -169,9 +172,9 @@ def _shape(wanted: tuple[int, ...] | None, first: Entry) -> tuple[int, ...]:
     if len(wanted) not in (2, 3) or (len(wanted) == 3 and wanted[2] not in (1, 3)):
         raise DatasetError(
             f"images cannot have the shape {list(wanted)}",
-            "set data.shape to [rows, columns] for grey ones, or [rows, columns, 3]",
+            "set data.shape to [rows, columns] or [rows, columns, 1] for grey ones, or [rows, columns, 3]",
         )
-    return wanted[:2] if wanted[2:] == (1,) else wanted
+    return wanted
 
 
 def _class(entry: Entry) -> str:
