@@ -39,7 +39,10 @@ def test_each_top_folder_is_one_client(tmp_path: Path) -> None:
     files = {f"{name}/{part}.csv": csv_of(range(at, at + 2)) for name, part, at in
              (("bob", "2", 20), ("ann", "1", 0), ("ann", "2", 10))}  # fmt: skip
     files["test/x.csv"] = csv_of(range(90, 95))
-    assert divided(dataset.load(lay(tmp_path / "f", files))) == {"ann": [0, 1, 10, 11], "bob": [20, 21]}
+    expected = {"ann": [0, 1, 10, 11], "bob": [20, 21]}
+    assert divided(dataset.load(lay(tmp_path / "f", files))) == expected
+    from_within = {f"./{name}": data for name, data in files.items()}  # tar -cf t.tar .
+    assert divided(dataset.load(make_tar(tmp_path / "t.tar", from_within))) == expected
 
 
 def test_images_in_their_owners_folders(tmp_path: Path) -> None:

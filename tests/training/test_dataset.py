@@ -113,6 +113,20 @@ def test_arrays_that_do_not_fit_are_named(tmp_path: Path, arrays: dict[str, Any]
         dataset.load(save(tmp_path / "d.npz", **arrays))
 
 
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [("u1", 1), ("?", 1), ("i1", 4), ("i2", 4), ("u2", 4), ("f2", 4), ("f4", 4), ("i8", 8), ("f8", 8)],
+)
+def test_the_bound_is_of_what_arrays_become(tmp_path: Path, kind: str, size: int) -> None:
+    """Samples are kept as bytes or float32, labels as int64, however few bytes they have in the file."""
+    x, y = np.ones((50, 100), kind), np.zeros(50, np.uint8)
+    path = save(tmp_path / "d.npz", x=x, y=y)
+    whole = max(size * 5000 + 8 * 50, sum(len(_npy(array)) for array in (x, y)))
+    assert len(dataset.load(path, max_bytes=whole).train) == 50
+    with pytest.raises(DatasetError, match="bytes in memory, at most"):
+        dataset.load(path, max_bytes=whole - 1)
+
+
 class Touch:
     """Unpickling one of these would create a file."""
 

@@ -6,6 +6,7 @@ import gzip
 import io
 import random
 import struct
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 from p2pml.training import dataset
 from p2pml.training.dataset import Dataset, DatasetError, Reading
-from p2pml.training.datasets import base, images, sources, table, tfrecord
+from p2pml.training.datasets import base, sources, tfrecord
 from p2pml.training.datasets.crc32c import crc32c
 from tests.training.test_dataset import make_tar
 
@@ -165,87 +166,23 @@ def test_idx_files_that_lie(tmp_path: Path) -> None:
     assert "labels must be int64" in refused(tmp_path, {**labels, "a-ubyte": idx(PIXELS[:5])})
 
 
+@pytest.mark.parametrize(
+    ("kind", "dtype", "size"), [(8, "u1", 1), (9, "i1", 4), (11, ">i2", 4), (14, ">f8", 8)]
+)
+def test_the_bound_of_idx_files_is_of_what_they_become(
+    tmp_path: Path, kind: int, dtype: str, size: int
+) -> None:
+    files = {"x-ubyte": idx(PIXELS.astype(dtype), kind), "y-ubyte": idx(LABELS)}
+    whole = PIXELS.size * size + len(LABELS) * 8
+    assert len(load(tmp_path, files, None, whole).train) == 6
+    assert "bytes in memory" in refused(tmp_path, files, None, whole - 1)
+
+
 def test_a_gzip_bomb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "RATIO_FROM", 1000)
     bomb = gzip.compress(idx(np.zeros((1, 1000, 1000), np.uint8)))
     files = {"x-ubyte.gz": bomb, "y-ubyte": idx(LABELS[:1])}
     assert "claims 1000000 bytes of values" in refused(tmp_path, files, None, 1 << 30)
-
-
-def test_csv_labels_and_headers(tmp_path: Path) -> None:
-    def read(text: str, label: str | int | None = None) -> tuple[list[list[float]], list[int]]:
-        loaded = load(tmp_path, {"d.csv": text.encode()}, Reading(label=label)).train
-        return loaded.x.tolist(), loaded.y.tolist()
-
-    assert read("a,Class\n0.5,1\n-2,0\n") == ([[0.5], [-2.0]], [1, 0])
-    assert read('a,kind\r\n1.5,"rose, red"\r\n2,aster\r\n', "kind") == ([[1.5], [2.0]], [1, 0])
-    assert read("5.1,3.5,setosa\n6.2,2.9,other\n\n", -1)[1] == [1, 0]
-    assert read("7,0.5\n3,0.25\n", 0) == ([[0.5], [0.25]], [7, 3])
-    assert read("\ufefflabel,a\n1,0.5\n", None) == ([[0.5]], [1])
-    tsv = load(tmp_path, {"d.tsv": b"label\ta\n1\t0.5\n"})
-    assert tsv.train.y.tolist() == [1]
-    both = load(tmp_path, {"train.csv": b"label,a\nx,0.5\ny,1\n", "test.csv": b"label,a\ny,0.5\n"})
-    assert both.test is not None
-    assert (both.train.y.tolist(), both.test.y.tolist()) == ([0, 1], [1])
-
-
-@pytest.mark.parametrize(
-    ("text", "label", "message"),
-    [
-        (b"a,b\n1,2\n", None, "no column a label; its columns: a, b | set data.label"),
-        (b"1,2\n3,4\n", None, "its columns: 2, without names | set data.label"),
-        (b"a,b\n1,2\n", "c", "no column 'c'"),
-        (b"a,b\n1,2\n", 2, "no column 2"),
-        (b"label,a\n1,2\n1\n", None, "line 3: 1 values where there are 2 columns"),
-        (b"label,a\n1,red\n", None, "line 2, column 'a': 'red' is not a number | write numbers"),
-        (b"label,a\n1,nan\n", None, "not finite"),
-        (b"label,a\n1,1e999\n", None, "not finite"),
-        (b"label,a\n1,\xff\n", None, "line 2: not UTF-8"),
-        (b"label,a\n", None, "no samples"),
-        (b"", None, "no samples"),
-        (b'label,a\n1,"2\n', None, "is not CSV"),
-        (b"label" + b",a" * 70_000, None, "70001 columns, at most"),
-        (b"label,a\n-1,0.5\nx,2\n-1,3", 5, "no column 5"),
-    ],
-)
-def test_csv_that_cannot_be_used_says_where_and_why(
-    tmp_path: Path, text: bytes, label: str | int | None, message: str
-) -> None:
-    assert message in refused(tmp_path, {"d.csv": text}, Reading(label=label))
-
-
-def test_a_csv_line_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "MAX_LINE", 100)
-    assert "longer than 100 bytes" in refused(tmp_path, {"d.csv": b"label,a\n1," + b"1" * 200})
-
-
-def test_images_of_other_sizes_kinds_and_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    grey, colour = PIXELS[0], np.zeros((5, 7, 3), np.uint8)
-    mixed = {"a/1.png": png(grey), "b/1.jpg": png(colour, "JPEG")}
-    assert "is [5, 7], the first image is [4, 3] | set data.shape" in refused(
-        tmp_path, {"a/1.png": png(grey), "b/1.png": png(colour[..., 0])}
-    )
-    assert load(tmp_path, mixed, Reading(shape=(8, 8, 3))).sample_shape == (8, 8, 3)
-    assert load(tmp_path, mixed, Reading(shape=(8, 8, 1))).sample_shape == (8, 8)
-    assert "cannot have the shape [8]" in refused(tmp_path, mixed, Reading(shape=(8,)))
-    assert "make a folder for each class" in refused(tmp_path, {"1.png": png(grey)})
-    assert "in 1 folders" in refused(tmp_path, {"a/1.png": png(grey)})
-    assert "no class 'c'" in refused(tmp_path, {**mixed, "s/test/c/1.png": png(grey)}, Reading(shape=(4, 3)))
-    assert "cannot be decoded" in refused(tmp_path, {**mixed, "a/0.png": b"MZ"})
-    gif = io.BytesIO()
-    Image.fromarray(grey).save(gif, "GIF")  # a decoder that is not among those that are allowed
-    assert "cannot be decoded" in refused(tmp_path, {**mixed, "a/0.png": gif.getvalue()})
-    monkeypatch.setattr(images, "MAX_FILE", 10)
-    assert "at most 10 are allowed" in refused(tmp_path, mixed)
-
-
-def test_an_image_that_claims_more_pixels_than_it_may_is_not_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
-    monkeypatch.setattr(Image.Image, "convert", None)  # decoding would fail otherwise than by our error
-    wide = png(np.zeros((11, 10), np.uint8))
-    assert "10 × 11 pixels, at most 100" in refused(tmp_path, {"a/1.png": wide, "b/1.png": wide})
 
 
 def test_crc32c_has_the_published_values() -> None:
@@ -325,6 +262,21 @@ def test_a_folder_is_read_without_its_links_and_hidden_files(tmp_path: Path) -> 
     (folder / "c.csv").symlink_to(secret)
     (folder / "linked").symlink_to(tmp_path)
     assert dataset.load(folder).train.y.tolist() == [0]
+
+
+def test_a_tar_of_a_folder_from_within_is_as_the_folder(tmp_path: Path) -> None:
+    """`tar -cf t.tar .`, with what macOS puts beside each file."""
+    files = {"d/train/a.csv": b"label,a\n0,0.25\n", "d/b.csv": b"label,a\n1,0.5\n"}
+    hidden = {"d/train/._a.csv": b"\0\5\x16\7", "d/.cache/c.csv": b"label,a\n2,1\n"}
+    folder = lay(tmp_path / "f", {**files, **hidden})
+    with tarfile.open(tmp_path / "t.tar", "w:") as archive:
+        archive.add(folder, ".")
+        assert "./d/train/._a.csv" in archive.getnames()
+    for path in (folder, tmp_path / "t.tar"):
+        assert dataset.load(path).counts == (("d/b.csv", 1), ("d/train/a.csv", 1))
+        for member in ("d/train", "./d/train/", "d/train/a.csv", "./d/train/a.csv"):
+            assert dataset.load(path, Reading(member=member)).counts == (("d/train/a.csv", 1),)
+        assert len(dataset.load(path, Reading(member=".")).counts) == 2
 
 
 def test_a_member_of_a_tar_never_leads_out_of_it(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ by a number in a file before that number has been compared with the bounds.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -167,6 +168,13 @@ def train_and_test(items: Iterable[T], name: Any = str) -> tuple[list[T], list[T
     for item in items:
         (test if _TEST.search(name(item).lower()) else train).append(item)
     return (train, test) if train else (test, [])
+
+
+def kept_bytes(shape: Sequence[int], dtype: np.dtype[Any]) -> int:
+    """The most bytes that an array out of a file takes in memory: `make_shard` turns labels into int64, and
+    samples that are no bytes into float32."""
+    least = 8 if len(shape) < 2 else 1 if dtype.kind in "bu" and dtype.itemsize == 1 else 4
+    return math.prod(shape) * max(dtype.itemsize, least)
 
 
 def check_size(size: int, most: int, where: str) -> None:

@@ -51,7 +51,8 @@ def _pair(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Shard:
         )
     arrays: list[npt.NDArray[Any]] = []
     for entry in files:
-        arrays.append(_array(entry, max_bytes - sum(array.nbytes for array in arrays)))
+        arrays.append(_array(entry, max_bytes))
+        max_bytes -= base.kept_bytes(arrays[-1].shape, arrays[-1].dtype)
     labels, samples = sorted(arrays, key=lambda array: array.ndim)
     if labels.ndim != 1 or samples.ndim < 2:
         raise DatasetError(
@@ -66,7 +67,7 @@ def _array(entry: Entry, max_bytes: int) -> npt.NDArray[Any]:
         with entry.open_unpacked() as source:
             shape, dtype = _header(source, entry)
             size = math.prod(shape) * dtype.itemsize
-            base.check_size(size, max_bytes, entry.where)
+            base.check_size(base.kept_bytes(shape, dtype), max_bytes, entry.where)
             if size > max(base.RATIO_FROM, base.MAX_RATIO * entry.size):
                 raise DatasetError(
                     f"{entry.where} claims {size} bytes of values in a file of {entry.size} bytes"

@@ -6,6 +6,7 @@ Pillow decodes them. What an image's header claims is compared with the bounds b
 
 from __future__ import annotations
 
+import math
 import struct
 import warnings
 import zlib
@@ -51,8 +52,9 @@ _UNREADABLE = (
 def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
     """Images of one size and kind, grey or in colour; or resized to the shape that the job names.
 
-    The classes are the folders' names in their order. Samples are [rows, columns] when grey, else
-    [rows, columns, 3]; transparency is left out.
+    The classes are the folders' names in their order. Samples are [rows, columns] when grey, or as the job
+    says [rows, columns, 1], else [rows, columns, 3]; transparency is left out, and of 16 bits a pixel the
+    lower 8.
 
     Raises:
         DatasetError: an image that cannot be decoded or is of another size than the first, too large, or no
@@ -67,26 +69,30 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
             "make a folder for each class",
         )
     shape = _shape(reading.shape, train[0])
-    base.check_size(len(files) * int(np.prod(shape)), max_bytes, files[0].whole)
+    base.check_size(len(files) * math.prod(shape), max_bytes, files[0].whole)
     parts = [_decode(part, classes, shape, reading) for part in (train, test)]
     return Dataset(parts[0], parts[1] if test else None, tuple((entry.name, 1) for entry in train))
 
 
 def decoded(source: IO[bytes], where: str, shape: tuple[int, ...] | None) -> npt.NDArray[np.uint8]:
-    """One image as [rows, columns] or [rows, columns, 3], resized to `shape` where that is given.
+    """One image as [rows, columns] or [rows, columns, 3]; where `shape` is given, resized to it, and with its
+    channels, which may be 1.
 
     Raises:
-        DatasetError: it cannot be decoded, or has more pixels than `MAX_PIXELS`.
+        DatasetError: it cannot be decoded, has more pixels than `MAX_PIXELS`, or values of unknown range.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata, which nobody reads
-            image = _opened(source, where)
-            grey = len(shape) == 2 if shape else image.mode in ("1", "L", "I;16", "I", "LA")
+            image = _shallow(_opened(source, where), where)
+            grey = shape[2:] in ((), (1,)) if shape else image.mode in ("1", "L", "LA")
             image = image.convert("L" if grey else "RGB")
+            if shape and shape[0] * shape[1] > MAX_PIXELS:
+                raise DatasetError(f"data.shape {list(shape)} has more than {MAX_PIXELS} pixels")
             if shape and image.size != (shape[1], shape[0]):
                 image = image.resize((shape[1], shape[0]))
-            return np.asarray(image)
+            pixels = np.asarray(image)
+            return pixels.reshape(shape) if shape and grey else pixels
     except DatasetError:
         raise
     except _UNREADABLE as error:
@@ -102,10 +108,35 @@ def _opened(source: IO[bytes], where: str) -> Image.Image:
         raise DatasetError(
             "images need Pillow, which is not installed", "install p2pml with the extra `train`"
         ) from error
-    image = Image.open(source, formats=FORMATS)
+    try:
+        image = Image.open(source, formats=FORMATS)
+    except Image.DecompressionBombError as error:  # Pillow's own bound, above ours
+        raise DatasetError(f"{where} has more than {MAX_PIXELS} pixels") from error
     if image.width * image.height > MAX_PIXELS:
         raise DatasetError(f"{where} has {image.width} × {image.height} pixels, at most {MAX_PIXELS}")
     return image
+
+
+def _shallow(image: Image.Image, where: str) -> Image.Image:
+    """The same with 8 bits a pixel: of 16 bits the upper 8, which is what Pillow leaves of such colours. Of
+    greys its own `convert` makes everything above 255 white."""
+    from PIL import Image
+
+    if image.mode == "F":
+        raise DatasetError(f"{where} holds fractions", "save it with 8 or 16 bits a pixel, or use an npz")
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image)
+    used = int(values.max()).bit_length()
+    # A PGM says what its white is, and Pillow scales it to 65,535; in a PNG that is 65,535 by definition, but
+    # many hold what a detector of 12 bits gave.
+    if image.format == "PNG" and 0 < used <= 12:
+        raise DatasetError(
+            f"{where} has 16 bits a pixel but uses only {used} of them, of which 8 bits would keep "
+            f"{max(0, used - 8)}",
+            "scale its values to 0 … 65535, or use an npz, which keeps all of them",
+        )
+    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def _decode(
@@ -141,11 +172,9 @@ def _shape(wanted: tuple[int, ...] | None, first: Entry) -> tuple[int, ...]:
     if len(wanted) not in (2, 3) or (len(wanted) == 3 and wanted[2] not in (1, 3)):
         raise DatasetError(
             f"images cannot have the shape {list(wanted)}",
-            "set data.shape to [rows, columns] for grey ones, or [rows, columns, 3]",
+            "set data.shape to [rows, columns] or [rows, columns, 1] for grey ones, or [rows, columns, 3]",
         )
-    if wanted[0] * wanted[1] > MAX_PIXELS:
-        raise DatasetError(f"data.shape {list(wanted)} has more than {MAX_PIXELS} pixels")
-    return wanted[:2] if wanted[2:] == (1,) else wanted
+    return wanted
 
 
 def _class(entry: Entry) -> str:

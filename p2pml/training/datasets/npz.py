@@ -62,7 +62,10 @@ def _load(entry: Entry, reading: Reading, max_bytes: int) -> Dataset:
             _check_archive(archive.infolist(), name, max_bytes)
             x_name, y_name = _names(entries, name)
             wanted = [x_name, y_name, "x_test", "y_test", "scale"]
-            arrays = {key: _array(archive, entries[key], name) for key in wanted if key in entries}
+            arrays, left = dict[str, npt.NDArray[Any]](), max_bytes
+            for key in (key for key in wanted if key in entries):
+                arrays[key] = _array(archive, entries[key], name, left)
+                left -= base.kept_bytes(arrays[key].shape, arrays[key].dtype)
     except DatasetError:
         raise
     except _UNREADABLE as error:
@@ -99,7 +102,7 @@ def _names(entries: dict[str, zipfile.ZipInfo], name: str) -> tuple[str, str]:
     raise DatasetError(f"{name} needs arrays x_train and y_train (or x and y); it holds {found}")
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> npt.NDArray[Any]:
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, max_bytes: int) -> npt.NDArray[Any]:
     """One array, after its header has agreed with the archive's directory about its size."""
     where = f"{name}: {info.filename}"
     with archive.open(info) as source:
@@ -114,6 +117,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> npt.ND
         size = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or size != info.file_size - head.tell():
             raise DatasetError(f"{where} claims shape {shape} but has {info.file_size - head.tell()} bytes")
+        base.check_size(base.kept_bytes(shape, dtype), max_bytes, where)
         data = bytearray(head.read())
         while chunk := source.read(1 << 20):
             data += chunk

@@ -81,8 +81,9 @@ def within(found: list[Entry], member: str | None) -> list[Entry]:
     """The files that `member` names: that file, or those in that folder. Raises DatasetError for none."""
     if member is None:
         return found
-    folder = member.rstrip("/") + "/"
-    chosen = [entry for entry in found if entry.name == member or entry.name.startswith(folder)]
+    wanted = _plain(member)
+    folder = wanted.rstrip("/") + "/" if wanted else ""
+    chosen = [entry for entry in found if entry.name == wanted or entry.name.startswith(folder)]
     if not chosen:
         names = ", ".join(entry.name for entry in found[:10]) or "nothing"
         whole = found[0].whole if found else "it"
@@ -108,9 +109,17 @@ def _tar(source: IO[bytes], path: Path) -> Iterator[Entry]:
 
     try:
         for member in index_tar(read, os.fstat(source.fileno()).st_size):
-            yield Entry(member.name, path, member.offset, member.size, path.name)
+            name = _plain(member.name)
+            # As in a folder nothing hidden is read: macOS puts a `._name` beside each file.
+            if not any(part.startswith(".") and part != ".." for part in name.split("/")):
+                yield Entry(name, path, member.offset, member.size, path.name)
     except TarError as error:
         raise DatasetError(f"{path.name} is a damaged tar: {error}", "make it anew") from error
+
+
+def _plain(name: str) -> str:
+    """A name without the `.` that says "here": `tar -cf x.tar .` begins each with one."""
+    return "/".join(part for part in name.split("/") if part != ".")
 
 
 def _capped(found: Iterator[Entry], path: Path) -> Iterator[Entry]:

@@ -33,11 +33,12 @@ _CHUNK_ROWS = 1024
 def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
     """One or several files with the same columns; those with `test` in their names are the test set.
 
-    A first line that is not numbers names the columns. Labels are whole numbers from 0, or any texts, which
-    are numbered in their order.
+    A first line that is not numbers, or is 0, 1, 2 and so on, names the columns, in all files that have one
+    in the same order. Labels are whole numbers from 0, or any texts, which are numbered in their order.
 
     Raises:
-        DatasetError: lines of different lengths, a cell that is not a number, no label, or too large.
+        DatasetError: lines of different lengths, files with different columns, a cell that is not a number,
+            no label, or too large.
         OSError: a file cannot be read.
     """
     train, test = train_and_test(files, lambda entry: entry.name)
@@ -62,6 +63,7 @@ class _Table:
     reading: Reading
     left: int
     columns: int | None = None
+    _named: tuple[str, list[str]] | None = None  # the first file that names its columns, and their names
     _chunks: list[npt.NDArray[np.float32]] = field(default_factory=list)
     _rows: list[list[float]] = field(default_factory=list)
     _numbers: dict[str, int] = field(default_factory=dict)  # label texts in the order of their appearance
@@ -105,11 +107,24 @@ class _Table:
             raise DatasetError(f"{entry.where} has {len(first)} columns, the file before it {self.columns}")
         self.columns = len(first)
         names = first if header else [str(number) for number in range(len(first))]
-        if not header:
+        if header:
+            self._check_names(names[:label] + names[label + 1 :], entry.where)
+        else:
             self._add(first, label, names, f"{entry.where}, line 1")
         for line, row in enumerate(rows, start=2):
             if row:  # an empty line says nothing
                 self._add(row, label, names, f"{entry.where}, line {line}")
+
+    def _check_names(self, names: list[str], where: str) -> None:
+        """That the columns are those of the first file that names them: samples are told apart by place."""
+        names = [_plain(name) for name in names]
+        self._named = self._named or (where, names)
+        for name, first in zip(names, self._named[1], strict=True):
+            if name != first:
+                raise DatasetError(
+                    f"{where} has the column {name[:40]!r} where {self._named[0]} has {first[:40]!r}",
+                    "give all files the same columns in the same order",
+                )
 
     def _add(self, row: list[str], label: int, names: list[str], where: str) -> None:
         if len(row) != len(names):
@@ -117,6 +132,8 @@ class _Table:
         self.left -= 4 * len(row) + 8
         base.check_size(max(0, -self.left), 0, where)
         text = row.pop(label).strip()
+        if not text:
+            raise DatasetError(f"{where}: the label is missing", "fill it in, or leave the line out")
         self._labels.append(self._numbers.setdefault(text, len(self._numbers)))
         if len(self._numbers) > MAX_CLASSES:
             raise DatasetError(f"{where}: more than {MAX_CLASSES} different labels", "set data.label")
@@ -153,10 +170,18 @@ def _lines(source: Iterator[bytes], entry: Entry) -> Iterator[str]:
 
 
 def _is_header(first: list[str], label: str | int | None) -> bool:
-    """Whether a first line names the columns; a label's text alone does not make it one."""
+    """Whether a first line names the columns; a label's text alone does not make it one, but 0, 1, 2 and so
+    on to its end do, which is how pandas writes columns without names."""
+    if first == [str(number) for number in range(len(first))]:
+        return True
     at = label if isinstance(label, int) and -len(first) <= label < len(first) else None
     cells = [cell for number, cell in enumerate(first) if at is None or number != at % len(first)]
     return not all(_is_number(cell) for cell in cells)
+
+
+def _plain(name: str) -> str:
+    """A column's name as it is compared."""
+    return name.strip().lower()
 
 
 def _is_number(cell: str) -> bool:
@@ -172,7 +197,7 @@ def _label_column(first: list[str], header: bool, label: str | int | None, entry
         return label % len(first)
     if header and not isinstance(label, int):
         wanted = LABELS if label is None else (label.lower(),)
-        names = [name.strip().lower() for name in first]
+        names = [_plain(name) for name in first]
         for name in wanted:
             if name in names:
                 return names.index(name)
