@@ -117,8 +117,11 @@ class Home:
             UserError: the folder cannot be made, or a newer version of p2pml made it.
         """
         try:
-            for folder in (self.root, self.keys, self.run_dir, self.logs):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.version_file.exists():
+                self._close()
+            for folder in (self.keys, self.run_dir, self.logs):
+                folder.mkdir(mode=0o700, exist_ok=True)
             os.chmod(self.run_dir, 0o700)
             os.chmod(self.keys, 0o700)
             if not self.version_file.exists():
@@ -130,6 +133,14 @@ class Home:
                 ExitCode.BAD_CONFIG,
             ) from error
         self.check_version()
+
+    def _close(self) -> None:
+        """Close a folder to other users that was there before it became a home: made by hand, or by
+        `wallet new`. One that holds anything else is left as it is, and `doctor` tells.
+        """
+        ours = {"keystore", "keys", "config.toml", "genesis.json"}
+        if ours.issuperset(os.listdir(self.root)) and os.stat(self.root).st_uid == os.geteuid():
+            os.chmod(self.root, 0o700)
 
     def check_version(self) -> None:
         """Refuse a home whose layout this version does not know.

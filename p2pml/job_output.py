@@ -14,7 +14,9 @@ from p2pml.errors import ExitCode, UserError, exit_code
 
 FINAL_STATES = frozenset({"done", "failed", "stopped", "suspended"})
 """Nothing more comes by itself: a suspended job waits for its owner."""
-RESULT_FILES = ("model.json", "model.safetensors", "metrics.csv", "report.json", "report.html")
+REPORT_PAGE = "report.html"
+"""Results that were made before there was such a page do not have it."""
+RESULT_FILES = ("model.json", "model.safetensors", "metrics.csv", "report.json", REPORT_PAGE)
 
 
 def check_done(answer: dict[str, Any]) -> None:
@@ -48,15 +50,15 @@ def result_files(answer: dict[str, Any]) -> list[Path]:
             ExitCode.JOB_FAILED,
         )
     folder = Path(answer["output"])
-    files = [folder / name for name in RESULT_FILES]
-    missing = [path.name for path in files if not path.is_file()]
+    there = [folder / name for name in RESULT_FILES if (folder / name).is_file()]
+    missing = sorted(set(RESULT_FILES) - {path.name for path in there} - {REPORT_PAGE})
     if missing:
         raise UserError(
             f"the result in {folder} is not complete any more: {', '.join(missing)} is gone",
             "put it back, or train again",
             ExitCode.JOB_FAILED,
         )
-    return files
+    return there
 
 
 def copy_files(files: list[Path], folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ what the daemon says.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -246,15 +247,42 @@ def read_spec(path: Path) -> str:
 
 
 def _request(spec: str | Path | Mapping[str, Any], base_dir: str | Path | None) -> dict[str, str]:
-    """The body of a POST to `/jobs`. Raises UserError: (code 7) the spec file cannot be read."""
+    """The body of a POST to `/jobs`. Raises UserError: (code 7) the spec cannot be read or written."""
     if isinstance(spec, Mapping):
-        import yaml  # JSON would do but for numbers like 1e-05, which YAML takes for text
-
-        text, origin, folder = yaml.safe_dump(dict(spec)), "the spec", Path.cwd()
+        text, origin, folder = _yaml(spec), "the spec", Path.cwd()
     else:
         text, origin, folder = read_spec(Path(spec)), str(spec), Path(spec).absolute().parent
     place = folder if base_dir is None else Path(base_dir).absolute()
     return {"spec": text, "base_dir": str(place), "origin": origin}
+
+
+def _yaml(spec: Mapping[str, Any]) -> str:
+    """A spec as text. Raises UserError (code 7) when it holds what is no plain data."""
+    import yaml  # JSON would do but for numbers like 1e-05, which YAML takes for text
+
+    try:
+        return yaml.safe_dump(_plain(spec))
+    except (yaml.YAMLError, RecursionError) as error:
+        kind = type(error.args[-1]).__name__  # PyYAML gives the value, too
+        what = "it holds itself" if isinstance(error, RecursionError) else f"it has a value of type {kind}"
+        raise UserError(
+            f"the spec cannot be written as YAML: {what}",
+            "use numbers, text, booleans, None, lists and dictionaries",
+            ExitCode.BAD_CONFIG,
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    """The value with lists and dictionaries of its own, since YAML refers back to one that comes twice, and
+    with NumPy's numbers and arrays, and paths, as plain data.
+    """
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy is not imported for this
+        return _plain(value.tolist())
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _round(item: Mapping[str, Any]) -> Round:

@@ -108,6 +108,31 @@ def test_the_home_is_private_and_of_a_known_layout(tmp_path: Path) -> None:
         home.create()
 
 
+@pytest.mark.parametrize("before", [(), ("keystore/",), ("config.toml", "genesis.json")])
+def test_a_folder_that_was_there_is_closed_when_it_becomes_a_home(
+    tmp_path: Path, before: tuple[str, ...]
+) -> None:
+    home = Home(tmp_path / "h")
+    home.root.mkdir(mode=0o755)
+    for name in before:
+        path = home.root / name
+        path.mkdir() if name.endswith("/") else path.write_text("")
+    home.create()
+    assert stat.S_IMODE(home.root.stat().st_mode) == 0o700
+    home.root.chmod(0o750)
+    home.create()
+    assert stat.S_IMODE(home.root.stat().st_mode) == 0o750, "whoever opens it later means it"
+
+
+def test_a_folder_of_other_things_is_not_closed(tmp_path: Path) -> None:
+    home = Home(tmp_path / "h")
+    (home.root / "public_html").mkdir(parents=True)
+    home.root.chmod(0o755)
+    home.create()
+    assert stat.S_IMODE(home.root.stat().st_mode) == 0o755
+    assert stat.S_IMODE(home.keys.stat().st_mode) == 0o700
+
+
 def test_the_home_comes_from_the_option_then_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

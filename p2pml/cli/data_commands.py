@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
-import shutil
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +12,7 @@ import typer
 
 from p2pml.cli import data_create
 from p2pml.cli.data_choices import file_choice, file_numbers, range_choice
+from p2pml.cli.data_copies import copy_out
 from p2pml.cli.data_progress import daemon_progress, told_when_interrupted, transfer_progress
 from p2pml.cli.data_view import describe, state_of
 from p2pml.cli.options import HomeOption, JsonOption
@@ -203,7 +202,10 @@ def get(
         ),
     ] = None,
     to: Annotated[
-        Path | None, typer.Option("--to", help="folder to copy the files to when they are here")
+        Path | None,
+        typer.Option(
+            "--to", help="folder to copy the files to when they are here; nothing in it is replaced"
+        ),
     ] = None,
     peer: Annotated[
         list[str] | None,
@@ -241,7 +243,7 @@ def get(
     if to is not None:
         if choices:
             wanted = [item["index"] for item in answer["files"] if item["priority"]]
-        _copy_out(answer, wanted, to)
+        copy_out(answer, wanted, to)
     if as_json:
         emit_json(answer)
     else:
@@ -272,20 +274,3 @@ def _wait_complete(node: NodeClient, answer: dict[str, Any]) -> dict[str, Any]:
             if answer["problem"]:
                 raise UserError(answer["problem"], "`p2pml data get` again goes on where it stopped")
             answer = node.get(f"/datasets/{infohash}")
-
-
-def _copy_out(answer: dict[str, Any], wanted: list[int] | None, to: Path) -> None:
-    for item in answer["files"]:
-        if wanted is not None and item["index"] not in wanted:
-            continue
-        target = to / item["path"]
-        if os.path.commonpath([to.absolute(), target.absolute()]) != str(to.absolute()):
-            raise UserError(f"the data set names a file outside its folder: {item['path']!r}")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(item["location"], target)
-        except OSError as error:
-            raise UserError(
-                f"{target} cannot be written: {error.strerror or error}", "choose another --to"
-            ) from error
-        say(f"{target}")

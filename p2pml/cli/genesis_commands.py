@@ -32,6 +32,7 @@ def create(
         list[str] | None, typer.Option("--rating", metavar="HOME=N", help="a founder's rating; default 10")
     ] = None,
     allocation: Annotated[str, typer.Option("--allocation", help="tokens for each founder")] = "1000",
+    as_json: JsonOption = False,
 ) -> None:
     """Write the genesis file of a new network from the public keys of its founders' homes."""
     text = make_genesis(homes, preset, name, parse_ratings(rating or []), parse_tokens(allocation))
@@ -44,7 +45,12 @@ def create(
         raise UserError(
             f"{out} cannot be written: {error.strerror}", "name another file with --out"
         ) from error
-    emit(str(out))
+    if as_json:
+        from p2pml.node.genesis_file import read_genesis
+
+        emit_json({"file": str(out), "chain_id": read_genesis(out).chain_id.hex()})
+    else:
+        emit(str(out))
 
 
 @group.command("show")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ import typer
 
 from p2pml.cli.job_quote import describe_quote
 from p2pml.cli.options import HomeOption, JsonOption
-from p2pml.cli.output import columns, emit, emit_json, fields, say, tokens
+from p2pml.cli.output import columns, emit, emit_json, fields, say, short, tokens
 from p2pml.cli.train_view import TrainView, follow_job
 from p2pml.client import NodeClient
 from p2pml.errors import ExitCode, UserError
@@ -23,6 +22,9 @@ from p2pml.job_output import FINAL_STATES, check_done, copy_files, result_files
 from p2pml.jobs import Client, read_spec
 
 LOOK_S = 0.5
+LINE = 100
+"""Signs in a line of `job show`; the reasons in it have `LEAST_REASON` at least."""
+LEAST_REASON = 20
 
 group = typer.Typer(help="Training jobs of this node: list, look, watch, stop.", no_args_is_help=True)
 
@@ -111,7 +113,7 @@ def logs(
     as_json: JsonOption = False,
 ) -> None:
     """What happened in a job: its rounds, who came and went, what was refused and why."""
-    with NodeClient(Home.locate(home)) as node, suppress(KeyboardInterrupt):
+    with NodeClient(Home.locate(home)) as node:
         for line in log_lines(node, job, follow):
             moment = f"{datetime.fromtimestamp(line['at']):%Y-%m-%d %H:%M:%S}"
             emit(json.dumps(line) if as_json else f"{moment}  {line['text']}")
@@ -153,16 +155,21 @@ def report(
     job: JobArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="the file to write")],
     home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a job's report, an HTML page: plots of accuracy and loss, who took part, payments, spec."""
-    page = Client(Home.locate(home).root).job(job).report()
+    found = Client(Home.locate(home).root).job(job)
+    page = found.report()
     try:
         out.write_text(page, encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"the report cannot be written to {out}: {error.strerror or error}", "name another file"
         ) from error
-    emit(str(out))
+    if as_json:
+        emit_json({"id": found.id, "file": str(out)})
+    else:
+        emit(str(out))
 
 
 @group.command("tensorboard")
@@ -170,9 +177,15 @@ def tensorboard(
     job: JobArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="the folder for the event files")],
     home: HomeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a job's event files for `tensorboard --logdir`: accuracy and loss by rounds and by samples."""
-    emit(str(Client(Home.locate(home).root).job(job).tensorboard(out)))
+    found = Client(Home.locate(home).root).job(job)
+    folder = str(found.tensorboard(out))
+    if as_json:
+        emit_json({"id": found.id, "folder": folder})
+    else:
+        emit(folder)
 
 
 @group.command("stop")
@@ -216,22 +229,32 @@ def describe_job(answer: dict[str, Any]) -> str:
         lines.append(("budget", f"{tokens(answer['budget'])} tokens"))
     if answer.get("output"):
         lines.append(("result", answer["output"]))
-    if answer.get("fix") and answer["state"] == "suspended":
+    if answer.get("fix") and answer["end"]:
         lines.append(("fix", answer["fix"]))
     parts = [fields(lines)]
     if answer.get("peers"):
-        rows = [
-            (
-                item["name"] or item["peer"],
-                item["state"],
-                " ".join(str(client) for client in item["clients"]),
-                item["samples"],
-                tokens(item["earned"]),
-            )
-            for item in answer["peers"]
-        ]
-        parts.append(columns(("PEER", "STATE", "SHARDS", "SAMPLES", "EARNED"), rows, right=(3, 4)))
+        parts.append(_peer_table(answer["peers"]))
     return "\n\n".join(parts)
+
+
+def _peer_table(peers: Sequence[dict[str, Any]]) -> str:
+    """A line for each peer; the reason for which it last left is cut to what is left of the line."""
+    headers = ("PEER", "STATE", "SHARDS", "SAMPLES", "EARNED")
+    rows = [
+        (
+            item["name"] or item["peer"],
+            item["state"],
+            " ".join(str(client) for client in item["clients"]),
+            str(item["samples"]),
+            tokens(item["earned"]),
+        )
+        for item in peers
+    ]
+    taken = sum(2 + max(map(len, column)) for column in zip(headers, *rows, strict=True))
+    room = max(LINE - taken, LEAST_REASON)
+    reasons = [short(item["reason"], room - 1) for item in peers]
+    told = [(*row, reason) for row, reason in zip(rows, reasons, strict=True)]
+    return columns((*headers, "REASON"), told, right=(3, 4))
 
 
 def _attend(node: NodeClient, job_id: str, after: int, as_json: bool) -> None:

@@ -145,7 +145,7 @@ def daemon(
     run_daemon(place, config, stop_with_stdin=stop_with_stdin)
 
 
-def stop(home: HomeOption = None) -> None:
+def stop(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Stop the node of this home and wait until it is gone."""
     from p2pml.node.lock import holder
 
@@ -167,6 +167,8 @@ def stop(home: HomeOption = None) -> None:
     while time.monotonic() < deadline:
         if holder(place.lock_file) is None:
             say(f"stopped (PID {found.pid})")
+            if as_json:
+                emit_json({"home": str(place.root), "pid": found.pid})
             return
         time.sleep(0.05)
     raise UserError(

@@ -16,6 +16,7 @@ from p2pml.errors import ExitCode, UserError
 
 UNITS_PER_TOKEN = 10**8
 _STYLES = re.compile(r"(\x1b\[[0-9;]*m)")
+_THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 _BARS = "▁▂▃▄▅▆▇█"
 _CONTROL = {code: "\ufffd" for code in [*range(32), *range(127, 160)] if code not in (9, 10)}
 
@@ -94,11 +95,18 @@ def about(units: int) -> str:
 
 
 def parse_tokens(text: str) -> int:
-    """A number of tokens as base units.
+    """A number of tokens as base units; commas stand between thousands, as `tokens` prints them.
 
     Raises:
-        UserError: not a positive number, or finer than a base unit.
+        UserError: (code 2) not a positive number, finer than a base unit, or a comma stands elsewhere:
+            without it, `1,5` would be fifteen.
     """
+    if "," in text and not _THOUSANDS.fullmatch(text.strip()):
+        raise UserError(
+            f"{text!r} is not an amount of tokens",
+            "decimals come after a point, as in 1.5; commas may only stand between thousands, as in 1,500",
+            ExitCode.USAGE,
+        )
     try:
         units = Decimal(text.replace(",", "")) * UNITS_PER_TOKEN
     except InvalidOperation:

@@ -63,9 +63,8 @@ class DataApi:
 
     async def remove(self, key: str, with_data: bool) -> RemovedView:
         info = self._data.info(key)
-        await self._data.remove(info.infohash, with_data)
-        kept = "" if with_data and not info.in_place else str(info.folder)
-        return RemovedView(info.hex, info.name, kept)
+        deleted = await self._data.remove(info.infohash, with_data)
+        return RemovedView(info.hex, info.name, "" if deleted else str(info.folder))
 
     async def verify(self, key: str) -> VerifiedView:
         damaged = await self._data.verify(key)

@@ -373,8 +373,8 @@ class DataService:
         async with self._sessions.changing:
             return (await self._sessions.revive(session)).info()
 
-    async def remove(self, key: Key, delete_files: bool = False) -> None:
-        """Forget a dataset. A file that was seeded in place is never touched.
+    async def remove(self, key: Key, delete_files: bool = False) -> bool:
+        """Forget a dataset; returns whether its files were deleted. What is seeded in place is never touched.
 
         Args:
             delete_files: delete what was fetched, too.
@@ -383,7 +383,7 @@ class DataService:
             UserError: it is not here, or cannot be deleted.
         """
         async with self._sessions.changing:
-            await self._sessions.end(self._sessions.of(key), delete_files)
+            return await self._sessions.end(self._sessions.of(key), delete_files)
 
 
 def _allow_list(private: bool, allowed: Iterable[str] | None) -> frozenset[str] | None:

@@ -55,14 +55,14 @@ class Seeder:
         await self._drop_outdated(seeded)
         old = self._sessions.get(infohash)
         if old is not None and _has_other_trackers(old, seeded):
-            await self._sessions.end(old, delete_files=True)
+            await self._sessions.end(old, delete_files=False)
             old = None
         if old is not None and old.complete and (old.problem is None or not old.store.in_place):
             if allowed is not None:
                 old.allow((old.store.state.allowed or frozenset()) | allowed)
             return old
         if old is not None:  # half fetched, or seeded from a place that is gone: what is here now is better
-            await self._sessions.end(old, delete_files=True)
+            await self._sessions.end(old, delete_files=True, spared=seeded.places.values())
         state = TorrentState(references=seeded.places, stamps=dict(seeded.stamps), allowed=allowed)
         have = range(seeded.metainfo.piece_count)
         return await self._sessions.install(seeded.metainfo, state, have)

@@ -74,15 +74,16 @@ def check_home(home: Home) -> list[Finding]:
         return [from_error("home", error)]
     if not os.access(home.root, os.W_OK | os.X_OK):
         found = Finding("home", "problem", f"{home.root} is not writable", "run p2pml as the home's owner")
-    elif exposed := [str(place) for place in (home.keys, home.run_dir) if _others_may(place)]:
+    elif exposed := [place for place in (home.root, home.keys, home.run_dir) if _others_may(place)]:
+        names = [str(place) for place in exposed]
         found = Finding(
             "home",
-            "problem",
-            f"other users of this machine may open {' and '.join(exposed)}",
-            f"chmod 700 {' '.join(exposed)}",
+            "warning" if exposed == [home.root] else "problem",
+            f"other users of this machine may open {' and '.join(names)}",
+            f"chmod 700 {' '.join(names)}",
         )
     else:
-        found = Finding("home", "ok", f"{home.root}, its keys for its owner alone")
+        found = Finding("home", "ok", f"{home.root}, for its owner alone")
     return [found, check_disk(shutil.disk_usage(home.root).free)]
 
 

@@ -14,6 +14,7 @@ from p2pml.net.raw_host import is_peer_id
 from p2pml.node.data_service import DataService
 from p2pml.node.dataset_info import DatasetInfo
 from p2pml.node.dataset_keys import Key
+from p2pml.node.spec_paths import spec_path
 from p2pml.node.views import NotFound
 from p2pml.training import dataset
 from torrent.errors import RemoteError
@@ -239,7 +240,7 @@ def _fetched_for_a_job(info: DatasetInfo) -> bool:
 
 def _locate(base_dir: Path, source: str) -> tuple[Path, str]:
     """The path that a spec may mean, and what is there: `file`, `folder`, `other`, or nothing."""
-    path = base_dir / Path(source).expanduser()
+    path = spec_path(base_dir, source)
     if path.is_file():
         return path, "file"
     return path, "folder" if path.is_dir() else "other" if path.exists() else ""

@@ -47,7 +47,7 @@ class Owners:
         """The owners' peer ids, ascending, and how many samples each has.
 
         Raises:
-            UserError: (code 6) fewer than `peers.min` offered theirs within `peers.join`; with their reasons.
+            UserError: (code 12) fewer than `peers.min` offered theirs within `peers.join`; with the reasons.
         """
         limits, name = self.spec.peers, self.spec.data.train
         until = trio.current_time() + limits.join
@@ -67,7 +67,7 @@ class Owners:
                 f"only {len(self._offers)} of {limits.min} owners offered the private data {name} "
                 f"within {limits.join:g} s: {told}",
                 "have more owners name this node's account in their config.toml, or lower peers.min",
-                ExitCode.JOB_FAILED,
+                ExitCode.NO_TRAINERS,
             )
         return sorted(list(self._offers.items())[: limits.max])
 

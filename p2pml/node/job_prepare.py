@@ -18,6 +18,7 @@ from p2pml.formats.keras_json import ModelSpec
 from p2pml.formats.shards import Shard
 from p2pml.node.job_store import JobStore
 from p2pml.node.ports import NodeParts, TffPort
+from p2pml.node.spec_paths import spec_path
 from p2pml.node.terms import price_per_sample
 from p2pml.storage.journal import write_atomic
 from p2pml.training import by_file, dataset, models
@@ -247,7 +248,7 @@ def model_of(spec: JobSpec, base_dir: Path, data: Dataset) -> ModelSpec:
         if spec.model.builder is not None:
             model = models.build(spec.model.builder, spec.model.args, shape, classes)
         else:
-            model = models.load(base_dir / (spec.model.keras or ""))
+            model = models.load(spec_path(base_dir, spec.model.keras or ""))
         model.check_batch(min(spec.train.batch, len(data.train)))
     if model.input_shape != tuple(shape) or model.classes < classes:
         raise UserError(
@@ -331,7 +332,8 @@ async def given_weights(spec: JobSpec, base_dir: Path, model: ModelSpec) -> byte
     if spec.model.weights is None:
         return None
     with _model_errors(spec.model.weights, "weights"):
-        return await trio.to_thread.run_sync(models.load_weights, base_dir / spec.model.weights, model)
+        path = spec_path(base_dir, spec.model.weights)
+        return await trio.to_thread.run_sync(models.load_weights, path, model)
 
 
 def checked_price(spec: JobSpec, samples: Sequence[int]) -> int:

@@ -46,12 +46,12 @@ class Result:
     job: Path
 
 
-def keep_result(result: Result, places: tuple[Path, Path], reason: str) -> tuple[Path, str]:
-    """Write a result to the first place, or to the second where the first refuses it.
+def keep_result(result: Result, wanted: Path, reason: str) -> tuple[Path, str]:
+    """Write a result to a folder, or below the job's where that one refuses it.
 
     Args:
-        places: folders, made if they are not there.
-        reason: why the job ended; what the first place refuses is added.
+        wanted: made if it is not there.
+        reason: why the job ended; what the folder refuses is added.
 
     Returns:
         The place, and the reason.
@@ -59,7 +59,7 @@ def keep_result(result: Result, places: tuple[Path, Path], reason: str) -> tuple
     Raises:
         OSError: neither can be written.
     """
-    wanted, instead = places
+    instead = result.job / "result"
     try:
         _write(result, wanted, reason)
     except OSError as error:

@@ -30,6 +30,7 @@ from p2pml.node.job_store import JobStore, Receipted, RoundDone
 from p2pml.node.job_view import JobView
 from p2pml.node.ports import NodeParts
 from p2pml.node.settlement import Settlement
+from p2pml.node.spec_paths import spec_path
 from p2pml.node.terms import JobTerms, settlements
 from p2pml.node.tx_sender import TxSender
 from p2pml.node.update_check import largest_norm
@@ -397,10 +398,9 @@ class Requester:
                 "requester": address(self._parts.keys.public),
                 "spec": self._spec.model_dump(mode="json"),
             }
-            wanted = self._base / self._spec.output.dir / f"{self._spec.name}-{self._view.id}"
+            wanted = spec_path(self._base, self._spec.output.dir) / f"{self._spec.name}-{self._view.id}"
             result = Result(prepared.model, weights, self._rounds, facts, self._store.folder)
-            places = wanted, self._store.folder / "result"
-            place, reason = await trio.to_thread.run_sync(keep_result, result, places, reason)
+            place, reason = await trio.to_thread.run_sync(keep_result, result, wanted, reason)
             self._view.output = str(place)
         return reason
 

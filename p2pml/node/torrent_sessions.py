@@ -24,7 +24,7 @@ from p2pml.node.views import NotFound
 from p2pml.storage.disk_errors import DiskFull
 from p2pml.storage.piece_store import PieceStore
 from p2pml.storage.torrent_state import TorrentState
-from p2pml.storage.torrent_store import kept_bytes, stored_folders, strip_folder
+from p2pml.storage.torrent_store import holds_any, kept_bytes, stored_folders, strip_folder
 from torrent.budget import Budget
 from torrent.config import SwarmConfig
 from torrent.metainfo import Metainfo
@@ -146,20 +146,32 @@ class TorrentSessions:
             return session
         return await self._start(await self.in_thread(PieceStore.open, session.store.folder))
 
-    async def end(self, session: TorrentSession, delete_files: bool) -> None:
-        """Stop a session and forget its torrent; what was fetched is deleted only with `delete_files`.
+    async def end(self, session: TorrentSession, delete_files: bool, spared: Iterable[Path] = ()) -> bool:
+        """Stop a session and forget its torrent.
+
+        Args:
+            delete_files: delete what was fetched, too, unless something is seeded from there.
+            spared: files that are about to be seeded.
+
+        Returns:
+            Whether the files were deleted.
 
         Raises:
             UserError: its folder cannot be removed.
         """
         del self._sessions[session.infohash]
         await session.stop()
-        folder = session.store.folder
+        folder, in_place = session.store.folder, session.store.in_place
+        seeded = [place for each in self for place in each.store.state.references.values()]
         try:
-            await self.in_thread(shutil.rmtree if delete_files else strip_folder, folder)
+            # whatever lies in its folder, one that was seeded in place did not fetch it
+            deleting = delete_files and not in_place
+            deleting = deleting and not await self.in_thread(holds_any, folder, [*spared, *seeded])
+            await self.in_thread(shutil.rmtree if deleting else strip_folder, folder)
         except OSError as error:
             raise UserError(f"{folder} cannot be removed: {error.strerror}", "remove it by hand") from error
         session.emit("data.removed")
+        return deleting
 
     def of(self, key: Key) -> TorrentSession:
         """The session of a dataset.

@@ -50,7 +50,7 @@ class Keystore:
     """The wallets in one folder.
 
     Args:
-        folder: made when the first wallet is, with mode 0700.
+        folder: made when the first wallet is, with mode 0700, as is the folder it lies in, the home.
         cost: scrypt's N for new wallets; `SCRYPT_COST` when None.
     """
 
@@ -162,7 +162,8 @@ class Keystore:
     def _write_new(self, path: Path, content: bytes) -> None:
         draft = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self._folder.parent, self._folder):  # to parents the mode would not apply
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             try:
                 os.write(handle, content)

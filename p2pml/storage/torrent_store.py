@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def kept_bytes(pieces: Path, known: frozenset[str]) -> int:
                     info = os.lstat(os.path.join(place, name))
                     total += min(info.st_size, info.st_blocks * 512)  # files are sparse
     return total
+
+
+def holds_any(folder: Path, places: Iterable[Path]) -> bool:
+    """Whether one of the files lies in the folder; `places`: absolute, links resolved."""
+    root = folder.resolve()
+    return any(place.is_relative_to(root) for place in places)
 
 
 def strip_folder(folder: Path) -> None:

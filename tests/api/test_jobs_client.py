@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pytest
 import trio
 import yaml
@@ -16,6 +18,7 @@ from p2pml.api.app import create_app
 from p2pml.api.server import bind_unix, serve
 from p2pml.errors import ExitCode
 from p2pml.node import views
+from p2pml.training.yaml_lines import load
 from tests.api.conftest import FakeNode
 
 JOB = "0123456789abcdef"
@@ -122,6 +125,51 @@ async def test_a_daemon_that_does_not_come_back_ends_the_wait(tmp_path: Path) ->
     with pytest.raises(UserError, match="no daemon is running") as ended:
         await trio.to_thread.run_sync(job.wait)
     assert ended.value.code is ExitCode.DAEMON_DOWN
+
+
+async def test_a_spec_may_hold_what_programs_have_in_their_dictionaries(tmp_path: Path) -> None:
+    """One list in two places, NumPy's numbers and arrays, paths, tuples."""
+    client, node = Client(tmp_path), JobNode()
+    clients = [0, 1]
+    spec = {
+        "once": clients,
+        "again": MappingProxyType({"deeper": clients}),
+        np.str_("lr"): np.float32(0.5),
+        "tiny": np.float64(1e-05),
+        "batch": np.int64(20),
+        "flag": np.bool_(True),
+        "args": {"hidden": np.array([200, 100])},
+        "pair": (1, None),
+        "data": {"train": Path("data/set.tar")},
+    }
+    async with served(node, tmp_path):
+        await trio.to_thread.run_sync(lambda: client.train(spec, base_dir=tmp_path))
+    assert load(node.calls[0][1]).data == {
+        "once": [0, 1],
+        "again": {"deeper": [0, 1]},
+        "lr": 0.5,
+        "tiny": 1e-05,
+        "batch": 20,
+        "flag": True,
+        "args": {"hidden": [200, 100]},
+        "pair": [1, None],
+        "data": {"train": "data/set.tar"},
+    }
+
+
+@pytest.mark.parametrize("wrong", ["an object", "an array of them", "itself"])
+def test_what_no_spec_can_hold_is_a_users_error(tmp_path: Path, wrong: str) -> None:
+    spec: dict[str, Any] = {"name": "digits"}
+    spec["train"] = {
+        "an object": object(),
+        "an array of them": np.array([object()], dtype=object),
+        "itself": spec,
+    }[wrong]
+    for ask in (Client(tmp_path).train, Client(tmp_path).quote):
+        with pytest.raises(UserError, match="cannot be written as YAML") as caught:
+            ask(spec)
+        assert caught.value.code is ExitCode.BAD_CONFIG
+        assert caught.value.fix
 
 
 async def test_a_spec_is_a_file_or_data(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from chain.genesis import Genesis
-from p2pml.cli.app import run
+from p2pml.cli.app import app, run
 from p2pml.home import Home
 
 
@@ -108,6 +111,11 @@ def test_founding_and_joining_a_network(
     genesis = Genesis.from_json(out.read_text())
     assert {(item.name, item.rating) for item in genesis.validators} == {("me", 10), ("you", 5)}
     assert {amount for _, amount in genesis.allocations} == {1000 * 10**8}
+    capsys.readouterr()
+    again = out.with_name("again.json")
+    assert run([*found, "--out", str(again), str(home), str(other), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"file": str(again), "chain_id": Genesis.from_json(again.read_text()).chain_id.hex()}
     assert run(["init", "--home", str(home), "--genesis", str(out)]) == 0
     assert Genesis.from_json((home / "genesis.json").read_text()) == genesis
     capsys.readouterr()
@@ -187,6 +195,20 @@ def test_no_color_and_a_pipe_print_no_escape_codes(home: Path, capsys: pytest.Ca
     run(["status", "--home", str(home)])
     printed = capsys.readouterr()
     assert "\x1b" not in printed.out + printed.err
+
+
+def _leaves(command: Any, path: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Every command of the tree with its options."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from _leaves(below, f"{path} {name}".strip())
+    if not hasattr(command, "commands"):
+        yield path, {option for parameter in command.params for option in parameter.opts}
+
+
+def test_every_command_but_the_daemon_has_json() -> None:
+    leaves = dict(_leaves(typer.main.get_command(app)))
+    assert len(leaves) > 50
+    assert [path for path, options in leaves.items() if "--json" not in options] == ["daemon"]
 
 
 def test_an_unexpected_error_is_one_line(

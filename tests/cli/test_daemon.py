@@ -238,8 +238,10 @@ def test_power_cut_restart_and_stop_in_a_home_with_a_long_path(tmp_path: Path) -
         node.start()
         assert height_above(before) > before
         assert node.get("/blocks/1")["id"] == kept
-        stopped = p2pml("stop", home=node.home.root)
+        pid = json.loads(node.home.lock_file.read_text())["pid"]
+        stopped = p2pml("stop", "--json", home=node.home.root)
         assert stopped.code == 0, stopped.err
+        assert json.loads(stopped.out) == {"home": str(node.home.root), "pid": pid}
         assert node.wait_stopped(10) == 0
         assert not Home(node.home.root).api_socket.exists()
         assert p2pml("stop", home=node.home.root).code == 3

@@ -32,6 +32,17 @@ def test_the_files_and_a_copy_of_them(answer: dict[str, Any], tmp_path: Path) ->
     assert (tmp_path / "a" / "b" / "model.json").read_text() == "mine"
 
 
+def test_a_result_of_before_there_were_pages_is_complete(answer: dict[str, Any], tmp_path: Path) -> None:
+    (Path(answer["output"]) / "report.html").unlink()
+    names = [name for name in RESULT_FILES if name != "report.html"]
+    files = result_files(answer)
+    assert [path.name for path in files] == names
+    assert [path.name for path in copy_files(files, tmp_path / "copies")] == names
+    (Path(answer["output"]) / "report.json").unlink()
+    with pytest.raises(UserError, match=r"report\.json is gone"):
+        result_files(answer)
+
+
 def test_a_job_without_a_result_says_why(answer: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="has no result: it is running") as caught:
         result_files({**answer, "state": "running", "output": ""})

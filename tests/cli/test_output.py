@@ -25,6 +25,21 @@ def test_an_amount_that_is_none_is_refused(text: str) -> None:
     assert caught.value.code is ExitCode.USAGE
 
 
+@pytest.mark.parametrize(
+    "text", ["1,5", "0,01", "0,500", "12,34,567", "1,2345", "1234,567", ",500", "1.500,25"]
+)
+def test_a_decimal_comma_is_refused_and_not_left_out(text: str) -> None:
+    with pytest.raises(UserError, match="is not an amount of tokens") as caught:
+        output.parse_tokens(text)
+    assert caught.value.code is ExitCode.USAGE
+    assert "decimals come after a point" in caught.value.fix
+
+
+def test_commas_between_thousands_are_read_as_they_are_printed() -> None:
+    assert output.parse_tokens("1,500") == 1500 * 10**8
+    assert output.parse_tokens("12,345,678.5") == 1_234_567_850_000_000
+
+
 def test_columns_line_up() -> None:
     text = output.columns(("A", "NUMBER"), [("xx", 1), ("y", None), ("z", True)], right=(1,))
     assert text == "A   NUMBER\nxx       1\ny        –\nz      yes"

@@ -116,6 +116,13 @@ def test_ctrl_c_detaches_and_the_job_can_be_watched_and_stopped(network: LocalNe
     for line in watch.stderr:
         if "round 3/500" in line:
             break
+    logs = start("job", "logs", job, "--follow", "--home", home)
+    assert logs.stdout is not None
+    assert logs.stdout.readline()
+    logs.send_signal(signal.SIGINT)
+    _, err = logs.communicate(timeout=60)
+    assert logs.returncode == 130
+    assert "Traceback" not in err
     stop = start("job", "stop", job, "--home", home, "--json")
     told = json.loads(stop.communicate(timeout=60)[0])
     assert stop.returncode == 0
@@ -175,10 +182,16 @@ def test_detached_from_the_start(network: LocalNetwork) -> None:
     assert report.returncode == 0, err
     assert "accuracy, %</text>" in page.read_text()
     assert "name: small" in page.read_text()
-    events = start("job", "tensorboard", job[:8], "-o", str(Path(home).parent / "events"), "--home", home)
+    again = start("job", "report", job[:8], "-o", str(page), "--home", home, "--json")
+    assert json.loads(again.communicate(timeout=60)[0]) == {"id": job, "file": str(page)}
+    events = start(
+        "job", "tensorboard", job[:8], "-o", str(Path(home).parent / "events"), "--home", home, "--json"
+    )
     out, err = events.communicate(timeout=200)
     assert events.returncode == 0, err
-    assert [path.name[:19] for path in Path(out.strip()).iterdir()] == ["events.out.tfevents"]
+    told = json.loads(out)
+    assert told["id"] == job
+    assert [path.name[:19] for path in Path(told["folder"]).iterdir()] == ["events.out.tfevents"]
     copied = Path(home).parent / "copied"
     result = start("job", "result", job[:8], "-o", str(copied), "--home", home)
     out, err = result.communicate(timeout=60)

@@ -73,6 +73,16 @@ def test_keys_that_others_may_open(home: Home) -> None:
     assert finding.fix == f"chmod 700 {home.keys}"
 
 
+def test_a_home_whose_data_others_may_read(home: Home) -> None:
+    home.root.chmod(0o755)
+    finding, _ = doctor.check_home(home)
+    assert said(finding) == ("home", "warning")
+    assert finding.cause == f"other users of this machine may open {home.root}"
+    assert finding.fix == f"chmod 700 {home.root}"
+    home.keys.chmod(0o750)
+    assert said(doctor.check_home(home)[0]) == ("home", "problem")
+
+
 @contextmanager
 def nobody_owns(folder: Path) -> Iterator[None]:
     """Root may write everywhere: ask as somebody else, who owns the folder."""

@@ -89,6 +89,7 @@ async def test_who_is_not_named_hears_nothing_and_no_money_moves(
         assert shown["state"] == "failed"
         words = "this node offers no private data 'wards' to the account that asks"
         assert "only 0 of 1 owners offered the private data wards within 2 s" in shown["reason"]
+        assert shown["end"] == "no-trainers"
         assert f"node1: {words}" in shown["reason"]  # has it
         assert f"node2: {words}" in shown["reason"]  # has not: there is no telling the two apart
         assert world.chain.included == []

@@ -33,6 +33,12 @@ def test_a_wallet_opens_with_its_passphrase_only(keystore: Keystore, tmp_path: P
     assert SEED.hex() not in path.read_text()
 
 
+def test_the_home_that_the_first_wallet_begins_is_closed_to_others(tmp_path: Path) -> None:
+    Keystore(tmp_path / "home" / "keystore", cost=2**4).create("alice", "x")
+    for folder in ("home", "home/keystore"):
+        assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == 0o700
+
+
 def test_seeds_are_random_and_files_are_never_replaced(keystore: Keystore) -> None:
     first, second = keystore.create("a", "x"), keystore.create("b", "x")
     assert first.account != second.account
