@@ -75,7 +75,7 @@ async def serve(
 
     Args:
         app: the ASGI application.
-        listener: bound, not yet listening; closed at the end.
+        listener: bound, listening or not; closed at the end.
         task_status: started once requests are taken.
     """
     config = Config()
@@ -97,7 +97,7 @@ async def serve(
 
 
 def bind_loopback(port: int) -> socket.socket:
-    """A TCP socket bound to 127.0.0.1.
+    """A TCP socket that listens on 127.0.0.1, where nobody else does.
 
     Raises:
         UserError: the port is in use or not allowed.
@@ -106,6 +106,7 @@ def bind_loopback(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # only this fails where another daemon, just starting, has bound the same port
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:

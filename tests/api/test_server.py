@@ -124,7 +124,6 @@ def test_a_path_too_long_for_a_socket_is_reached_all_the_same(tmp_path: Path) ->
 
 def test_a_port_in_use_is_named() -> None:
     with bind_loopback(0) as first:
-        first.listen()
         port = first.getsockname()[1]
         with pytest.raises(UserError, match=f"API port {port} is in use") as caught:
             bind_loopback(port)

@@ -245,6 +245,29 @@ def test_power_cut_restart_and_stop_in_a_home_with_a_long_path(tmp_path: Path) -
         assert p2pml("stop", home=node.home.root).code == 3
 
 
+BROKEN = """
+import sys
+from p2pml.api import daemon
+from p2pml.cli.app import run
+
+async def run_node(home, config, *, task_status):
+    raise RuntimeError("boom")
+
+daemon.run_node = run_node
+sys.exit(run(["daemon", "--home", sys.argv[1], "--api-port", "0"]))
+"""
+
+
+def test_what_ends_a_daemon_is_in_its_log(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BROKEN, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert result.returncode == 1
+    assert "error: unexpected: RuntimeError: boom" in result.stderr
+    logged = (Home(tmp_path).logs / "node.log").read_text()
+    assert "Traceback" in logged
+    assert "RuntimeError: boom" in logged
+
+
 def test_a_daemon_ends_with_whoever_started_it(tmp_path: Path) -> None:
     with LocalNetwork(tmp_path, 1, workers=False) as network:
         (node,) = network.nodes
