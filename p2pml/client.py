@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -80,8 +80,10 @@ class NodeClient:
         """The JSON answer of a DELETE; `timeout_s` None waits for as long as it takes."""
         return self._request("DELETE", path, timeout_s, params=query)
 
-    def events(self, after: int | None = None, job: str | None = None) -> Iterator[ApiEvent]:
-        """Events with ids greater than `after` (default: only new ones), until the daemon ends."""
+    def events(self, after: int | None = None, job: str | None = None) -> Generator[ApiEvent, None, None]:
+        """Events with ids greater than `after` (0: all that are kept; default: only new ones), until the
+        daemon ends. One of kind `gap` stands for events that are not kept any more.
+        """
         import httpx
 
         self._knock()

@@ -14,7 +14,9 @@ import yaml
 from p2pml import Client, Round, UserError
 from p2pml.api.app import create_app
 from p2pml.api.server import bind_unix, serve
+from p2pml.client import ApiEvent
 from p2pml.errors import ExitCode
+from p2pml.jobs import Job
 from p2pml.node import views
 from tests.api.conftest import FakeNode
 
@@ -122,6 +124,22 @@ async def test_a_daemon_that_does_not_come_back_ends_the_wait(tmp_path: Path) ->
     with pytest.raises(UserError, match="no daemon is running") as ended:
         await trio.to_thread.run_sync(job.wait)
     assert ended.value.code is ExitCode.DAEMON_DOWN
+
+
+def test_after_a_gap_the_record_is_asked_for(tmp_path: Path) -> None:
+    class Missed:
+        """A daemon whose events of the job's end are not kept any more."""
+
+        states = iter(["running", "done"])
+
+        def get(self, path: str) -> dict[str, Any]:
+            return {"state": next(self.states), "history": []}
+
+        def events(self, **query: Any) -> list[ApiEvent]:
+            return [ApiEvent(9, "gap", {"after": 3})]
+
+    records = Job(Client(tmp_path), JOB)._records(Missed())  # type: ignore[arg-type]
+    assert [record["state"] for record in records] == ["running", "done"]
 
 
 async def test_a_spec_is_a_file_or_data(tmp_path: Path) -> None:
