@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from p2pml.errors import ExitCode, UserError
 from p2pml.home import Home
+from p2pml.node.lock import holder
 from p2pml.socket_path import reachable
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class NodeClient:
         try:
             self._path = self._stack.enter_context(reachable(self._home.api_socket))
         except OSError as error:
-            raise self._down() from error
+            raise self._down(error) from error
         try:
             self._knock()
         except UserError:
@@ -79,8 +80,10 @@ class NodeClient:
         """The JSON answer of a DELETE; `timeout_s` None waits for as long as it takes."""
         return self._request("DELETE", path, timeout_s, params=query)
 
-    def events(self, after: int | None = None, job: str | None = None) -> Iterator[ApiEvent]:
-        """Events with ids greater than `after` (default: only new ones), until the daemon ends."""
+    def events(self, after: int | None = None, job: str | None = None) -> Generator[ApiEvent, None, None]:
+        """Events with ids greater than `after` (0: all that are kept; default: only new ones), until the
+        daemon ends. One of kind `gap` stands for events that are not kept any more.
+        """
         import httpx
 
         self._knock()
@@ -93,7 +96,7 @@ class NodeClient:
                     raise _as_user_error(response)
                 yield from _parse_events(response.iter_lines())
         except httpx.ConnectError as error:
-            raise self._down() from error
+            raise self._down(error) from error
         except httpx.HTTPError as error:
             raise self._lost() from error
 
@@ -104,7 +107,7 @@ class NodeClient:
         try:
             response = self._http.request(method, PREFIX + path, timeout=timeout_s, **options)
         except httpx.ConnectError as error:
-            raise self._down() from error
+            raise self._down(error) from error
         except httpx.TimeoutException as error:
             raise UserError(
                 f"the daemon did not answer within {timeout_s:.0f} s",
@@ -123,14 +126,21 @@ class NodeClient:
             try:
                 probe.connect(self._path)
             except OSError as error:
-                raise self._down() from error
+                raise self._down(error) from error
 
-    def _down(self) -> UserError:
-        return UserError(
-            f"no daemon is running for the home {self._home.root}",
-            f"start it with `p2pml daemon --home {self._home.root}`, or name another --home",
-            ExitCode.DAEMON_DOWN,
-        )
+    def _down(self, error: Exception) -> UserError:
+        """Why nobody answers: not allowed to ask, a daemon that does not listen (any more), or no daemon."""
+        root = self._home.root
+        if isinstance(error, PermissionError):
+            cause = f"the home {root} is another user's, and its daemon answers to that user alone"
+            fix = "run this as that user, or name another --home"
+        elif found := holder(self._home.lock_file):
+            cause = f"the daemon of the home {root} is starting or ending: PID {found.pid} holds the home"
+            fix = f"wait for it; {self._home.logs / 'node.log'} tells how far it is"
+        else:
+            cause = f"no daemon is running for the home {root}"
+            fix = f"start it with `p2pml daemon --home {root}`, or name another --home"
+        return UserError(cause, fix, ExitCode.DAEMON_DOWN)
 
     def _lost(self) -> UserError:
         return UserError(

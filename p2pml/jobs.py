@@ -208,14 +208,14 @@ class Job:
     def _records(self, node: NodeClient) -> Iterator[dict[str, Any]]:
         """The job's record, now and whenever a round or the state says that it changed; until the node ends.
 
-        Events only wake: what was missed while the node was away is in the record.
+        Events only wake: what was missed, while the node was away or this program slept, is in the record.
         """
         record = node.get(f"/jobs/{self.id}")
         yield record
         for event in node.events(after=0, job=self.id):
             is_new_round = event.kind == "job.round" and event.data["round"] > len(record["history"])
             is_end = event.kind == "job.state" and event.data["state"] in FINAL_STATES
-            if is_new_round or is_end:
+            if is_new_round or is_end or event.kind == "gap":
                 record = node.get(f"/jobs/{self.id}")
                 yield record
 

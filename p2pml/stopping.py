@@ -21,8 +21,13 @@ async def stop_on_signal(
     *,
     task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Cancel a scope when one of these signals comes; started once none is missed."""
-    with trio.open_signal_receiver(*numbers) as signals:
+    """Cancel a scope when one of these signals comes; started once none is missed.
+
+    SIGHUP that is ignored already stays so: nohup(1) starts programs like that, which outlive their terminal.
+    """
+    under_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    heard = [number for number in numbers if not (under_nohup and number is signal.SIGHUP)]
+    with trio.open_signal_receiver(*heard) as signals:
         task_status.started()
         async for number in signals:
             log.info("stopping: %s", signal.Signals(number).name)

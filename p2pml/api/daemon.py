@@ -45,6 +45,9 @@ def run_daemon(home: Home, config: Config, *, stop_with_stdin: bool = False) -> 
             failure = _first(group)  # raised below: CPython before 3.11.4 wraps what an except* raises
         except* KeyboardInterrupt:
             logger.info("interrupted")
+        except* Exception:
+            logger.exception("this node failed")
+            raise
         if failure is not None:
             raise failure
 

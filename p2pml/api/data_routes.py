@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Body, Query, Request
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
+from p2pml.api.disconnects import while_connected
 from p2pml.api.facade import DataFacade
 from p2pml.errors import ExitCode, UserError
 from p2pml.node import views
@@ -86,20 +87,21 @@ def write_data_routes(data: DataFacade) -> APIRouter:
     routes = APIRouter(tags=["data"])
 
     @routes.post("/datasets", status_code=202)
-    async def datasets(request: DatasetRequest) -> views.DatasetView:
+    async def datasets(http: Request, request: DatasetRequest) -> views.DatasetView:
         if isinstance(request, SeedRequest):
-            path = absolute(request.path)
-            return await data.seed(
-                path,
+            seeding = data.seed(
+                absolute(request.path),
                 request.name,
                 request.private,
                 tuple(request.allowed),
                 request.hybrid,
                 tuple(request.trackers),
             )
+            return await while_connected(http, seeding)
         wanted = None if request.wanted is None else tuple(request.wanted)
         choices = tuple(Choice(**choice.model_dump()) for choice in request.choices)
-        return await data.get(request.dataset, request.metainfo, wanted, tuple(request.peers), choices)
+        beginning = data.get(request.dataset, request.metainfo, wanted, tuple(request.peers), choices)
+        return await while_connected(http, beginning)
 
     @routes.delete("/datasets/{name_or_hash}")
     async def remove(name_or_hash: str, with_data: bool = False) -> RemovedView:

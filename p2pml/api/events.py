@@ -16,6 +16,7 @@ from starlette.types import Send
 from p2pml.api.facade import NodeFacade
 from p2pml.node.views import EventView
 
+GAP = "gap"
 KEEPALIVE_S = 10.0
 """A comment line is sent after this silence, so that a dead connection is noticed."""
 
@@ -27,7 +28,7 @@ def router(node: NodeFacade) -> APIRouter:
     @routes.get("/events", response_class=StreamingResponse)
     async def events(
         after: int | None = Query(
-            None, ge=0, description="start behind this event id; default: only new ones"
+            None, ge=0, description="start behind this event id, 0: all that is kept; default: only new ones"
         ),
         job: str | None = Query(None, description="only events of this job"),
         last_event_id: str | None = Header(None),
@@ -59,11 +60,18 @@ class EventResponse(StreamingResponse):
 async def stream(node: NodeFacade, after: int, job: str | None = None) -> AsyncGenerator[str, None]:
     """Frames of events with ids greater than `after`, for ever; only those of one job when it is given.
 
-    A reader that asks for an id which this node never gave (it was restarted) gets everything that is kept.
+    An event `gap` stands for those that are not kept: the reader was too slow, or its last id is of an
+    earlier run of the node. Its `after` is the last id before them. What they told is in the records.
     """
-    seen = after if after <= node.last_event_id else 0
+    seen = after or node.first_event_id - 1
     yield ": connected\n\n"
     while True:
+        missed = node.first_event_id - 1
+        if not missed <= seen <= node.last_event_id:
+            gap = EventView(missed, GAP, {"after": seen})
+            seen = missed
+            yield frame(gap)
+            continue  # it may have been too slow again
         for event in node.events_since(seen):
             seen = event.id
             if job is None or event.data.get("job") == job:

@@ -110,6 +110,11 @@ class NodeFacade(Protocol):
     def events_since(self, after: int) -> list[views.EventView]: ...
 
     @property
+    def first_event_id(self) -> int:
+        """The id of the oldest event that is kept; of the first one to come while there is none."""
+        ...
+
+    @property
     def last_event_id(self) -> int: ...
 
     async def wait_for_events(self, after: int) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import hypercorn.trio.run as run_module
 import trio
 from hypercorn.config import Config, Sockets
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.utils import wrap_app
 from starlette.types import ASGIApp
@@ -31,10 +32,12 @@ GRACE_S = 1.0
 
 
 class GuardedTCPServer(TCPServer):
-    """Hypercorn's connection handler, whose failure ends its own connection only.
+    """Hypercorn's connection handler, whose failure ends its own connection only, and whose sending can be
+    cancelled.
 
     In Hypercorn 0.18 an exception here leaves `serve()` and takes the whole server down; a WebSocket upgrade
-    with one byte behind it is enough.
+    with one byte behind it is enough. And it shields what it sends: one reader that stands still, a suspended
+    `p2pml job watch` say, would keep `serve()` from ever ending.
     """
 
     async def run(self) -> None:
@@ -48,6 +51,19 @@ class GuardedTCPServer(TCPServer):
             if rest is not None:
                 raise rest from None
 
+    async def protocol_send(self, event: Event) -> None:
+        if not isinstance(event, RawData):
+            await super().protocol_send(event)
+            return
+        async with self.send_lock:
+            try:
+                await self.stream.send_all(event.data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.protocol.handle(Closed())
+            except trio.Cancelled:  # half of it may be out, so nothing can follow
+                cast(trio.SocketStream, self.stream).socket.close()
+                raise
+
 
 run_module.TCPServer = GuardedTCPServer  # type: ignore[attr-defined]
 
@@ -59,7 +75,7 @@ async def serve(
 
     Args:
         app: the ASGI application.
-        listener: bound, not yet listening; closed at the end.
+        listener: bound, listening or not; closed at the end.
         task_status: started once requests are taken.
     """
     config = Config()
@@ -81,7 +97,7 @@ async def serve(
 
 
 def bind_loopback(port: int) -> socket.socket:
-    """A TCP socket bound to 127.0.0.1.
+    """A TCP socket that listens on 127.0.0.1, where nobody else does.
 
     Raises:
         UserError: the port is in use or not allowed.
@@ -90,6 +106,7 @@ def bind_loopback(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # only this fails where another daemon, just starting, has bound the same port
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 
 import typer
 
@@ -85,11 +86,21 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as unexpected:
         if os.environ.get("P2PML_DEBUG"):
             traceback.print_exc()
+        named = dict.fromkeys(f"{type(each).__name__}: {each}" for each in _innermost(unexpected))
         error(
             UserError(
-                f"unexpected: {type(unexpected).__name__}: {unexpected}",
+                f"unexpected: {'; '.join(named)}",
                 "run it again with P2PML_DEBUG=1 and report what it prints",
             )
         )
         return int(ExitCode.FAILURE)
     return int(ExitCode.OK)
+
+
+def _innermost(problem: BaseException) -> Iterator[BaseException]:
+    """The error itself, or those of a group and of the groups in it."""
+    if isinstance(problem, BaseExceptionGroup):
+        for each in problem.exceptions:
+            yield from _innermost(each)
+    else:
+        yield problem

@@ -63,7 +63,12 @@ def seed(
         "trackers": tracker or [],
     }
     place = Home.locate(home)
-    with NodeClient(place) as node, daemon_progress(place, "data.hash", f"hashing {path}"):
+    given_up = f"the node does not offer {path}, unless it had hashed it by then: `p2pml data ls` tells"
+    with (
+        told_when_interrupted(given_up),
+        NodeClient(place) as node,
+        daemon_progress(place, "data.hash", f"hashing {path}"),
+    ):
         answer = node.post("/datasets", request, timeout_s=None)
     if as_json:
         emit_json(answer)
@@ -236,8 +241,10 @@ def get(
         request["metainfo"] = base64.b64encode(_read_metainfo(Path(dataset))).decode("ascii")
     else:
         request["dataset"] = dataset
+    given_up = f"the node does not fetch {dataset}, unless it had found it by then: `p2pml data ls` tells"
     with NodeClient(Home.locate(home)) as node:
-        answer = node.post("/datasets", request, timeout_s=None)
+        with told_when_interrupted(given_up):
+            answer = node.post("/datasets", request, timeout_s=None)
         if wait or to is not None:
             answer = _wait_complete(node, answer)
     if to is not None:
@@ -262,8 +269,9 @@ def _read_metainfo(path: Path) -> bytes:
 
 def _wait_complete(node: NodeClient, answer: dict[str, Any]) -> dict[str, Any]:
     """Poll until every wanted piece is here, with one progress bar, or a line now and then off a terminal."""
-    infohash = answer["infohash"]
-    with told_when_interrupted(answer["name"]), transfer_progress(answer) as show:
+    infohash, name = answer["infohash"], answer["name"]
+    goes_on = f"the node goes on fetching {name}: see `p2pml data info`, end it with `p2pml data pause`"
+    with told_when_interrupted(goes_on), transfer_progress(answer) as show:
         while True:
             show(answer)
             if answer["complete"]:

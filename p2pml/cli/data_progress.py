@@ -55,12 +55,12 @@ def _follow(home: Home, kind: str, show: Show) -> None:
 
 
 @contextmanager
-def told_when_interrupted(name: str) -> Iterator[None]:
-    """Ctrl-C ends the waiting and not the transfer, which is the daemon's: say so."""
+def told_when_interrupted(text: str) -> Iterator[None]:
+    """Say at Ctrl-C what becomes of the daemon's work that was waited for."""
     try:
         yield
     except KeyboardInterrupt:
-        say(f"the node goes on fetching {name}: see `p2pml data info`, end it with `p2pml data pause`")
+        say(text)
         raise
 
 

@@ -6,6 +6,8 @@ Events of a job, all with `job` (its id):
 end a job, `suspended` interrupts it. * `job.note`: `text`, what it waits for or does now.
 * `job.round`: `round` (1-based, just finished), `rounds`, `accuracy`, `loss`, `seconds`, `escrow` (base units
 left). * `job.peer`: `peer`, `name`, `state`, `samples`, `earned` (base units so far).
+
+`gap` stands for events that are not kept any more: the job's record tells what they did.
 """
 
 from __future__ import annotations
@@ -55,6 +57,18 @@ class TrainView:
         }.get(event.kind)
         return handler(event.data) if handler else None
 
+    def catch_up(self, record: dict[str, Any]) -> str:
+        """Take the job's record in, where events were missed; returns a line about it."""
+        history = record["history"]
+        self.name, self.note = record["name"], record["note"]
+        self.state, self.reason = record["state"], record["reason"]
+        self.round, self.rounds = len(history), record["rounds"]
+        self.budget, self.escrow = record["budget"], record["budget"] - record["spent"]
+        self.accuracies = [item["accuracy"] for item in history]
+        self.seconds = [item["seconds"] for item in history]
+        self.peers = {item["peer"]: dict(item) for item in record["peers"]}
+        return f"{self.label}: {self.state}, round {self.round}/{self.rounds}"
+
     def _on_state(self, data: dict[str, Any]) -> str:
         self.state = str(data.get("state", self.state))
         self.reason = str(data.get("reason") or "")
@@ -68,8 +82,10 @@ class TrainView:
         self.note = str(data.get("text", ""))
         return f"{self.label}: {self.note}"
 
-    def _on_round(self, data: dict[str, Any]) -> str:
-        self.round = int(data.get("round", self.round))
+    def _on_round(self, data: dict[str, Any]) -> str | None:
+        if int(data["round"]) <= self.round:
+            return None  # the record told it before
+        self.round = int(data["round"])
         self.rounds = int(data.get("rounds") or self.rounds)
         if data.get("accuracy") is not None:
             self.accuracies.append(float(data["accuracy"]))
@@ -178,7 +194,8 @@ def _consume(
     if _ended(node, view):
         return
     for event in node.events(after=after, job=view.job):
-        show(view.apply(event))
+        missed = event.kind == "gap"
+        show(view.catch_up(node.get(f"/jobs/{view.job}")) if missed else view.apply(event))
         if also is not None:
             also(event)
         if view.is_over() and _ended(node, view):

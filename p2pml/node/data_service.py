@@ -88,6 +88,8 @@ class DataService:
     ) -> DatasetInfo:
         """Hash a file, a tar or a folder and offer it from where it is; the `.torrent` file is kept at home.
 
+        Cancelled, it ends while it hashes, and then nothing of it is here.
+
         Args:
             name: what others call it; default: the file's name.
             private: only `allowed` peers may know of it; also when `allowed` is given.

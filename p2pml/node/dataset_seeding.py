@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import trio
+
 from p2pml.node.events import Events
 from p2pml.node.hashing import hash_source
 from p2pml.node.torrent_session import TorrentSession
@@ -48,7 +50,8 @@ class Seeder:
     async def _offer(self, source: Source, making: Making, allowed: frozenset[str] | None) -> TorrentSession:
         seeded = await hash_source(source, making, self._events)
         async with self._sessions.changing:
-            return await self._install(seeded, allowed)
+            with trio.CancelScope(shield=True):  # what it replaces is not ended for nothing
+                return await self._install(seeded, allowed)
 
     async def _install(self, seeded: Seeded, allowed: frozenset[str] | None) -> TorrentSession:
         infohash = seeded.metainfo.info_hash

@@ -1,13 +1,12 @@
 """The node's event log: what happened, in order, for the API's live stream and the CLI's progress.
 
-One ring buffer; readers ask for everything after an id, so a slow reader loses old events and never holds up
-the node.
+One ring buffer; readers ask for everything after an id, so a slow reader loses old events, which shows in
+`Events.first_id`, and never holds up the node.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,16 +29,23 @@ class Events:
 
     Args:
         keep: how many events stay readable.
+        first_id: of the first event, above 0. The time of a node's start in Unix milliseconds is greater than
+            the ids of its earlier runs, unless these had a thousand events a second or its clock is set back.
     """
 
-    def __init__(self, keep: int = 2000) -> None:
+    def __init__(self, keep: int = 2000, first_id: int = 1) -> None:
         self._log: deque[Event] = deque(maxlen=keep)
-        self._next_id = 1
+        self._next_id = first_id
         self._changed = trio.Event()
 
     @property
+    def first_id(self) -> int:
+        """The id of the oldest event that is kept; of the first one to come while there is none."""
+        return self._log[0].id if self._log else self._next_id
+
+    @property
     def last_id(self) -> int:
-        """The id of the newest event; 0 when there is none."""
+        """The id of the newest event; `first_id` - 1 while there is none."""
         return self._next_id - 1
 
     def emit(self, kind: str, **data: Any) -> None:
@@ -57,12 +63,3 @@ class Events:
         """Return as soon as there is an event with an id greater than `after`."""
         while self.last_id <= after:
             await self._changed.wait()
-
-    async def follow(self, after: int | None = None) -> AsyncIterator[Event]:
-        """Yield events after id `after` (default: only new ones), for ever."""
-        seen = self.last_id if after is None else after
-        while True:
-            for event in self.since(seen):
-                seen = event.id
-                yield event
-            await self.wait(seen)

@@ -53,18 +53,32 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def holder(path: Path) -> Holder | None:
-    """Who holds the lock now; None when nobody does."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    """Who holds the lock now; None when nobody does, or has not said yet who it is.
+
+    Only a record whose process is there is tested against the lock: the test is in the way of a daemon that
+    takes the lock just then.
+    """
+    found = _read(path)
+    if found is None or not _is_there(found.pid):
         return None
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _read(path)
+        return found
     finally:
         os.close(descriptor)
     return None
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # another user's
+    return True
 
 
 def _read(path: Path) -> Holder | None:

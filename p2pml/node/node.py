@@ -80,7 +80,7 @@ class Node:
     def __init__(self, home: Home, config: Config) -> None:
         self.home, self.config = home, config
         self.started = time.monotonic()
-        self.events = Events()
+        self.events = Events(first_id=unix_ms())
         self.shutdown_requested = trio.Event()
         self.genesis = _load_genesis(home)
         keys = NodeKeys.load_or_create(home)

@@ -262,6 +262,10 @@ class NodeApi:
         return [views.EventView(event.id, event.kind, event.data) for event in found]
 
     @property
+    def first_event_id(self) -> int:
+        return self._node.events.first_id
+
+    @property
     def last_event_id(self) -> int:
         return self._node.events.last_id
 

@@ -104,7 +104,7 @@ class TorrentSessions:
     async def install(
         self, metainfo: Metainfo, state: TorrentState, have: Iterable[int] = ()
     ) -> TorrentSession:
-        """Store a new torrent and start its session.
+        """Store a new torrent and start its session; not cancelled halfway, which would leave its folder.
 
         Args:
             have: pieces that are known to be here, of a torrent that is seeded in place.
@@ -113,8 +113,9 @@ class TorrentSessions:
             UserError: the disk refuses.
         """
         folder = self._home.pieces / metainfo.hex
-        store = await self.in_thread(PieceStore.create, folder, metainfo, state, have)
-        session = await self._start(store)
+        with trio.CancelScope(shield=True):
+            store = await self.in_thread(PieceStore.create, folder, metainfo, state, have)
+            session = await self._start(store)
         session.emit("data.added", size=metainfo.content_length, private=state.allowed is not None)
         return session
 

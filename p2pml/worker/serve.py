@@ -60,7 +60,7 @@ class Lent:
 
 
 async def lend_worker(lending: Lending, ready: Callable[[Lent], None]) -> None:
-    """Serve until cancelled or terminated (SIGTERM, SIGHUP).
+    """Serve until cancelled or terminated (SIGTERM; SIGHUP unless under nohup).
 
     Args:
         ready: called once the port is open; the process may still be loading TensorFlow.

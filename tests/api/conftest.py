@@ -159,6 +159,10 @@ class FakeNode:
         return [views.EventView(event.id, event.kind, event.data) for event in self.events.since(after)]
 
     @property
+    def first_event_id(self) -> int:
+        return self.events.first_id
+
+    @property
     def last_event_id(self) -> int:
         return self.events.last_id
 

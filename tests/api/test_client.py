@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import socket
 import threading
 import warnings
 from http.server import BaseHTTPRequestHandler
@@ -12,9 +14,11 @@ from socketserver import UnixStreamServer
 import httpx
 import pytest
 
+from p2pml.api.server import bind_unix
 from p2pml.client import NodeClient, _as_user_error
 from p2pml.errors import ExitCode, UserError
 from p2pml.home import Home
+from p2pml.node.lock import exclusive
 
 
 class _OneAnswer(BaseHTTPRequestHandler):
@@ -42,6 +46,46 @@ def test_what_a_daemon_says_is_told_whatever_its_version(
 ) -> None:
     error = _as_user_error(httpx.Response(409, json=body))
     assert (error.cause, error.fix, error.code) == told
+
+
+def refusal(home: Home) -> UserError:
+    with pytest.raises(UserError) as refused, NodeClient(home):
+        pass
+    assert refused.value.code is ExitCode.DAEMON_DOWN
+    return refused.value
+
+
+def test_a_daemon_that_does_not_listen_yet_is_named(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.create()
+    assert "no daemon is running" in refusal(home).cause
+    with exclusive(home.lock_file):
+        assert f"starting or ending: PID {os.getpid()} " in refusal(home).cause  # no socket
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(home.api_socket))
+            error = refusal(home)
+    assert f"starting or ending: PID {os.getpid()} " in error.cause
+    assert "node.log" in error.fix
+
+
+@pytest.mark.parametrize("depth", [1, 120])
+def test_another_users_home_is_named_as_such(tmp_path: Path, depth: int) -> None:
+    home = Home(tmp_path / ("x" * depth))
+    home.create()
+    with bind_unix(home.api_socket) as listener:
+        listener.listen()
+        home.api_socket.chmod(0)
+        home.run_dir.chmod(0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)  # root may everything
+        try:
+            error = refusal(home)
+        finally:
+            os.seteuid(user)
+            home.run_dir.chmod(0o700)
+    assert "another user" in error.cause
+    assert "no daemon" not in error.cause
 
 
 def test_a_daemon_that_is_gone_is_named_and_leaves_no_socket_open(tmp_path: Path) -> None:

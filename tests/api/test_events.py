@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from p2pml.api.events import KEEPALIVE_S, frame, stream
+from p2pml.node.events import Events
 from p2pml.node.views import EventView
 
 
@@ -56,11 +57,39 @@ async def test_one_jobs_events_only(fake_node: Any) -> None:
     await frames.aclose()
 
 
-async def test_an_id_from_before_a_restart_gets_everything(fake_node: Any) -> None:
+async def test_what_a_slow_reader_missed_is_told(fake_node: Any) -> None:
+    frames = stream(fake_node, after=0, job="aa")
+    for number in range(3):
+        fake_node.events.emit("job.round", job="aa", round=number)
+    await take(frames, 2)  # it has seen one, and got three
+    for number in range(15):
+        fake_node.events.emit("job.round", job="aa", round=3 + number)
+    last = (await take(frames, 3))[-1]
+    assert last == 'id: 8\nevent: gap\ndata: {"after":3}\n\n', "ten are kept, of eighteen"
+    fake_node.events.emit("job.round", job="aa", round=18)  # and the next is lost meanwhile
+    again, first = await take(frames, 2)
+    assert again == 'id: 9\nevent: gap\ndata: {"after":8}\n\n'
+    assert first.startswith("id: 10\n")
+    await frames.aclose()
+
+
+async def test_the_beginning_is_what_is_kept(fake_node: Any) -> None:
+    for number in range(15):
+        fake_node.events.emit("chain.head", height=number)
+    frames = stream(fake_node, after=0)
+    assert (await take(frames, 2))[-1].startswith("id: 6\n")
+    await frames.aclose()
+
+
+@pytest.mark.parametrize("after", [500, 5000])
+async def test_an_id_from_before_a_restart_is_a_gap_and_gets_everything(fake_node: Any, after: int) -> None:
+    fake_node.events = Events(first_id=1000)
+    frames = stream(fake_node, after)
+    with trio.fail_after(1):  # although nothing has happened yet
+        _, gap = await take(frames, 2)
+    assert gap == f'id: 999\nevent: gap\ndata: {{"after":{after}}}\n\n'
     fake_node.events.emit("chain.head", height=1)
-    frames = stream(fake_node, after=1000)
-    _, first = await take(frames, 2)
-    assert first.startswith("id: 1\n")
+    assert (await anext(frames)).startswith("id: 1000\n")
     await frames.aclose()
 
 

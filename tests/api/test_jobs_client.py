@@ -16,7 +16,9 @@ import yaml
 from p2pml import Client, Round, UserError
 from p2pml.api.app import create_app
 from p2pml.api.server import bind_unix, serve
+from p2pml.client import ApiEvent
 from p2pml.errors import ExitCode
+from p2pml.jobs import Job
 from p2pml.node import views
 from p2pml.training.yaml_lines import load
 from tests.api.conftest import FakeNode
@@ -170,6 +172,22 @@ def test_what_no_spec_can_hold_is_a_users_error(tmp_path: Path, wrong: str) -> N
             ask(spec)
         assert caught.value.code is ExitCode.BAD_CONFIG
         assert caught.value.fix
+
+
+def test_after_a_gap_the_record_is_asked_for(tmp_path: Path) -> None:
+    class Missed:
+        """A daemon whose events of the job's end are not kept any more."""
+
+        states = iter(["running", "done"])
+
+        def get(self, path: str) -> dict[str, Any]:
+            return {"state": next(self.states), "history": []}
+
+        def events(self, **query: Any) -> list[ApiEvent]:
+            return [ApiEvent(9, "gap", {"after": 3})]
+
+    records = Job(Client(tmp_path), JOB)._records(Missed())  # type: ignore[arg-type]
+    assert [record["state"] for record in records] == ["running", "done"]
 
 
 async def test_a_spec_is_a_file_or_data(tmp_path: Path) -> None:

@@ -66,6 +66,33 @@ async def test_an_abandoned_event_stream_does_not_stop_the_server(
     nursery.cancel_scope.cancel()
 
 
+async def test_a_reader_that_stands_still_does_not_keep_the_server_from_ending(
+    fake_node: Any, nursery: trio.Nursery
+) -> None:
+    listener, ended = bind_loopback(0), trio.Event()
+    address = listener.getsockname()
+    fake_node.events.emit("job.note", text="x" * (32 << 20))  # more than sockets hold
+
+    async def serving(task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as own:
+            await own.start(serve, create_app(fake_node, full=False), listener)
+            task_status.started(own.cancel_scope)
+        ended.set()
+
+    scope = await nursery.start(serving)
+    stream = await trio.open_tcp_stream(*address)
+    await stream.send_all(b"GET /api/v1/events?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    received = b""
+    while b"job.note" not in received:
+        received += await stream.receive_some(4096)
+    scope.cancel()
+    with trio.move_on_after(20):
+        await ended.wait()
+    await stream.aclose()  # before the test fails, so that it can end
+    assert ended.is_set()
+    nursery.cancel_scope.cancel()
+
+
 async def test_the_socket_is_its_owners_and_disappears(
     fake_node: Any, nursery: trio.Nursery, tmp_path: Path
 ) -> None:
@@ -97,7 +124,6 @@ def test_a_path_too_long_for_a_socket_is_reached_all_the_same(tmp_path: Path) ->
 
 def test_a_port_in_use_is_named() -> None:
     with bind_loopback(0) as first:
-        first.listen()
         port = first.getsockname()[1]
         with pytest.raises(UserError, match=f"API port {port} is in use") as caught:
             bind_loopback(port)

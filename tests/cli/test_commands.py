@@ -222,3 +222,16 @@ def test_an_unexpected_error_is_one_line(
     err = capsys.readouterr().err
     assert err.startswith("error: unexpected: RuntimeError: boom\n  fix: ")
     assert "Traceback" not in err
+
+
+def test_of_an_unexpected_group_each_error_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_path: Path) -> None:
+        inner = ExceptionGroup("a nursery", [OSError(98, "in use"), ValueError("boom"), ValueError("boom")])
+        raise ExceptionGroup("another", [inner])
+
+    monkeypatch.setattr("p2pml.node.lock.holder", broken)
+    assert run(["stop", "--home", str(home)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: unexpected: OSError: [Errno 98] in use; ValueError: boom\n  fix: ")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import httpx
 import pytest
 
 from p2pml.cli.local_network import LocalNetwork, LocalNode
-from p2pml.client import NodeClient
+from p2pml.client import ApiEvent, NodeClient
 from p2pml.home import Home
 
 pytestmark = pytest.mark.slow
@@ -217,6 +218,11 @@ def test_watching_prints_until_interrupted(node: LocalNode) -> None:
     assert "Traceback" not in err
 
 
+def first_event(node: LocalNode, after: int) -> ApiEvent:
+    with NodeClient(node.home) as client, closing(client.events(after)) as events:
+        return next(events)
+
+
 def test_power_cut_restart_and_stop_in_a_home_with_a_long_path(tmp_path: Path) -> None:
     root = tmp_path / ("long" * 30)
     with LocalNetwork(root, 1, workers=False, idle=False) as network:
@@ -233,11 +239,13 @@ def test_power_cut_restart_and_stop_in_a_home_with_a_long_path(tmp_path: Path) -
 
         before = height_above(1)
         kept = node.get("/blocks/1")["id"]
+        seen = first_event(node, 0).id
         node.kill()
         assert p2pml("status", home=node.home.root).code == 3
         node.start()
         assert height_above(before) > before
         assert node.get("/blocks/1")["id"] == kept
+        assert first_event(node, seen).kind == "gap", "its ids are not those of the run before"
         pid = json.loads(node.home.lock_file.read_text())["pid"]
         stopped = p2pml("stop", "--json", home=node.home.root)
         assert stopped.code == 0, stopped.err
@@ -245,6 +253,29 @@ def test_power_cut_restart_and_stop_in_a_home_with_a_long_path(tmp_path: Path) -
         assert node.wait_stopped(10) == 0
         assert not Home(node.home.root).api_socket.exists()
         assert p2pml("stop", home=node.home.root).code == 3
+
+
+BROKEN = """
+import sys
+from p2pml.api import daemon
+from p2pml.cli.app import run
+
+async def run_node(home, config, *, task_status):
+    raise RuntimeError("boom")
+
+daemon.run_node = run_node
+sys.exit(run(["daemon", "--home", sys.argv[1], "--api-port", "0"]))
+"""
+
+
+def test_what_ends_a_daemon_is_in_its_log(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BROKEN, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert result.returncode == 1
+    assert "error: unexpected: RuntimeError: boom" in result.stderr
+    logged = (Home(tmp_path).logs / "node.log").read_text()
+    assert "Traceback" in logged
+    assert "RuntimeError: boom" in logged
 
 
 def test_a_daemon_ends_with_whoever_started_it(tmp_path: Path) -> None:

@@ -71,9 +71,15 @@ class Daemon:
     story: list[ApiEvent]
     records: dict[int, str]
     told: int = 0
+    rounds: int = 0
 
     def get(self, path: str) -> dict[str, Any]:
-        return {"state": self.records.get(self.told, "running"), "reason": ""}
+        history = [{"accuracy": number / 10, "seconds": 2.0} for number in range(1, 1 + self.rounds)]
+        state = self.records.get(self.told, "running")
+        return {
+            "state": state, "reason": "", "name": "digits", "note": "", "rounds": 9, "budget": 10**9,
+            "spent": 4 * 10**8, "history": history, "peers": [{"peer": "12D3a", "earned": 10**8}],
+        }  # fmt: skip
 
     def events(self, **query: Any) -> Iterator[ApiEvent]:
         for event in self.story:
@@ -94,3 +100,22 @@ def test_a_suspension_that_its_owner_has_ended_is_no_end() -> None:
     view, daemon = TrainView("ab" * 16), Daemon(story, {2: "suspended"})
     follow_job(daemon, view, 0)  # type: ignore[arg-type]
     assert (view.state, daemon.told) == ("suspended", 2)
+
+
+def test_after_a_gap_the_record_tells_what_was_missed(capsys: Any) -> None:
+    story = events(
+        ("job.round", {"round": 1, "rounds": 9, "accuracy": 0.1}),
+        ("gap", {"after": 1}),
+        ("job.round", {"round": 3, "rounds": 9, "accuracy": 0.3}),  # the record has it already
+        ("job.round", {"round": 4, "rounds": 9, "accuracy": 0.4}),
+        ("gap", {"after": 4}),
+    )
+    view, daemon = TrainView("ab" * 16), Daemon(story, {5: "done"}, rounds=3)
+    follow_job(daemon, view, 0)  # type: ignore[arg-type]
+    assert (view.state, view.rounds, daemon.told) == ("done", 9, 5)
+    assert view.escrow == 6 * 10**8
+    assert view.peers["12D3a"]["earned"] == 10**8
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1].split(",")[0] for line in told] == [
+        "round 1/9", "running", "round 4/9", "done",
+    ]  # fmt: skip

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from p2pml.errors import UserError
 from p2pml.storage.disk_errors import DiskFull
+from p2pml.storage.piece_store import PieceStore
 from p2pml.storage.seeding import Making, make_torrent, scan
 from p2pml.storage.torrent_state import TorrentState
 from tests.node.data_nodes import nodes_up, noise, until
@@ -236,3 +238,26 @@ async def test_the_quota_counts_what_removed_datasets_left(tmp_path: Path) -> No
         assert again.complete
         await node.data.remove(info.infohash, delete_files=True)
         await node.data.add(torrent)
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+async def test_what_is_cancelled_while_it_is_stored_is_here_wholly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetched: bool
+) -> None:
+    path, create = tmp_path / "set", PieceStore.create
+    path.write_bytes(noise(100_000))
+    metainfo = make_torrent(scan(path)).metainfo.raw
+    scope = trio.CancelScope()
+
+    def create_and_cancel(*arguments: Any) -> PieceStore:
+        trio.from_thread.run_sync(scope.cancel)
+        return create(*arguments)
+
+    monkeypatch.setattr(PieceStore, "create", create_and_cancel)
+    async with nodes_up(tmp_path, 1) as (node,):
+        with scope:
+            await (node.data.add(metainfo) if fetched else node.data.seed(path))
+        assert scope.cancel_called
+        (info,) = node.data.list()
+        assert (info.complete, info.problem) == (not fetched, "")
+        assert not node.data._sessions.of("set").stopped.is_set()

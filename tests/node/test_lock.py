@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -47,5 +48,8 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
     assert path.read_text(), "the file is left behind"
     assert holder(path) is None
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert holder(path) is None, "the next holder has not said yet who it is"
     with exclusive(path):
         pass
