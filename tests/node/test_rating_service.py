@@ -18,11 +18,14 @@ from chain.rating.items import (
     AuditCommit,
     AuditReveal,
     Challenge,
+    ProvenLeaf,
     Reveal,
 )
 from p2pml.net.errors import RemoteError
+from p2pml.net.host import Host
 from p2pml.net.rating_exchange import MAX_POSITIONS, PROTOCOL, Question, ask_leaves
 from p2pml.node.rating_parts import RatingParts
+from p2pml.node.rating_service import MAX_NAMESAKES
 from p2pml.worker.lanes.pool import LanesFailed, Look, Plan, Window
 from tests.node.rating_nodes import Net, SharedChain, rated_net, train_two_episodes
 
@@ -217,6 +220,42 @@ async def test_nobody_is_accused_before_a_second_replay_says_the_same(
         assert any(audit["false"] for node in net.nodes for audit in node.told("rating.audit"))
         assert net.chain.waiting(Accusation) == 0
         assert not any(node.told("rating.accused") for node in net.nodes)
+
+
+async def test_those_who_only_say_that_they_are_a_subject_hide_it_from_nobody(tmp_path: Path) -> None:
+    """Neither five who never answer, nor more than are asked at once who are nowhere."""
+    async with rated_net(tmp_path) as net, trio.open_nursery() as nursery:
+        await net.start()
+        node = net.nodes[0]
+        own = net.network[node.account]
+        for i in range(5):
+            host = await nursery.start(silent_host, bytes([i + 70]) * 32)
+            own.learn(host.peer_id, host.addrs())
+            node.namesakes.append(host.peer_id)
+        await net.announce()
+        await net.commit(4)
+        await reveal(net)
+        await net.until(lambda: len(node.told("rating.audit")) == 3)
+        assert all(audit["served"] for audit in node.told("rating.audit"))
+        node.namesakes[:] = [Host(bytes([i]) * 32).peer_id for i in range(MAX_NAMESAKES + 40)]
+        question = Question(net.chain.state().window().start, net.nodes[1].account, (0, 3))
+        shown: tuple[ProvenLeaf, ...] = ()
+        while not shown:
+            shown = await node.service._ask(question)
+        assert sorted(leaf.index for leaf in shown) == [0, 2, 3]
+        nursery.cancel_scope.cancel()
+
+
+async def silent_host(seed: bytes, *, task_status: trio.TaskStatus[Host] = trio.TASK_STATUS_IGNORED) -> None:
+    """A node that takes questions for leaves and never answers."""
+
+    async def wait(stream: object) -> None:
+        await trio.sleep_forever()
+
+    async with Host(seed).running() as host:
+        host.handle(PROTOCOL, wait)
+        task_status.started(host)
+        await trio.sleep_forever()
 
 
 async def test_who_serves_nothing_is_challenged_and_answers_on_the_chain(tmp_path: Path) -> None:
