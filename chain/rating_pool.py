@@ -4,13 +4,14 @@ Only validators have a place here, and each a fixed number of them: one commitme
 one opened audit, a few challenges, answers and accusations of the window that the chain is in. What does not
 apply yet waits: the block that it follows from may not have come here. Of two items for one place the first
 stays, unless the chain has turned to a branch with another draw. In a full pool the lighter validator gives
-way.
+way, and of equal ones the one that has more bytes here than the other would have.
 
 An accusation waits for a ruling: whoever replays it tells the pool what came out.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from chain.draft import Draft
@@ -54,7 +55,7 @@ class RatingPool:
 
     def __init__(self, max_bytes: int = MAX_POOL_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._bytes = 0
+        self._held: Counter[bytes] = Counter()
         self._accounts: dict[bytes, dict[_Place, Point]] = {}
         self._by_id: dict[bytes, Point] = {}
         self._ruled: Recent[bytes, bool] = Recent(_RULED)
@@ -103,20 +104,21 @@ class RatingPool:
         self._make_room(point, state, slot)
         self._accounts.setdefault(point.signer, {})[_place(point)] = point
         self._by_id[point.id] = point
-        self._bytes += len(point.encoded)
+        self._held[point.signer] += len(point.encoded)
         return True
 
     def _make_room(self, point: Point, state: State, slot: int) -> None:
-        """Let lighter validators give way. Raises PoolFull if there are none."""
+        """Let lighter validators give way, or such as hold more. Raises PoolFull if there are none."""
         table = state.table_at(max(slot, state.slot))
 
-        def weight(public: bytes) -> int:
+        def rank(public: bytes, more: int = 0) -> tuple[int, int]:
             entry = table.get(public)
-            return 0 if entry is None else entry.rating
+            return 0 if entry is None else entry.rating, -more - self._held[public]
 
-        while self._bytes + len(point.encoded) > self._max_bytes:
-            lightest = min(self._accounts, key=weight, default=point.signer)
-            if weight(lightest) >= weight(point.signer):
+        size = len(point.encoded)
+        while self._held.total() + size > self._max_bytes:
+            lightest = min(self._accounts, key=rank, default=point.signer)
+            if rank(lightest) >= rank(point.signer, size):
                 raise PoolFull("the pool of waiting rating items is full")
             for each in tuple(self._accounts[lightest].values()):
                 self._remove(each)
@@ -124,9 +126,9 @@ class RatingPool:
     def _remove(self, point: Point) -> None:
         waiting = self._accounts[point.signer]
         del waiting[_place(point)], self._by_id[point.id]
+        self._held[point.signer] -= len(point.encoded)
         if not waiting:
-            del self._accounts[point.signer]
-        self._bytes -= len(point.encoded)
+            del self._accounts[point.signer], self._held[point.signer]
 
     # -- accusations -------------------------------------------------------------------------------------
 

@@ -76,14 +76,18 @@ def _end(point: Point, plan: Schedule, state: State) -> int:
 
 def check_time(point: Point, state: State, slot: int) -> None:
     """Raises InvalidRating for a window that the chain is not in, another branch's draw, or an item whose
-    time is over.
+    time is over, or far: before the draw nobody can have made what follows from it, so that as long as
+    commitments wait nothing else does.
     """
     window = state.window()
     if window.over or not window.mix or window.start != point.window:
         raise InvalidRating(f"no window of slot {point.window} is under way here")
     if window.drawn_for(point) not in (b"", point.drawn):
         raise InvalidRating("the item was made for another draw than this branch's")
-    if max(slot, state.slot + 1) >= _end(point, schedule_of(state.genesis.params, window), state):
+    plan, next_slot = schedule_of(state.genesis.params, window), max(slot, state.slot + 1)
+    if not isinstance(point, Commit) and next_slot < plan.commit_end:
+        raise InvalidRating("it comes before the draw that it follows from")
+    if next_slot >= _end(point, plan, state):
         raise InvalidRating("it comes too late for any block")
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chain.draft import Draft
-from chain.errors import InvalidRating
+from chain.errors import InvalidRating, ParamsError
 from chain.rating import audit_steps
-from chain.rating.draws import evaluated
+from chain.rating.draws import EVALUATED, evaluated
 from chain.rating.entries import WINDOW_KEY, Claim, Evaluated, claim_key
 from chain.rating.items import (
     MAX_RATING_ITEM_BYTES,
@@ -31,6 +31,8 @@ MAX_SEGMENTS = 2**26
 MAX_CLASSES = 64
 MAX_SAMPLES = 2**24
 """Counts of one confusion matrix, together."""
+_BARE_REVEAL = 2000
+"""Bytes of a reveal without its matrices, at most: two paths of 23 hashes, as of the most episodes."""
 
 
 def apply(draft: Draft, item: RatingItem, slot: int) -> None:
@@ -123,3 +125,25 @@ def _check_matrix(evaluation: Evaluation) -> int:
     if not 1 <= sum(map(sum, rows)) <= MAX_SAMPLES:
         raise InvalidRating(f"a confusion matrix counts 1 to {MAX_SAMPLES} samples")
     return len(rows)
+
+
+def check_data(classes: int, tests: int) -> None:
+    """Whether everybody who trains on a data set can reveal how well, whatever the replays give.
+
+    Args:
+        classes: of the data set.
+        tests: its test samples; a matrix counts half of them.
+
+    Raises:
+        ParamsError: it has more classes than a matrix, or the matrices may not fit into an item.
+    """
+    if classes > MAX_CLASSES:
+        raise ParamsError(f"{classes} classes are more than the {MAX_CLASSES} of a matrix in a rating item")
+    cells, counted = classes * classes, (tests + 1) // 2
+    # A count takes a byte, 2 from 128 on, 3 from 256 and 5 from 65,536 on: nowhere more than one for 128.
+    matrix = 3 * (classes + 1) + cells + min(4 * cells, counted // 128)
+    if counted > MAX_SAMPLES or _BARE_REVEAL + EVALUATED * matrix > MAX_RATING_ITEM_BYTES:
+        raise ParamsError(
+            f"matrices of {classes} classes and {counted} samples do not fit into a rating item of "
+            f"{MAX_RATING_ITEM_BYTES} bytes"
+        )

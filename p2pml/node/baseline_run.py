@@ -25,6 +25,7 @@ from chain.baseline.kernel import NumpyTrainer
 from chain.baseline.score import Matrix, Score, ScoreRules, add, score
 from chain.baseline.trace import Trace
 from chain.errors import InvalidRating, ParamsError
+from chain.rating.steps import MAX_CLASSES, check_data
 from p2pml.errors import ExitCode, UserError
 from p2pml.training import dataset
 from p2pml.worker.lanes import blas, store
@@ -110,6 +111,7 @@ def load_baseline(path: Path | None = None) -> Baseline:
         if train.x.dtype != np.uint8 or test.x.dtype != np.uint8:
             raise ParamsError("the samples are not bytes (0..255)")
         net = net_for(train.x, np.concatenate([train.y, test.y]))
+        check_data(net.classes, len(test))
         return Baseline(
             net, prepare(net, train.x, train.y), prepare(net, np.minimum(test.x, net.top), test.y)
         )
@@ -120,7 +122,7 @@ def load_baseline(path: Path | None = None) -> Baseline:
     except (dataset.DatasetError, ParamsError) as error:
         raise UserError(
             f"{name}: {error}",
-            "the test takes images or tables of bytes with labels from 0",
+            f"the test takes images or tables of bytes with labels from 0 to {MAX_CLASSES - 1} at most",
             ExitCode.BAD_CONFIG,
         ) from error
 

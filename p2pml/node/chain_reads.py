@@ -21,6 +21,8 @@ from chain.types import Block
 from p2pml.storage.chain_db import ChainDb, IncludedRound, IncludedTx
 
 MAX_BLOCKS = 200
+LOOK_S = 1.0
+"""Between two looks at the clock: sleeps go by trio's, which stands still while the machine sleeps."""
 
 
 class ChainReads:
@@ -53,7 +55,7 @@ class ChainReads:
     async def sleep_until(self, time_ms: int) -> None:
         """Sleep until a Unix time in milliseconds."""
         while (rest := time_ms - self.clock_ms()) > 0:  # noqa: ASYNC110  (it waits for the clock)
-            await trio.sleep(rest / 1000)
+            await trio.sleep(min(rest / 1000, LOOK_S))
         await trio.lowlevel.checkpoint()
 
     async def wait_slot(self, slot: int) -> None:

@@ -49,11 +49,29 @@ class BaselineKeeper:
         self._folder, self._fetch, self._thread, self._events = folder, fetch, thread, events
         self._ready: dict[bytes, Baseline] = {}
         self._retry_at: dict[bytes, float] = {}
+        self._turn, self._came = trio.Lock(), trio.Event()
         self.problems: dict[bytes, str] = {}
 
     def get(self, infohash: bytes) -> Baseline | None:
         """A data set that is ready."""
         return self._ready.get(infohash)
+
+    async def come(self, infohash: bytes) -> Baseline:
+        """A data set as soon as it is ready."""
+        while infohash not in self._ready:
+            await self._came.wait()
+        return self._ready[infohash]
+
+    async def checked(self, infohash: bytes) -> Baseline | None:
+        """A data set that is ready, if it lies on disk as it was written: one that the disk has spoiled since
+        is not ready any more, until `look` has prepared it anew.
+        """
+        if infohash not in self._ready:
+            return None
+        kept = await self._thread.run(read_kept, self.folder_of(infohash))
+        if kept is None:
+            self._ready.pop(infohash, None)
+        return kept
 
     def folder_of(self, infohash: bytes) -> Path:
         """Where the lanes find its samples."""
@@ -61,7 +79,10 @@ class BaselineKeeper:
 
     async def look(self, state: State) -> None:
         """Make every data set ready that holds now or later, as far as it can be had; forget others."""
-        wanted = wanted_baselines(state)
+        async with self._turn:
+            await self._look(wanted_baselines(state))
+
+    async def _look(self, wanted: tuple[bytes, ...]) -> None:
         for gone in set(self._ready) - set(wanted):
             del self._ready[gone]
             await trio.to_thread.run_sync(partial(shutil.rmtree, self.folder_of(gone), ignore_errors=True))
@@ -75,6 +96,8 @@ class BaselineKeeper:
                 self._tell(infohash, str(error))
             else:
                 self._tell(infohash, "")
+                came, self._came = self._came, trio.Event()
+                came.set()
 
     def _tell(self, infohash: bytes, problem: str) -> None:
         if problem and self.problems.get(infohash) == problem:

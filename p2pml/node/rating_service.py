@@ -7,6 +7,7 @@ be remembered but what is on disk, and a restart or another branch needs no care
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -14,9 +15,12 @@ import trio
 
 from chain.crypto import Keypair
 from chain.errors import InvalidRating
+from chain.rating.auditing import with_neighbours
 from chain.rating.closing import Reason
 from chain.rating.court import Court, judge
+from chain.rating.entries import Claim
 from chain.rating.items import ProvenLeaf
+from chain.rating.phases import check_leaf
 from p2pml.home import Home
 from p2pml.net.errors import RemoteError
 from p2pml.net.host import Host
@@ -35,8 +39,8 @@ log = logging.getLogger(__name__)
 
 PeersOf = Callable[[bytes], Sequence[str]]
 """The ids of the peers that say they are an account."""
-MAX_NAMESAKES = 4
-"""Peers that are asked for one account's leaves."""
+MAX_NAMESAKES = 64
+"""Peers that are asked at once for one account's leaves: of more than that others are drawn each time."""
 
 
 class RatingService:
@@ -54,6 +58,7 @@ class RatingService:
         effort: what this node gives to a window; None to take no part, but rule on accusations.
         rest: has the node's other training stand still in a window.
         lanes: trains; None for processes on this machine.
+        rng: draws whom to ask of too many peers that say they are one account.
     """
 
     def __init__(
@@ -68,8 +73,9 @@ class RatingService:
         effort: Effort | None,
         rest: Rest,
         lanes: RunLanes | None = None,
+        rng: random.Random | None = None,
     ) -> None:
-        self._host, self._peers_of = host, peers_of
+        self._host, self._peers_of, self._rng = host, peers_of, rng or random.Random()
         self._thread = QuietThread(Effort().nice if effort is None else effort.nice)
         self.baselines = BaselineKeeper(home.ratings / "baselines", fetch, self._thread, events)
         self.court = Court(self.baselines.get)
@@ -201,14 +207,41 @@ class RatingService:
         return own.subject.serve(position for position in question.positions if position < known)
 
     async def _ask(self, question: Question) -> tuple[ProvenLeaf, ...]:
-        """Ask all who say they are the account: who lies about that sends leaves that prove nothing."""
-        found: tuple[ProvenLeaf, ...] = ()
-        for peer in self._peers_of(question.account)[:MAX_NAMESAKES]:
+        """Ask all who say they are the account, at once, until what they show is all that was asked for: who
+        lies about that shows nothing, or takes its time.
+        """
+        claim = self._parts.view().state.claim(question.account, question.window)
+        if claim is None:
+            return ()
+        wanted = with_neighbours(question.positions)
+        found: dict[int, ProvenLeaf] = {}
+
+        async def ask(peer: str) -> None:
             try:
-                found += await ask_leaves(self._host, peer, question)
+                leaves = await ask_leaves(self._host, peer, question)
             except RemoteError as error:
                 log.debug("no leaves from %s: %s", peer, error)
-        return found
+                return
+            for leaf in leaves:
+                if leaf.index in wanted - found.keys() and _lies_under(claim, leaf):
+                    found[leaf.index] = leaf
+            if found.keys() == wanted:
+                nursery.cancel_scope.cancel()
+
+        peers = self._peers_of(question.account)
+        async with trio.open_nursery() as nursery:
+            for peer in self._rng.sample(peers, min(len(peers), MAX_NAMESAKES)):
+                nursery.start_soon(ask, peer)
+        return tuple(found.values())
+
+
+def _lies_under(claim: Claim, leaf: ProvenLeaf) -> bool:
+    """Whether a leaf is one of the trace that was committed to."""
+    try:
+        check_leaf(leaf, claim.segments, claim.trace_root)
+    except InvalidRating:
+        return False
+    return True
 
 
 def _concerned(view: View, account: bytes) -> bool:

@@ -1,6 +1,7 @@
 """Training in a rating window: lanes that begin with its announcement and end just before its last slot does.
 
-They end earlier by what clocks may differ, so that nobody who watches the claim come sees it late. A node
+They end earlier by what clocks may differ, so that nobody who watches the claim come sees it late, and by the
+wall's clock also where the machine has slept meanwhile: what was trained by then is claimed. A node
 that was not there when the window began takes no part in it: half a window would be half a rating. Where the
 best branch changes to one with another challenge it begins anew, with what time is left.
 """
@@ -12,6 +13,7 @@ import math
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import trio
 
@@ -117,18 +119,35 @@ class Training:
             return
         if await self._own.of(view) is not None:
             return
-        chain = self._parts.chain
+        chain, baselines, infohash = self._parts.chain, self._parts.baselines, view.rules.infohash
         begun = chain.clock_ms() - chain.genesis.slot_start_ms(window.start)
         if begun >= chain.genesis.params.slot_ms and self._present != window.start:
             self._miss(view, "this node was not there when the window began")
             return
-        infohash = view.rules.infohash
-        baseline = self._parts.baselines.get(infohash)
+        baseline = await baselines.checked(infohash)
+        if baseline is None and begun >= 0:
+            baseline = await self._await_data(view)
         if baseline is not None:
             await self._train(view, baseline)
         elif begun >= 0:
-            reason = self._parts.baselines.problems.get(infohash, "it is not prepared yet")
+            reason = baselines.problems.get(infohash, "it is not prepared yet")
             self._miss(view, f"the data set {infohash.hex()} is not here: {reason}")
+
+    async def _await_data(self, view: View) -> Baseline | None:
+        """The data set, if it becomes ready within the window's first slot."""
+        chain, baselines, found = self._parts.chain, self._parts.baselines, None
+
+        async def come() -> None:
+            nonlocal found
+            found = await baselines.come(view.rules.infohash)
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come)
+            nursery.start_soon(baselines.look, view.state)
+            await chain.sleep_until(chain.genesis.slot_start_ms(view.window.start + 1))
+            nursery.cancel_scope.cancel()
+        return found
 
     async def _train(self, view: View, baseline: Baseline) -> None:
         self._present, seconds = view.window.start, self._seconds(view)
@@ -158,11 +177,13 @@ class Training:
                 log.warning("the chain drew another challenge for window %d", view.window.start)
                 await self.look(self._parts.view())
 
+    def _end_ms(self, view: View) -> int:
+        genesis = self._parts.chain.genesis
+        return genesis.slot_start_ms(view.borders.train_end) - genesis.params.skew_ms
+
     def _seconds(self, view: View) -> float:
         """What is left of the training."""
-        genesis = self._parts.chain.genesis
-        end = genesis.slot_start_ms(view.borders.train_end) - genesis.params.skew_ms
-        return (end - self._parts.chain.clock_ms()) / 1000
+        return (self._end_ms(view) - self._parts.chain.clock_ms()) / 1000
 
     def _plan(self, view: View, baseline: Baseline, seconds: float) -> Plan:
         window, effort = view.window, self._effort
@@ -170,6 +191,7 @@ class Training:
             self._parts.baselines.folder_of(view.rules.infohash), baseline.net,
             challenge(window.mix, window.start, self._parts.account), effort.processes, seconds, effort.cap,
             effort.nice, opens_at=trio.current_time(),
+            over=partial(self._parts.chain.sleep_until, self._end_ms(view)),
         )  # fmt: skip
 
     async def _keep(self, view: View, baseline: Baseline, done: Window, joules: int) -> None:

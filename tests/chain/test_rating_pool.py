@@ -64,9 +64,10 @@ def accusation(windows: Windows, by: int, accused: int, place: int = 0) -> Accus
 
 def revealed(windows: Windows) -> None:
     """All have committed and shown how they do."""
-    windows.commit(0, 1, 2, 3)
+    all_of_them = range(len(windows.world.validators))
+    windows.commit(*all_of_them)
     windows.draw()
-    windows.reveal(0, 1, 2, 3)
+    windows.reveal(*all_of_them)
 
 
 def add(windows: Windows, pool: RatingPool, *points: Point, slot: int | None = None) -> None:
@@ -191,6 +192,18 @@ def test_the_heads_slot_counts_where_the_clock_is_behind(windows: Windows) -> No
     assert "too late" in refusal(windows, RatingPool(), shown, windows.borders.commit_end)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in PLACES if kind is not Commit])
+def test_before_the_draw_only_commitments_wait(windows: Windows, kind: type[Point]) -> None:
+    """So that nothing can keep them out: once another kind is taken, no block takes them any more."""
+    point, _ = of_every_kind(windows)[kind]
+    state, begins = windows.world.state, windows.borders.commit_end
+    with pytest.raises(InvalidRating, match="before the draw"):
+        admission.check_time(point, state, begins - 1)
+    admission.check_time(point, state, begins)
+    with pytest.raises(InvalidRating, match="too late"):
+        admission.check_time(work(windows, 0).commit, state, begins)
+
+
 def test_what_follows_from_a_draw_that_is_not_here_yet_waits(windows: Windows) -> None:
     windows.commit(0, 1, 2)
     before = windows.world.state
@@ -298,6 +311,21 @@ def test_equals_do_not_displace_each_other() -> None:
     with pytest.raises(PoolFull):
         pool.add(work(windows, 1).commit, windows.world.state, windows.world.state.slot)
     assert pool.points() == (work(windows, 0).commit,)
+
+
+def test_of_equals_the_one_that_holds_more_gives_way() -> None:
+    windows = Windows(World((10, 10, 10), params=BRIEF))
+    windows.announce()
+    revealed(windows)
+    first, second = ([accusation(windows, i, 2, place) for place in (0, 1)] for i in (0, 1))
+    size = len(first[0].encoded)
+    pool = RatingPool(max_bytes=2 * size + 10)
+    add(windows, pool, *first, second[0])
+    assert pool.points() == (second[0],), "all of it: it may send again what there is room for"
+    add(windows, pool, first[0])
+    for another in (first[1], second[1]):
+        with pytest.raises(PoolFull):
+            pool.add(another, windows.world.state, windows.world.state.slot)
 
 
 def test_who_has_nothing_here_any_more_has_nothing_to_give_way(windows: Windows) -> None:

@@ -20,7 +20,7 @@ from chain.errors import InvalidRating
 from chain.genesis import Genesis
 from chain.ledger import Place
 from chain.mempool import Mempool
-from chain.params import DEMO
+from chain.params import DEMO, ChainParams
 from chain.producer import ProposerKeys
 from chain.quality import BUNDLED
 from chain.rating import entries as rating_entries
@@ -60,8 +60,8 @@ class SharedChain:
     Time stands still at the beginning of a slot until `go` moves it on.
     """
 
-    def __init__(self, count: int) -> None:
-        self.world = World((10,) * count, params=PARAMS)
+    def __init__(self, count: int, params: ChainParams = PARAMS) -> None:
+        self.world = World((10,) * count, params=params)
         self.windows = Windows(self.world)
         self.pool = Mempool()
         self.slot = 1
@@ -162,6 +162,7 @@ class RatedNode:
     lanes: RunLanes = train_two_episodes
     events: Events = field(default_factory=Events)
     rests: list[bool] = field(default_factory=list)
+    namesakes: list[str] = field(default_factory=list)
     service: RatingService = field(init=False)
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     _stopped: trio.Event = field(default_factory=trio.Event)
@@ -202,12 +203,12 @@ class RatedNode:
         await self._stopped.wait()
 
     def _peers_of(self, account: bytes) -> Sequence[str]:
-        """By loopback, whoever is there."""
+        """By loopback, whoever is there, after those who say that they are everybody."""
         host, own = self.network.get(account), self.network[self.account]
         if host is None or account in self.unreachable:
             return ()
         own.learn(host.peer_id, host.addrs())
-        return (host.peer_id,)
+        return (*self.namesakes, host.peer_id)
 
     def told(self, kind: str) -> list[dict[str, Any]]:
         """The data of its events of a kind."""
@@ -217,8 +218,8 @@ class RatedNode:
 class Net:
     """Some rated nodes."""
 
-    def __init__(self, folder: Path, count: int, nursery: trio.Nursery) -> None:
-        self.chain, self._nursery = SharedChain(count), nursery
+    def __init__(self, folder: Path, count: int, nursery: trio.Nursery, params: ChainParams) -> None:
+        self.chain, self._nursery = SharedChain(count, params), nursery
         self.network: dict[bytes, Host] = {}
         self.unreachable: set[bytes] = set()
         self.nodes = [
@@ -261,7 +262,7 @@ class Net:
 
 
 @asynccontextmanager
-async def rated_net(folder: Path, count: int = 4) -> AsyncIterator[Net]:
+async def rated_net(folder: Path, count: int = 4, params: ChainParams = PARAMS) -> AsyncIterator[Net]:
     async with trio.open_nursery() as nursery:
-        yield Net(folder, count, nursery)
+        yield Net(folder, count, nursery, params)
         nursery.cancel_scope.cancel()

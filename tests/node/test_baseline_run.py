@@ -175,6 +175,7 @@ def test_the_episodes_that_are_evaluated_are_drawn(baseline: Baseline) -> None:
         ({"x": np.ones((4, 3), np.float32) / 3, "y": np.arange(4)}, "the samples are not bytes"),
         ({"x": np.zeros((4, 3), np.uint8), "y": np.arange(4)}, "not all 0"),
         ({"x": np.ones((4, 3), np.uint8), "y": np.array([0, 1, 2, 1040])}, "classes is 1041"),
+        ({"x": np.ones((4, 3), np.uint8), "y": np.array([0, 1, 2, 64])}, "65 classes are more than the 64"),
         ({"z": np.ones(3)}, "needs arrays x_train and y_train"),
     ],
 )

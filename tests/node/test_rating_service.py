@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from chain.baseline.draws import challenge
 from chain.quality import BUNDLED
@@ -19,14 +21,19 @@ from chain.rating.items import (
     AuditReveal,
     Challenge,
     Point,
+    ProvenLeaf,
     Reveal,
 )
 from p2pml.errors import UserError
 from p2pml.net.errors import RemoteError
+from p2pml.net.host import Host
 from p2pml.net.rating_exchange import MAX_POSITIONS, PROTOCOL, Question, ask_leaves
+from p2pml.node import rating_baseline
+from p2pml.node.rating_baseline import read_kept
 from p2pml.node.rating_parts import RatingParts
+from p2pml.node.rating_service import MAX_NAMESAKES
 from p2pml.worker.lanes.pool import LanesFailed, Look, Plan, Window
-from tests.node.rating_nodes import Net, SharedChain, rated_net, train_two_episodes
+from tests.node.rating_nodes import SMALL, Net, SharedChain, rated_net, train_two_episodes
 
 pytestmark = pytest.mark.slow
 
@@ -157,9 +164,52 @@ async def test_without_the_data_set_a_node_takes_no_part_and_says_so(tmp_path: P
         node.service.baselines.problems[BUNDLED] = "nobody has it"
         del node.service.baselines._ready[BUNDLED]
         node.service.baselines._retry_at[BUNDLED] = trio.current_time() + 60
-        net.chain.pass_slot(net.chain.state().window().start)
+        net.chain.pass_slot(start := net.chain.state().window().start)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        net.chain.pass_slot(start + 1)
         await net.until(lambda: node.told("rating.missed"))
         assert "is not here: nobody has it" in node.told("rating.missed")[0]["reason"]
+
+
+async def test_data_that_are_ready_in_the_window_s_first_slot_are_trained_on(tmp_path: Path) -> None:
+    async with rated_net(tmp_path) as net:
+        await net.start(0)
+        node = net.nodes[0]
+        baselines = node.service.baselines
+        del baselines._ready[BUNDLED]
+        baselines._retry_at[BUNDLED] = math.inf
+        await net.announce()
+        start = net.chain.state().window().start
+        net.chain.pass_slot(start)
+        await trio.testing.wait_all_tasks_blocked(0.1)
+        del baselines._retry_at[BUNDLED]
+        net.chain.go(start)
+        await net.until(lambda: node.told("rating.committed") or node.told("rating.missed"))
+        assert not node.told("rating.missed")
+
+
+async def test_data_that_the_disk_has_spoiled_since_are_prepared_anew_before_anybody_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rating_baseline, "load_baseline", lambda path: SMALL)
+    sound: list[bool] = []
+
+    async def lanes(plan: Plan, progress: Callable[[Look], None]) -> Window:
+        sound.append(read_kept(plan.folder) is not None)
+        return await train_two_episodes(plan, progress)
+
+    async with rated_net(tmp_path) as net:
+        node = net.nodes[0]
+        node.lanes = lanes
+        await net.start(0)
+        samples = node.service.baselines.folder_of(BUNDLED) / "x.npy"
+        data = bytearray(samples.read_bytes())
+        data[-2] ^= 1
+        samples.write_bytes(data)
+        await net.announce()
+        net.chain.pass_slot(net.chain.state().window().start)
+        await net.until(lambda: node.told("rating.committed"))
+        assert sound == [True]
 
 
 async def test_lanes_that_fail_are_a_miss_and_no_more(tmp_path: Path) -> None:
@@ -219,6 +269,42 @@ async def test_nobody_is_accused_before_a_second_replay_says_the_same(
         assert any(audit["false"] for node in net.nodes for audit in node.told("rating.audit"))
         assert net.chain.waiting(Accusation) == 0
         assert not any(node.told("rating.accused") for node in net.nodes)
+
+
+async def test_those_who_only_say_that_they_are_a_subject_hide_it_from_nobody(tmp_path: Path) -> None:
+    """Neither five who never answer, nor more than are asked at once who are nowhere."""
+    async with rated_net(tmp_path) as net, trio.open_nursery() as nursery:
+        await net.start()
+        node = net.nodes[0]
+        own = net.network[node.account]
+        for i in range(5):
+            host = await nursery.start(silent_host, bytes([i + 70]) * 32)
+            own.learn(host.peer_id, host.addrs())
+            node.namesakes.append(host.peer_id)
+        await net.announce()
+        await net.commit(4)
+        await reveal(net)
+        await net.until(lambda: len(node.told("rating.audit")) == 3)
+        assert all(audit["served"] for audit in node.told("rating.audit"))
+        node.namesakes[:] = [Host(bytes([i]) * 32).peer_id for i in range(MAX_NAMESAKES + 40)]
+        question = Question(net.chain.state().window().start, net.nodes[1].account, (0, 3))
+        shown: tuple[ProvenLeaf, ...] = ()
+        while not shown:
+            shown = await node.service._ask(question)
+        assert sorted(leaf.index for leaf in shown) == [0, 2, 3]
+        nursery.cancel_scope.cancel()
+
+
+async def silent_host(seed: bytes, *, task_status: trio.TaskStatus[Host] = trio.TASK_STATUS_IGNORED) -> None:
+    """A node that takes questions for leaves and never answers."""
+
+    async def wait(stream: object) -> None:
+        await trio.sleep_forever()
+
+    async with Host(seed).running() as host:
+        host.handle(PROTOCOL, wait)
+        task_status.started(host)
+        await trio.sleep_forever()
 
 
 async def test_who_serves_nothing_is_challenged_and_answers_on_the_chain(tmp_path: Path) -> None:

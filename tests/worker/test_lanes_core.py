@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chain.baseline.net import MNIST
 from chain.baseline.trace import Leaf, Trace
 from p2pml.worker.lanes import energy
-from p2pml.worker.lanes.core import Closed, Done, LanePool, Lost, Opened, Order, Pause, Ready, Resume
+from p2pml.worker.lanes.core import Closed, Done, LanePool, Lost, Opened, Order, Over, Pause, Ready, Resume
 from p2pml.worker.lanes.duty import Duty, slack_of
 from p2pml.worker.lanes.pool import parse
 
@@ -65,6 +65,17 @@ def test_a_window_ends_by_itself() -> None:
     assert pool.seconds_left(64.0) == 1.0
     assert pool.tick(65.0) == [Closed()]
     assert pool.deadline() is None
+
+
+def test_a_window_that_is_over_by_another_clock_keeps_what_was_finished() -> None:
+    pool = opened(1)
+    pool.receive(done(0, 0, 0), 6.0)
+    assert pool.receive(Over(), 7.0) == [Closed()]
+    assert pool.receive(done(0, 0, 1), 7.5) == []
+    assert [leaf.segment for leaf in pool.leaves] == [0]
+    assert pool.deadline() is None
+    waiting = LanePool(NET, 1, 60.0, 100.0, 0.0, opens_at=9.0)
+    assert waiting.receive(Over(), 7.0) == [Closed("the window was over before it began here")]
 
 
 def test_all_lanes_pause_and_the_window_goes_on() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from chain.baseline.trace import Trace
 from p2pml.training import dataset
 from p2pml.worker.lanes import store
 from p2pml.worker.lanes.pool import LanesFailed, Look, Plan, WindowRun
+from p2pml.worker.lanes.processes import LaneProcesses
 
 pytestmark = pytest.mark.slow
 GIVEN = b"c" * 32
@@ -129,6 +131,28 @@ async def test_no_lane_is_an_error_that_says_why(tmp_path: Path, digits: tuple[N
         await WindowRun(plan(tmp_path, digits, 2, 1.0, kernel="abacus")).run()
 
 
+def test_a_lane_whose_log_cannot_be_read_has_no_last_words(tmp_path: Path) -> None:
+    (tmp_path / "lane-0.log").mkdir()
+    assert LaneProcesses(tmp_path, 1).last_words(0) == "its process ended"
+
+
+async def test_a_node_needs_two_descriptors_for_a_lane_and_one_once_it_runs(tmp_path: Path) -> None:
+    lanes, spare = 60, 30
+    (tmp_path / "lane-1.log").write_text("of the window before")
+    processes, before = LaneProcesses(tmp_path, lanes), resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2 * lanes + spare, before[1]))
+    try:
+        await processes.start((tmp_path, "no challenge"), "")
+        assert len(os.listdir("/proc/self/fd")) < used + lanes + spare
+        assert await processes.receive(0) == b""  # it has ended
+    finally:
+        await processes.stop()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert "not by hand" in processes.last_words(0)
+    assert processes.last_words(1) == "its process ended"
+
+
 async def test_cancelled_in_the_middle_it_leaves_no_process(
     tmp_path: Path, digits: tuple[Net, Samples]
 ) -> None:
@@ -177,13 +201,10 @@ def test_lanes_end_with_their_parent(tmp_path: Path, digits: tuple[Net, Samples]
     arguments = (str(tmp_path), GIVEN.hex(), "numpy", "100", "0", "60.0")
     pairs = [socket.socketpair() for _ in range(2)]
     given = [theirs.fileno() for _, theirs in pairs]
-    ends = [f"{end},{os.dup(2)}" for end in given]
-    logs = [int(end.split(",")[1]) for end in ends]
-    command = [sys.executable, "-m", "p2pml.worker.lanes", *arguments, *ends]
-    with subprocess.Popen(command, pass_fds=given + logs) as lanes:
-        for (ours, theirs), log in zip(pairs, logs, strict=True):
+    command = [sys.executable, "-m", "p2pml.worker.lanes", *arguments, *map(str, given)]
+    with subprocess.Popen(command, pass_fds=given) as lanes:
+        for ours, theirs in pairs:
             theirs.close()
-            os.close(log)
             assert ours.recv(100).startswith(b"ready ")
         for (ours, _), order in zip(pairs, (b"train 0\n", b"pause\n"), strict=True):
             ours.sendall(order)

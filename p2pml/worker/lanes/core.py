@@ -49,6 +49,11 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
+class Over:
+    """The window has ended by another clock than the one that this machine is told."""
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """The window has begun."""
 
@@ -69,7 +74,7 @@ class Order:
     episode: int = 0
 
 
-Event = Ready | Done | Lost | Pause | Resume
+Event = Ready | Done | Lost | Pause | Resume | Over
 Effect = Opened | Closed | Order
 
 
@@ -149,6 +154,10 @@ class LanePool:
         return passed + self._on(event, now)
 
     def _on(self, event: Event, now: float) -> list[Effect]:
+        if isinstance(event, Over):
+            return self._close(
+                "" if self._ends_at is not None else "the window was over before it began here"
+            )
         if isinstance(event, Pause | Resume):
             word = "pause" if isinstance(event, Pause) else "resume"
             return [Order(lane, word) for lane in sorted(self._living)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from p2pml.worker.lanes.core import (
     Lost,
     Opened,
     Order,
+    Over,
     Pause,
     Ready,
     Resume,
@@ -49,6 +50,8 @@ class Plan:
         kernel: `numpy`, `int64` or `tensorflow`.
         blas: OpenBLAS' kernels (`blas.fastest`); empty for those that it takes by itself.
         opens_at: trio's time at which the window begins; None for when all lanes are ready.
+        over: returns when the window is over by the wall's clock; None where that does not matter. Trio's
+            stands still while the machine sleeps.
     """
 
     folder: Path
@@ -61,6 +64,7 @@ class Plan:
     kernel: str = "numpy"
     blas: str = ""
     opens_at: float | None = None
+    over: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,7 @@ class WindowRun:
             async with trio.open_nursery() as nursery:
                 for lane in range(plan.lanes):
                     nursery.start_soon(self._listen, lane)
+                nursery.start_soon(self._end)
                 await self._own(pool)
                 nursery.cancel_scope.cancel()
         finally:
@@ -137,6 +142,11 @@ class WindowRun:
         if self._failure:
             raise LanesFailed(self._failure)
         return Window(tuple(pool.leaves), pool.cpu_ms, self._joules, pool.lanes_left, pool.late)
+
+    async def _end(self) -> None:
+        if self._plan.over is not None:
+            await self._plan.over()
+            await self._inbox.send(Over())
 
     async def _own(self, pool: LanePool) -> None:
         while (deadline := pool.deadline()) is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 
 from p2pml.worker.lanes.environment import lane_environment
+from p2pml.worker.lanes.logs import log_file, open_log
 
 STOP_S = 3.0
 
@@ -35,37 +36,33 @@ class LaneProcesses:
         """Start them. Raises OSError: a process or its socket cannot be had.
 
         Args:
-            arguments: of `python -m p2pml.worker.lanes`, without the ends of the connections.
+            arguments: of `python -m p2pml.worker.lanes`, without the sockets.
             blas: OpenBLAS' kernels; empty for those that it takes by itself.
         """
-        given: list[tuple[int, int]] = []
+        given: list[int] = []
         try:
             for lane in range(self._lanes):
-                given.append(self._connect(lane))
-            ends = [f"{theirs},{log}" for theirs, log in given]
+                log_file(self._folder, lane).unlink(missing_ok=True)
+                given.append(self._connect())
+            ends = tuple(given)
+            given.append(log := open_log(self._folder, 0))
             self._process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "p2pml.worker.lanes", *map(str, arguments), *ends],
+                [sys.executable, "-m", "p2pml.worker.lanes", *map(str, (*arguments, *ends))],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=given[0][1],
-                pass_fds=[descriptor for pair in given for descriptor in pair],
+                stderr=log,
+                pass_fds=ends,
                 env=lane_environment(blas),
             )
         finally:
-            for pair in given:
-                for descriptor in pair:
-                    os.close(descriptor)
+            for descriptor in given:
+                os.close(descriptor)
 
-    def _connect(self, lane: int) -> tuple[int, int]:
-        """The lane's end of a socket pair, and its log."""
-        log = os.open(self._log(lane), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            ours, theirs = socket.socketpair()
-        except OSError:
-            os.close(log)
-            raise
+    def _connect(self) -> int:
+        """The lane's end of a socket pair."""
+        ours, theirs = socket.socketpair()
         self._streams.append(trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
-        return theirs.detach(), log
+        return theirs.detach()
 
     async def send(self, lane: int, line: str) -> None:
         """Give an order. To a lane that has died it is lost; `receive` tells."""
@@ -81,7 +78,10 @@ class LaneProcesses:
 
     def last_words(self, lane: int) -> str:
         """Why a lane ended, as far as its log tells."""
-        text = self._log(lane).read_text(errors="replace").strip()
+        try:
+            text = log_file(self._folder, lane).read_text(errors="replace").strip()
+        except OSError:  # there is none, or no descriptor left to read it by
+            text = ""
         return text.splitlines()[-1] if text else "its process ended"
 
     async def stop(self) -> None:
@@ -108,6 +108,3 @@ class LaneProcesses:
             os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:  # all have ended, or it has not yet left for a session of its own
             process.kill()
-
-    def _log(self, lane: int) -> Path:
-        return self._folder / f"lane-{lane}.log"

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from chain.crypto import Keypair
-from chain.errors import InvalidBlock, InvalidError, InvalidTransaction, PoolFull, UnknownParent
+from chain.errors import (
+    InvalidBlock,
+    InvalidError,
+    InvalidRating,
+    InvalidTransaction,
+    PoolFull,
+    UnknownParent,
+)
 from chain.mempool import Mempool
 from chain.orphans import MAX_ORPHANS
 from chain.params import TOKEN
+from chain.rating.items import Accusation, Answer, Charge, Evaluation, ProvenLeaf, Reveal
+from chain.rating_pool import RatingPool
 from chain.recent import Recent
 from chain.transactions import Transfer
 from tests.chain.attacks.helpers import spoils
+from tests.chain.conftest import World
+from tests.chain.rating_window import BRIEF, Windows, Work
 
 FEE = TOKEN // 10
 
@@ -107,3 +119,45 @@ def test_flood_of_transactions_in_a_block(world: Any) -> None:
     many = [world.transfer(0, 1, 5, nonce=nonce) for nonce in range(world.genesis.params.max_user_txs + 1)]
     spoils(world, *many, says="more items than its caps")
     assert len(world.build(many).body.txs) == world.genesis.params.max_user_txs
+
+
+def test_rating_pool_flood() -> None:
+    """Accounts of the same weight, even of none, keep no commitment out of the pool, and no reveal."""
+    windows = Windows(World(ratings=(10, 10, 10, 10), params=BRIEF))
+    windows.announce()
+    world, window, borders = windows.world, windows.window, windows.borders
+    works = [Work(world, keys.keypair, window) for keys in world.validators]
+
+    def junk(work: Work, drawn: bytes) -> list[Any]:
+        """What an account may have waiting, as large as it may be."""
+        named, leaf = (work.keys.public, window.start, drawn), ProvenLeaf(0, 0, 0, bytes(16_000), ())
+        accused = works[0].keys.public
+        return [
+            work.signed(point)
+            for point in (
+                Reveal(*named, (Evaluation(leaf, ()),)),
+                *(Answer(*named, place, (leaf,)) for place in range(4)),
+                *(Accusation(*named, Charge.ORDER, accused, (leaf,), place, b"") for place in range(4)),
+            )
+        ]
+
+    def flood(drawn: bytes, slot: int) -> None:
+        for point in (point for work in works[1:] for point in junk(work, drawn)):
+            with suppress(PoolFull, InvalidRating):
+                pool.add(point, world.state, slot)
+
+    room = sum(len(point.encoded) for point in junk(works[1], bytes(32)))
+    pool = RatingPool(room)
+    flood(bytes(32), borders.commit_end - 1)
+    assert pool.points() == ()
+    pool.add(works[0].commit, world.state, borders.train_end)
+    windows.commit(0, 1, 2)
+    drawn = windows.draw().draw
+    pool.on_head([works[0].commit], world.state, borders.commit_end)
+    flood(drawn, borders.commit_end)
+    assert sum(len(point.encoded) for point in pool.points()) == room
+    shown = works[0].reveal(windows.window)
+    pool.add(shown, world.state, borders.commit_end)
+    flood(drawn, borders.commit_end)
+    assert pool.has(shown.id)
+    assert 0.8 * room < sum(len(point.encoded) for point in pool.points()) <= room

@@ -32,6 +32,7 @@ from chain import (
     orphans,
     params,
     producer,
+    rating_pool,
     tables,
     transactions,
     transition,
@@ -45,7 +46,7 @@ from chain import (
 from chain.draft import Draft
 from chain.errors import ChainError
 from chain.ledger import Randomness
-from chain.rating import accusing, audit_steps, closing, court, items, phases, schedule, windows
+from chain.rating import accusing, admission, audit_steps, closing, court, items, phases, schedule, windows
 from p2pml.node import clock_watch
 from tests.chain.attacks import (
     test_audits,
@@ -223,6 +224,10 @@ GUARDS = [
           "account.nonce + self._max_per_sender", "10**9"),
     Guard(test_floods.test_mempool_flood_of_promises, mempool.Mempool._check_means,
           "if cost > means:", "if 0:"),
+    Guard(test_floods.test_rating_pool_flood, admission.check_time,
+          "if not isinstance(point, Commit) and next_slot < plan.commit_end:", "if 0:"),
+    Guard(test_floods.test_rating_pool_flood, rating_pool.RatingPool._make_room,
+          "-more - self._held[public]", "0"),
     Guard(test_floods.test_flood_of_transactions_in_a_block, body,
           "if any(n > cap for n, cap in zip(_counts(body), _caps(params), strict=True)):", "if 0:"),
     # -- divergence
