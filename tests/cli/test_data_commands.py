@@ -20,6 +20,7 @@ import pytest
 
 from p2pml.cli.app import run
 from p2pml.cli.local_network import LocalNetwork
+from p2pml.client import NodeClient
 
 pytestmark = pytest.mark.slow
 
@@ -204,10 +205,13 @@ def test_ctrl_c_in_mid_transfer_ends_the_waiting_and_the_next_get_goes_on(
         assert get.stderr is not None
         assert "large.bin: " in get.stderr.readline()  # it waits
         network.wait("nothing arrives", arriving, 30)
-        giver.run("data", "pause", "large.bin")  # the source stands still: this is mid-transfer for sure
+        with NodeClient(
+            network.nodes[0].home
+        ) as source_node:  # a command would take longer than the transfer
+            source_node.post("/datasets/large.bin/pause")  # the source stands still: this is mid-transfer
         get.send_signal(signal.SIGINT)
         err = get.stderr.read()
-    assert get.returncode == 130
+    assert get.returncode == 130, err
     assert "the node goes on fetching large.bin" in err
     assert "Traceback" not in err
     stopped = taker.json("data", "info", "large.bin")
