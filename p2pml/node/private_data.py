@@ -148,10 +148,10 @@ def _account(text: str) -> bytes:
 def _write(item: PrivateDataset, path: Path) -> None:
     """Read a data set and write it for the worker. Raises NotOffered; what is wrong only its owner reads."""
     try:
-        # An order of names would differ between owners that do not see each other's data.
-        found = dataset.load(item.place, Reading(numbers=True), shards.MAX_BYTES).train
+        found = dataset.load(item.place, Reading().apart(), shards.MAX_BYTES).train
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         shards.write(path, found)
+        log.info("the private data %s in %s is read as %s", item.name, item.place, found)
     except (FormatError, OSError) as error:
         log.error("the private data %s in %s cannot be used: %s", item.name, item.place, error)
         raise NotOffered(f"the private data {item.name} cannot be read by its owner's node") from error

@@ -24,6 +24,7 @@ from p2pml.formats import SpecError, local, optimizers, uploads
 from p2pml.formats.aggregation import RULES, Aggregation
 from p2pml.formats.optimizers import Optimizer
 from p2pml.training import models, yaml_lines
+from p2pml.training.dataset import Reading
 from p2pml.training.spec_values import (
     TOKEN,
     Part,
@@ -127,6 +128,11 @@ class DataSpec(Readable):
         if kind == "by_owner" and not private_config.NAME.fullmatch(self.train):
             raise PydanticCustomError("data", "by_owner: train is the name that the owners gave their data")
         return self
+
+    def reading(self) -> Reading:
+        """How the data on this node is read; with `by_owner` as its owners read theirs."""
+        found = super().reading()
+        return found.apart() if self.partition.kind == "by_owner" else found
 
 
 class TrainSpec(Part):

@@ -267,6 +267,25 @@ async def test_labels_have_to_be_numbers(job_world: Callable[..., Any]) -> None:
             assert isinstance(await hand.answered(hand.ask()), Offer if good else Refuse)
 
 
+async def test_requester_and_owner_can_compare_what_their_models_see(
+    job_world: Callable[..., Any], job_spec: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The wire says nothing of values: each side writes for its own people how it read its data."""
+    async with job_world(1) as world:
+        path = own(world, world.trainers[0], slice(0, 1), [world.requester])
+        text = path.with_suffix(".csv")
+        text.write_text("label,a,b,c,d,e,f,g,h\n" + "".join(f"{k},1,2,3,4,5,6,7,255\n" for k in range(4)))
+        node = world.trainers[0].participant
+        item = replace(node._private._datasets["wards"], path=str(text))
+        node._private = PrivateData((item,), path.parent / "private")
+        with caplog.at_level(logging.INFO):
+            shown = await finished(world, owner_spec(job_spec, least=1, rounds=1))
+        assert shown["state"] == "done"
+        assert f"{text} is read as 4 samples of [8], labels 0 to 3, values 1 to 255" in caplog.text
+        [own_data] = [text for text in world.requester.notes() if text.startswith("own data")]
+        assert "100 samples of [8], labels 0 to 3, values -" in own_data
+
+
 def test_an_account_that_is_none_is_an_error_of_the_configuration(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"requesters of \[\[private\]\]: an address starts with 'pml1'"):
         PrivateData((PrivateDataset("wards", "/data", ("somebody",)),), tmp_path)
