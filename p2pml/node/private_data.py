@@ -22,9 +22,11 @@ from p2pml.formats.shards import Shard
 from p2pml.net import train as wire
 from p2pml.net.train import Hold
 from p2pml.node.held_shards import TaskFailed
+from p2pml.node.terms import JobTerms
 from p2pml.private_config import PrivateDataset
 from p2pml.training import dataset
 from p2pml.training.dataset import Reading
+from p2pml.worker.session import WorkerError
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +134,16 @@ class OwnShard:
         if client != self._client:
             raise TaskFailed(f"client {client} is not this node's: it trains on its own private data alone")
         return self._path
+
+
+def failed_work(error: WorkerError, terms: JobTerms) -> TaskFailed:
+    """What the requester hears of a training that failed: all of it, but on private data only that it did.
+    What TensorFlow or a trainer of the owner's says may hold values of the data, and paths."""
+    reason = f"the worker failed: {error.reason}" + (f"\n{error.traceback}" if error.traceback else "")
+    if not terms.dataset:
+        return TaskFailed(reason)
+    log.error("job %s on the private data %s: %s", terms.name, terms.dataset, reason)
+    return TaskFailed("the worker failed on private data; the log of its owner's node says why")
 
 
 def _account(text: str) -> bytes:

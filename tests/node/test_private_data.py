@@ -27,6 +27,7 @@ from p2pml.net.train import (
 from p2pml.node.private_data import PrivateData, make_ask
 from p2pml.private_config import PrivateDataset
 from p2pml.training import dataset, models
+from p2pml.worker.session import WorkerError
 from tests.node.test_job_limits import ByHand
 
 pytestmark = pytest.mark.slow
@@ -186,6 +187,34 @@ async def test_the_invitation_is_judged_again(job_world: Callable[..., Any]) -> 
         hand = await ToOwner.with_job(world)
         hand.terms = replace(hand.terms, dataset="wards", model=MODEL)
         assert "offers no private data" in await hand.why_not(hand.invitation())
+
+
+@pytest.mark.parametrize("private", [True, False])
+async def test_why_a_training_failed_only_the_owners_log_says(
+    private: bool,
+    job_world: Callable[..., Any],
+    job_spec: Callable[..., str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What TensorFlow or a trainer of the owner's says of its failure may hold values and paths."""
+    failure = WorkerError("indices[0,3] = 4711 is not in [0, 100)", 'File "/data/wards/trainer.py", line 9')
+
+    async def fail(request: Any) -> None:
+        raise failure
+
+    async with job_world(1) as world:
+        node = world.trainers[0]
+        own(world, node, slice(0, 100), [world.requester])
+        node.worker.before_training = fail
+        spec = job_spec(least=1, rounds=1, join="2s")
+        shown = await finished(world, owner_spec(lambda: spec) if private else spec)
+        assert shown["state"] == "failed"
+        told = f"{shown} {world.requester.peer_reasons()} {world.requester.notes()}"
+        assert ("4711" in told) is not private
+        assert ("the log of its owner's node says why" in told) is private
+        assert not private or "trainer.py" not in told
+    [logged] = [text for text in caplog.messages if "4711" in text and "job clouds" in text]
+    assert "/data/wards/trainer.py" in logged
 
 
 async def test_two_invitations_at_once_are_one_job(job_world: Callable[..., Any]) -> None:
