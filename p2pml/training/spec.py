@@ -137,11 +137,12 @@ class DataSpec(Readable):
 
 class TrainSpec(Part):
     """What each client does in a round (McMahan et al. 2017: E epochs of batch size B at learning rate
-    η); `prox`: μ of FedProx. With `sync_sgd` a round is one step on one batch of each client. `trainer`: what
-    does it instead, where the trainers' owners have it installed (`p2pml.worker.plugins`)."""
+    η); `momentum`: of sgdm, 0.9 where it is not named; `prox`: μ of FedProx. With `sync_sgd` a round is one
+    step on one batch of each client. `trainer`: what does it instead, where the trainers' owners have it
+    installed (`p2pml.worker.plugins`)."""
 
     algorithm: Annotated[Literal["fedavg", "sync_sgd"], choice(local.ALGORITHMS)] = "fedavg"
-    optimizer: Annotated[Literal["sgd", "adam"], choice(optimizers.CLIENT)] = "sgd"
+    optimizer: Annotated[str, choice(optimizers.CLIENT)] = "sgd"
     lr: Real = 0.1
     momentum: Real | None = None
     batch: Annotated[Whole, Field(ge=1, le=65_536)] = 32

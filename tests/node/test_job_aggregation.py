@@ -15,6 +15,7 @@ import trio
 
 from p2pml.errors import UserError
 from p2pml.formats import local, shards, tensors, uploads
+from p2pml.formats.optimizers import Optimizer
 from p2pml.node import aggregator, job_members, job_prepare, update_spool
 from p2pml.node.job_store import JobStore
 from p2pml.training import rules
@@ -130,6 +131,22 @@ async def test_sync_sgd_is_one_step_on_all_batches_together(
         assert max(float(np.abs(a - b).max()) for a, b in zip(last, weights, strict=True)) < 1e-5
         assert shown["price"] == 10 * TOKEN // (rounds * clients * batch)
         assert shown["spent"] == shown["price"] * rounds * clients * batch
+
+
+async def test_trainers_are_told_of_momentum(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    told: list[Optimizer] = []
+
+    async def hear(request: Any) -> None:
+        told.append(request.optimizer)
+
+    async with job_world(1) as world:
+        world.trainers[0].worker.before_training = hear
+        spec = job_spec(least=1, rounds=1).replace("{lr:", "{optimizer: sgdm, momentum: 0.5, lr:")
+        shown = await run_job(world, spec)
+        assert (shown["state"], shown["reason"]) == ("done", "")
+    assert told == [Optimizer("sgdm", 0.1, {"momentum": 0.5})]
 
 
 async def test_few_updates_are_checked_at_a_time(
