@@ -261,6 +261,8 @@ def _layer(raw: Any, index: int, shapes: list[Shape]) -> Layer:
     else:
         raise fields.fail(f"takes one input, not {len(shapes)}")
     fields.end()
+    if kind == "Embedding" and index != 1:
+        raise fields.fail("must be the first layer: what others make of samples cannot be checked as tokens")
     return layer
 
 

@@ -56,8 +56,10 @@ class Optimizer:
             raise SpecError(f"lr is {self.lr}; it must be over 0 and at most 1000")
         for key, value in self.args.items():
             if key not in known[self.name]:
-                names = ", ".join(sorted(known[self.name]))
-                raise SpecError(f"optimizer {self.name!r} has no argument {key!r}; it takes lr, {names}")
+                takes = ", ".join(("lr", *sorted(known[self.name])))
+                others = ", ".join(name for name, keys in known.items() if key in keys)
+                hint = f", which belongs to {others}" if others else ""
+                raise SpecError(f"optimizer {self.name!r} has no argument {key!r}{hint}; it takes {takes}")
             top = 1.0 if key == "epsilon" or key == "weight_decay" else 1 - 1e-9
             if not (math.isfinite(value) and 0 <= value <= top):
                 raise SpecError(f"{self.name} {key} is {value}; it must be at least 0 and below 1")

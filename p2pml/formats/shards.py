@@ -64,6 +64,14 @@ class Shard:
         """The shape of one sample."""
         return tuple(int(n) for n in self.x.shape[1:])
 
+    def __str__(self) -> str:
+        """What people compare: how many samples of which shape, and what labels and values a model sees."""
+        text = f"{len(self)} samples of {list(self.sample_shape)}"
+        if self.x.size:
+            low, high = (float(value) * self.scale for value in (self.x.min(), self.x.max()))
+            text += f", labels {self.y.min()} to {self.y.max()}, values {low:.6g} to {high:.6g}"
+        return text
+
     def check_tokens(self, below: int) -> None:
         """That samples are tokens as an embedding takes them. Raises FormatError."""
         whole = self.x.dtype == np.uint8 or bool((self.x == np.floor(self.x)).all())

@@ -110,6 +110,7 @@ async def prepare_with_owners(
 ) -> Prepared:
     """Find the owners, build the model; arguments and errors as those of `job_prepare.prepare`."""
     evaluation, model = await elsewhere(spec, base_dir, parts)
+    note(f"own data to evaluate on: {evaluation}; that of the owners has to be alike")
     found = await Owners(spec, model.to_json(), parts, note).find()
     await check_aggregation(spec, model.params, len(found), parts.tff())
     owners, samples = tuple(peer for peer, _ in found), [count for _, count in found]

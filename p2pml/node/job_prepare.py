@@ -25,7 +25,7 @@ from p2pml.training import by_file, dataset, models
 from p2pml.training.dataset import Dataset
 from p2pml.training.partition import Indices, PartitionError, partition
 from p2pml.training.rules import trimmed
-from p2pml.training.sampling import most_samples, sample_size
+from p2pml.training.sampling import fewest_updates, most_samples, sample_size
 from p2pml.training.spec import TOKEN, JobSpec
 from p2pml.worker.protocol import Build
 from p2pml.worker.session import WorkerError
@@ -291,12 +291,8 @@ async def check_aggregation(spec: JobSpec, params: int, clients: int, tff: TffPo
         tff: what carries out TensorFlow Federated's rules.
     """
     how, count = spec.aggregate.aggregation(), sample_size(clients, spec.peers.sample)
-    if how.rule == "trimmed_mean" and how.trim and not trimmed(how.trim, count):
-        raise UserError(
-            f"aggregate.trim {how.trim:g} of {count} updates leaves out nobody",
-            f"set it to {math.ceil(100 / count) / 100:g} or more, or have more clients",
-            ExitCode.BAD_CONFIG,
-        )
+    if how.rule == "trimmed_mean" and how.trim:
+        _check_trim(how.trim, count, spec.peers.quorum)
     if not how.by_tff:
         return
     if 4 * params * count > TFF_BYTES:
@@ -312,6 +308,24 @@ async def check_aggregation(spec: JobSpec, params: int, clients: int, tff: TffPo
             "let users make namespaces (see `man unshare`), or use rule mean, median or trimmed_mean",
             ExitCode.BAD_CONFIG,
         )
+
+
+def _check_trim(trim: float, clients: int, quorum: float) -> None:
+    """Raises UserError if of the fewest updates that a round of so many clients may have nobody is left out:
+    what is made of them then is the mean, which one liar moves."""
+    fewest = fewest_updates(clients, quorum)
+    if trimmed(trim, fewest):
+        return
+    fixes = ["have more clients"]
+    if fewest > 2:  # of one or two no share below a half leaves out one
+        fixes.insert(0, f"set it to {math.ceil(100 / fewest) / 100:g} or more")
+    if fewest < clients:
+        fixes.append("raise peers.quorum")
+    raise UserError(
+        f"aggregate.trim {trim:g} of {fewest} updates, the fewest that a round may have, leaves out nobody",
+        ", or ".join(fixes),
+        ExitCode.BAD_CONFIG,
+    )
 
 
 async def first_weights(spec: JobSpec, base_dir: Path, model: ModelSpec, parts: NodeParts) -> bytes:

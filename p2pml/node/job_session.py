@@ -40,7 +40,7 @@ from p2pml.net.train import (
 )
 from p2pml.node.terms import JobTerms
 from p2pml.node.update_check import BadUpdate
-from p2pml.node.update_spool import Upload
+from p2pml.node.update_spool import Upload, part_file
 from p2pml.training import round as machine
 from p2pml.worker.rests import WORDS
 
@@ -66,7 +66,8 @@ class GlobalModel:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """An update that arrived whole, hashes to its commitment and fits the model; `path` holds it."""
+    """An update that arrived whole, hashes to its commitment and fits the model; `path` holds it, `norm` is
+    its L2 norm."""
 
     commitment: Commitment
     trainer_sig: bytes
@@ -74,6 +75,7 @@ class Delivered:
     peer: str
     loss_before: float
     loss_after: float
+    norm: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,18 +315,9 @@ class PeerSession:
         elif replayed := self._delivered_before(commitment):
             self._bad(replayed)
         else:
-            self._upload = Upload(commit, commitment, self._part(commitment), task.model.max_norm)
+            part = part_file(self.spool, commitment, self.peer)
+            self._upload = Upload(commit, commitment, part, task.model.max_norm)
             self._tell(machine.CommitReceived(self.peer, task.client), task.round)
-
-    def _part(self, commitment: Commitment) -> Path:
-        """Where an update is gathered. What is there of another one for this client is given up, or a peer
-        that commits to a new one each time and finishes none would fill the disk."""
-        name = f"r{commitment.round:05}-c{commitment.client:04}-"
-        path = self.spool / f"{name}{commitment.update_hash.hex()[:16]}-{self.peer[-12:]}.part"
-        for other in self.spool.glob(f"{name}*-{self.peer[-12:]}.part"):
-            if other != path:
-                other.unlink(missing_ok=True)
-        return path
 
     async def _on_update(self, update: Update) -> None:
         upload = self._upload
@@ -368,7 +361,9 @@ class PeerSession:
         if norm:  # training that has nothing left to learn says so again and again
             self.delivered[commitment.update_hash] = commitment.round, commitment.client
         self._task, self._upload = None, None
-        delivered = Delivered(commitment, commit.sig, path, self.peer, commit.loss_before, commit.loss_after)
+        delivered = Delivered(
+            commitment, commit.sig, path, self.peer, commit.loss_before, commit.loss_after, norm
+        )
         event = machine.UpdateReceived(self.peer, commitment.client)
         self.report(Report(self, event, commitment.round, delivered))
 

@@ -172,6 +172,7 @@ class JobStore:
             path=delivered.path.name,
             receipt=receipt.encode().hex(),
             loss=[delivered.loss_before, delivered.loss_after],
+            norm=delivered.norm,
         )
         return self._receipted(self.journal.entries[-1])
 
@@ -181,8 +182,10 @@ class JobStore:
         return {item.client: item for item in found if item.path.exists()}
 
     def delivered(self) -> dict[bytes, tuple[int, int]]:
-        """The hashes of all updates that have a receipt, each with its round and client."""
-        found = [self._receipted(entry).receipt.commitment for entry in self.journal.all("receipt")]
+        """The hashes of all updates that have a receipt and change anything, each with its round and client:
+        those that may not be delivered again. What was journaled without its norm changed something."""
+        entries = [entry for entry in self.journal.all("receipt") if entry.get("norm", 1.0)]
+        found = [self._receipted(entry).receipt.commitment for entry in entries]
         return {item.update_hash: (item.round, item.client) for item in found}
 
     async def note_chosen(self, number: int, clients: Sequence[int]) -> None:

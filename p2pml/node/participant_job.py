@@ -43,7 +43,7 @@ from p2pml.node.model_download import ModelDownload
 from p2pml.node.own_updates import OwnUpdates
 from p2pml.node.pay_watch import PayWatch
 from p2pml.node.ports import NodeParts
-from p2pml.node.private_data import OwnShard
+from p2pml.node.private_data import OwnShard, failed_work
 from p2pml.node.terms import JobTerms
 from p2pml.node.work_limits import WorkLimits, most_steps
 from p2pml.worker.protocol import Progress, Train, Trained
@@ -335,8 +335,7 @@ class ParticipantJob:
                 raise TaskFailed(f"the training took longer than {self.limits.task_s / 60:g} minutes")
             update = uploads.encode(tensors.decode(trained.update), self.terms.upload)
         except WorkerError as error:
-            detail = f"\n{error.traceback}" if error.traceback else ""
-            raise TaskFailed(f"the worker failed: {error.reason}{detail}") from error
+            raise failed_work(error, self.terms) from error
         except FormatError as error:
             raise TaskFailed(f"the training diverged: {error}") from error
         if not (math.isfinite(trained.loss_before) and math.isfinite(trained.loss_after)):

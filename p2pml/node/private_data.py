@@ -22,9 +22,11 @@ from p2pml.formats.shards import Shard
 from p2pml.net import train as wire
 from p2pml.net.train import Hold
 from p2pml.node.held_shards import TaskFailed
+from p2pml.node.terms import JobTerms
 from p2pml.private_config import PrivateDataset
 from p2pml.training import dataset
 from p2pml.training.dataset import Reading
+from p2pml.worker.session import WorkerError
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +136,16 @@ class OwnShard:
         return self._path
 
 
+def failed_work(error: WorkerError, terms: JobTerms) -> TaskFailed:
+    """What the requester hears of a training that failed: all of it, but on private data only that it did.
+    What TensorFlow or a trainer of the owner's says may hold values of the data, and paths."""
+    reason = f"the worker failed: {error.reason}" + (f"\n{error.traceback}" if error.traceback else "")
+    if not terms.dataset:
+        return TaskFailed(reason)
+    log.error("job %s on the private data %s: %s", terms.name, terms.dataset, reason)
+    return TaskFailed("the worker failed on private data; the log of its owner's node says why")
+
+
 def _account(text: str) -> bytes:
     try:
         return address.decode(text)
@@ -148,10 +160,10 @@ def _account(text: str) -> bytes:
 def _write(item: PrivateDataset, path: Path) -> None:
     """Read a data set and write it for the worker. Raises NotOffered; what is wrong only its owner reads."""
     try:
-        # An order of names would differ between owners that do not see each other's data.
-        found = dataset.load(item.place, Reading(numbers=True), shards.MAX_BYTES).train
+        found = dataset.load(item.place, Reading().apart(), shards.MAX_BYTES).train
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         shards.write(path, found)
+        log.info("the private data %s in %s is read as %s", item.name, item.place, found)
     except (FormatError, OSError) as error:
         log.error("the private data %s in %s cannot be used: %s", item.name, item.place, error)
         raise NotOffered(f"the private data {item.name} cannot be read by its owner's node") from error

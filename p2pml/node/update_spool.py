@@ -73,3 +73,15 @@ class Upload:
         path = self.path.with_suffix(".update")
         move_durably(self.path, path)
         return path, norm
+
+
+def part_file(spool: Path, commitment: Commitment, peer: str) -> Path:
+    """Where a peer's update is gathered in the folder `spool`. What is there of another one of its for this
+    client is given up, or a peer that commits to a new one each time and finishes none would fill the
+    disk."""
+    name = f"r{commitment.round:05}-c{commitment.client:04}-"
+    path = spool / f"{name}{commitment.update_hash.hex()[:16]}-{peer[-12:]}.part"
+    for other in spool.glob(f"{name}*-{peer[-12:]}.part"):
+        if other != path:
+            other.unlink(missing_ok=True)
+    return path

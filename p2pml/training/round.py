@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, inf
+from math import inf
+
+from p2pml.training.sampling import fewest_updates
 
 PAUSING = frozenset({"pay", "rating"})
 """What a peer reports while the deadline stands still. From the other rests a task is given back."""
@@ -212,7 +214,7 @@ class Round:
     @property
     def needed(self) -> int:
         """How many updates the round needs when it is cut short."""
-        return max(1, ceil(self._config.quorum * self._enough - 1e-9))
+        return fewest_updates(self._enough, self._config.quorum)
 
     @property
     def done(self) -> dict[int, str]:

@@ -25,6 +25,16 @@ def sample_size(clients: int, fraction: float) -> int:
     return max(1, min(clients, math.ceil(fraction * clients - 1e-9)))
 
 
+def fewest_updates(clients: int, quorum: float) -> int:
+    """How many updates a round of so many clients needs when it is cut short.
+
+    Args:
+        clients: that the round wants.
+        quorum: the share of them, in (0, 1].
+    """
+    return max(1, math.ceil(quorum * clients - 1e-9))
+
+
 def sampled(clients: int, fraction: float, seed: int, round_: int, spare: int = 0) -> tuple[int, ...]:
     """The clients of one round, ascending.
 

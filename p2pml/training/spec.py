@@ -24,6 +24,7 @@ from p2pml.formats import SpecError, local, optimizers, uploads
 from p2pml.formats.aggregation import RULES, Aggregation
 from p2pml.formats.optimizers import Optimizer
 from p2pml.training import models, yaml_lines
+from p2pml.training.dataset import Reading
 from p2pml.training.spec_values import (
     TOKEN,
     Part,
@@ -128,14 +129,20 @@ class DataSpec(Readable):
             raise PydanticCustomError("data", "by_owner: train is the name that the owners gave their data")
         return self
 
+    def reading(self) -> Reading:
+        """How the data on this node is read; with `by_owner` as its owners read theirs."""
+        found = super().reading()
+        return found.apart() if self.partition.kind == "by_owner" else found
+
 
 class TrainSpec(Part):
     """What each client does in a round (McMahan et al. 2017: E epochs of batch size B at learning rate
-    η); `prox`: μ of FedProx. With `sync_sgd` a round is one step on one batch of each client. `trainer`: what
-    does it instead, where the trainers' owners have it installed (`p2pml.worker.plugins`)."""
+    η); `momentum`: of sgdm, 0.9 where it is not named; `prox`: μ of FedProx. With `sync_sgd` a round is one
+    step on one batch of each client. `trainer`: what does it instead, where the trainers' owners have it
+    installed (`p2pml.worker.plugins`)."""
 
     algorithm: Annotated[Literal["fedavg", "sync_sgd"], choice(local.ALGORITHMS)] = "fedavg"
-    optimizer: Annotated[Literal["sgd", "adam"], choice(optimizers.CLIENT)] = "sgd"
+    optimizer: Annotated[str, choice(optimizers.CLIENT)] = "sgd"
     lr: Real = 0.1
     momentum: Real | None = None
     batch: Annotated[Whole, Field(ge=1, le=65_536)] = 32

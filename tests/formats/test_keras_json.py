@@ -106,6 +106,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "deep in a value": (_config(units=json.loads("[" * 40 + "]" * 40)), "nested over 16 deep"),
     "deep almost as the stack": (_config(units=json.loads("[" * 900 + "]" * 900)), "nested over 16 deep"),
     "embedding absurd": (_insert(layer("Embedding", input_dim=1 << 25, output_dim=8)), "input_dim"),
+    "embedding of what a layer makes": (_insert(layer("Embedding", input_dim=9, output_dim=8)), "the first"),
     "lstm units": (_first(layer("LSTM", units=1 << 20)), "at most 1024"),
     "lstm stateful": (_first(layer("LSTM", units=2, stateful=True)), "stateful"),
     "lstm activation": (_first(layer("LSTM", units=2, activation="relu")), "activation"),

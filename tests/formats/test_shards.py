@@ -69,3 +69,10 @@ def test_files_that_are_no_shards_are_refused(tmp_path: Path) -> None:
     shards.write(path, some_shard())
     with pytest.raises(FormatError, match="at most 20 are allowed"):
         shards.read(path, max_bytes=20)
+
+
+def test_people_compare_what_models_see() -> None:
+    x = np.array([[0, 51], [102, 255]], np.uint8)
+    shard = Shard(x, np.array([1, 3]), 1 / 255)
+    assert str(shard) == "2 samples of [2], labels 1 to 3, values 0 to 1"
+    assert str(shard.take(np.array([], np.int64))) == "0 samples of [2]"

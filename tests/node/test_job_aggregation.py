@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 import trio
 
+from p2pml.errors import UserError
 from p2pml.formats import local, shards, tensors, uploads
+from p2pml.formats.optimizers import Optimizer
 from p2pml.node import aggregator, job_members, job_prepare, update_spool
 from p2pml.node.job_store import JobStore
 from p2pml.training import rules
+from p2pml.training.spec import parse_spec
 from p2pml.worker.session import WorkerDied, WorkerError
 from p2pml.worker.tff.request import TffRequest, TffResult, decode
 
@@ -129,6 +133,22 @@ async def test_sync_sgd_is_one_step_on_all_batches_together(
         assert shown["spent"] == shown["price"] * rounds * clients * batch
 
 
+async def test_trainers_are_told_of_momentum(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    told: list[Optimizer] = []
+
+    async def hear(request: Any) -> None:
+        told.append(request.optimizer)
+
+    async with job_world(1) as world:
+        world.trainers[0].worker.before_training = hear
+        spec = job_spec(least=1, rounds=1).replace("{lr:", "{optimizer: sgdm, momentum: 0.5, lr:")
+        shown = await run_job(world, spec)
+        assert (shown["state"], shown["reason"]) == ("done", "")
+    assert told == [Optimizer("sgdm", 0.1, {"momentum": 0.5})]
+
+
 async def test_few_updates_are_checked_at_a_time(
     job_world: Callable[..., Any], job_spec: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +251,7 @@ async def test_what_tff_cannot_do_ends_the_job_with_the_reason(
     [
         (DP, 1 << 29, "unshare failed: Operation not permitted", "Operation not permitted"),
         (DP, 200, "", "rule dp takes 0 MiB of updates a round"),
-        ("aggregate: {rule: trimmed_mean}\n", 0, "", "trim 0.1 of 2 updates leaves out nobody"),
+        ("aggregate: {rule: trimmed_mean}\n", 0, "", "trim 0.1 of 2 updates, the fewest"),
     ],
 )
 async def test_a_rule_that_cannot_work_is_refused_before_any_money_moves(
@@ -250,3 +270,29 @@ async def test_a_rule_that_cannot_work_is_refused_before_any_money_moves(
         assert shown["state"] == "failed"
         assert words in shown["reason"]
         assert world.chain.included == []
+
+
+@pytest.mark.parametrize(
+    ("trim", "peers", "words"),
+    [
+        (0.1, "{max: 10}", ""),
+        (0.1, "{max: 10, quorum: 0.8}", "trim 0.1 of 8 updates, the fewest that a round may have, leaves"),
+        (0.13, "{max: 10, quorum: 0.8}", ""),
+        (0.1, "{max: 10, quorum: 0.8, sample: 0.5}", "trim 0.1 of 4 updates"),
+        (0.49, "{max: 10, quorum: 0.2}", "trim 0.49 of 2 updates"),  # no share that may be named is enough
+    ],
+)
+async def test_a_round_that_the_quorum_cuts_short_is_trimmed_too(
+    trim: float, peers: str, words: str, job_spec: Callable[..., str]
+) -> None:
+    """Of ten clients nine may have delivered: a tenth of nine is nobody, and the mean what a liar wants."""
+    text = job_spec(extra=f"aggregate: {{rule: trimmed_mean, trim: {trim}}}\n")
+    spec = parse_spec(re.sub("^peers: .*", f"peers: {peers}", text, flags=re.M))
+    if not words:
+        await job_prepare.check_aggregation(spec, 36, 10, FakeTff())
+        return
+    with pytest.raises(UserError) as caught:
+        await job_prepare.check_aggregation(spec, 36, 10, FakeTff())
+    assert words in caught.value.cause
+    fixes = {8: "to 0.13 or more", 4: "to 0.25 or more", 2: "or raise peers.quorum"}
+    assert fixes[int(words.split()[3])] in caught.value.fix

@@ -232,6 +232,23 @@ async def test_an_update_counts_once(
         assert world.chain.balance(node.account) == 1000 * TOKEN + paid
 
 
+async def test_that_there_is_nothing_to_change_may_be_said_after_a_restart_too(
+    job_world: Callable[..., Any], job_spec: Callable[..., str]
+) -> None:
+    """What a requester remembers of the updates is the same whether it was started once or twice."""
+    async with job_world(2) as world:
+        for node in world.trainers:
+            node.worker.spoil, node.worker.delay = lambda _: good_update(), 0.1
+        job_id = await world.requester.jobs.start(job_spec(rounds=6, least=2), world.root, "job.yaml")
+        await world.until(lambda: world.requester.jobs.show(job_id)["round"] >= 2)
+        await world.restart_jobs()
+        shown = await world.finish(job_id)
+        assert (shown["state"], shown["reason"]) == ("done", "")
+        assert [item["clients"] for item in shown["history"]] == [2] * 6
+        standing = world.requester.host.standing
+        assert [standing.score(node.host.peer_id) for node in world.trainers] == [0, 0]
+
+
 async def test_an_update_that_nobody_asked_for_is_refused_with_a_reason(
     job_world: Callable[..., Any], job_spec: Callable[..., str]
 ) -> None:

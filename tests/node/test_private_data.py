@@ -27,6 +27,7 @@ from p2pml.net.train import (
 from p2pml.node.private_data import PrivateData, make_ask
 from p2pml.private_config import PrivateDataset
 from p2pml.training import dataset, models
+from p2pml.worker.session import WorkerError
 from tests.node.test_job_limits import ByHand
 
 pytestmark = pytest.mark.slow
@@ -189,6 +190,34 @@ async def test_the_invitation_is_judged_again(job_world: Callable[..., Any]) -> 
         assert "offers no private data" in await hand.why_not(hand.invitation())
 
 
+@pytest.mark.parametrize("private", [True, False])
+async def test_why_a_training_failed_only_the_owners_log_says(
+    private: bool,
+    job_world: Callable[..., Any],
+    job_spec: Callable[..., str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What TensorFlow or a trainer of the owner's says of its failure may hold values and paths."""
+    failure = WorkerError("indices[0,3] = 4711 is not in [0, 100)", 'File "/data/wards/trainer.py", line 9')
+
+    async def fail(request: Any) -> None:
+        raise failure
+
+    async with job_world(1) as world:
+        node = world.trainers[0]
+        own(world, node, slice(0, 100), [world.requester])
+        node.worker.before_training = fail
+        spec = job_spec(least=1, rounds=1, join="2s")
+        shown = await finished(world, owner_spec(lambda: spec) if private else spec)
+        assert shown["state"] == "failed"
+        told = f"{shown} {world.requester.peer_reasons()} {world.requester.notes()}"
+        assert ("4711" in told) is not private
+        assert ("the log of its owner's node says why" in told) is private
+        assert not private or "trainer.py" not in told
+    [logged] = [text for text in caplog.messages if "4711" in text and "job clouds" in text]
+    assert "/data/wards/trainer.py" in logged
+
+
 async def test_two_invitations_at_once_are_one_job(job_world: Callable[..., Any]) -> None:
     """Reading the data takes time, in which another invitation may come."""
     async with job_world(1) as world:
@@ -266,6 +295,25 @@ async def test_labels_have_to_be_numbers(job_world: Callable[..., Any]) -> None:
             text.write_text(f"label,a,b,c,d,e,f,g,h\n{label},1,2,3,4,5,6,7,8.5\n")
             node._private = PrivateData((item,), path.parent / "private")
             assert isinstance(await hand.answered(hand.ask()), Offer if good else Refuse)
+
+
+async def test_requester_and_owner_can_compare_what_their_models_see(
+    job_world: Callable[..., Any], job_spec: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The wire says nothing of values: each side writes for its own people how it read its data."""
+    async with job_world(1) as world:
+        path = own(world, world.trainers[0], slice(0, 1), [world.requester])
+        text = path.with_suffix(".csv")
+        text.write_text("label,a,b,c,d,e,f,g,h\n" + "".join(f"{k},1,2,3,4,5,6,7,255\n" for k in range(4)))
+        node = world.trainers[0].participant
+        item = replace(node._private._datasets["wards"], path=str(text))
+        node._private = PrivateData((item,), path.parent / "private")
+        with caplog.at_level(logging.INFO):
+            shown = await finished(world, owner_spec(job_spec, least=1, rounds=1))
+        assert shown["state"] == "done"
+        assert f"{text} is read as 4 samples of [8], labels 0 to 3, values 1 to 255" in caplog.text
+        [own_data] = [text for text in world.requester.notes() if text.startswith("own data")]
+        assert "100 samples of [8], labels 0 to 3, values -" in own_data
 
 
 def test_an_account_that_is_none_is_an_error_of_the_configuration(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2pml.errors import ExitCode, UserError
+from p2pml.formats.optimizers import Optimizer
 from p2pml.training.dataset import Reading
 from p2pml.training.spec import JobSpec, parse_spec
 
@@ -86,7 +87,10 @@ def test_an_unknown_key_names_line_and_nearest_key(line: str, key: str, near: st
         ("reward: {budget: -1}", ["reward.budget"]),
         ("aggregate: {server_optimizer: {name: adam, momentum: 0.9}}", ["momentum"]),
         ("train: {lr: 0}", ["lr is 0.0"]),
-        ("train: {optimizer: adam, momentum: 0.5}", ["'momentum'"]),
+        ("train: {optimizer: adam, momentum: 0.5}", ["which belongs to sgdm; it takes lr, beta_1"]),
+        ("train: {momentum: 0.5}", ["'sgd' has no argument 'momentum', which belongs to sgdm; it takes lr"]),
+        ("train: {optimizer: sgdm, momentum: 1}", ["momentum is 1.0"]),
+        ("train: {algorithm: sync_sgd, optimizer: sgdm}", ["sync_sgd takes one step of plain sgd a round"]),
         ("aggregate: {server_optimizer: {name: rmsprop}}", ["rmsprop", "adagrad"]),
     ],
 )
@@ -216,3 +220,12 @@ def test_a_job_on_private_data() -> None:
     data = "{train: wards, partition: {kind: by_owner}, validation: {path: v.npz}}"
     spec = parse_spec(MINIMAL.replace("{train: digits.npz}", data))
     assert (spec.data.partition.kind, spec.data.validation.path) == ("by_owner", "v.npz")
+
+
+@pytest.mark.parametrize(
+    ("line", "args"),
+    [("optimizer: sgd", {}), ("optimizer: sgdm", {}), ("optimizer: sgdm, momentum: 0.5", {"momentum": 0.5})],
+)
+def test_the_optimizers_of_clients(line: str, args: dict[str, float]) -> None:
+    optimizer = parse_spec(MINIMAL + f"train: {{{line}, lr: 0.2}}").train.client_optimizer()
+    assert optimizer == Optimizer(line.split()[1].strip(","), 0.2, args)

@@ -16,6 +16,7 @@ from p2pml.formats.keras_json import ModelSpec
 from p2pml.formats.optimizers import SERVER, Optimizer
 from p2pml.formats.shards import Shard
 from p2pml.training import dataset, models
+from p2pml.training.spec import parse_spec
 from p2pml.worker.process import WorkerError
 from p2pml.worker.protocol import Build, Evaluate, Progress, ServerStep, Train, Trained
 
@@ -196,6 +197,32 @@ def test_one_batch_is_one_step_on_the_first_of_the_order(worker: Any, small: Pat
         assert np.abs(got - (end - begin)).max() < 1e-6
     whole = train(worker, spec, tensors.encode(start), small, epochs=1, batch=500, one_batch=True)
     assert whole == train(worker, spec, tensors.encode(start), small, epochs=1, batch=500)
+
+
+@pytest.mark.parametrize("momentum", [None, 0.5])
+def test_momentum_is_that_of_the_jobs_spec(worker: Any, small: Path, momentum: float | None) -> None:
+    """v ← m · v + g, w ← w − lr · v, with m = 0.9 where the job names none; in steps on the whole shard."""
+    named = "" if momentum is None else f", momentum: {momentum}"
+    job = parse_spec(
+        "name: a\nmodel: {builder: logistic}\ndata: {train: x}\n"
+        f"train: {{optimizer: sgdm, lr: 0.1{named}, batch: 103, epochs: 3}}\n"
+    ).train
+    spec = models.build("logistic", {}, (8, 8), 10)
+    start = initial_weights(spec, 3)
+    result = train(
+        worker, spec, tensors.encode(start), small,
+        optimizer=job.client_optimizer(), batch=job.batch, epochs=job.epochs,
+    )  # fmt: skip
+    now, velocity = start, [np.zeros_like(array) for array in start]
+    for _ in range(3):
+        plain = numpy_softmax_regression(now, shards.read(small), 0.1, 103, [np.arange(103)])
+        velocity = [
+            np.float32(0.9 if momentum is None else momentum) * v + (end - begin)
+            for v, begin, end in zip(velocity, now, plain, strict=True)
+        ]
+        now = [array + v for array, v in zip(now, velocity, strict=True)]
+    for got, begin, end in zip(tensors.decode(result.update), start, now, strict=True):
+        assert np.abs(got - (end - begin)).max() < 1e-6
 
 
 @pytest.mark.parametrize("name", ["sgd", "sgdm", "adam"])

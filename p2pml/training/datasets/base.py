@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -55,6 +55,8 @@ class Reading:
         scale: the factor from stored to model values.
         numbers: whether labels have to be whole numbers; names are numbered in their order, which depends on
             what other names there are.
+        by_form: whether the scale, where nobody says one, follows from how values are stored (`scale_of`) and
+            not from the values.
     """
 
     format: str = "auto"
@@ -64,6 +66,18 @@ class Reading:
     shape: tuple[int, ...] | None = None
     scale: float | None = None
     numbers: bool = False
+    by_form: bool = False
+
+    def apart(self) -> Reading:
+        """The same for owners that do not see each other's data: nothing depends on what names and values
+        there are, which may be others at each."""
+        return replace(self, numbers=True, by_form=True)
+
+    def scale_of(self, stored: npt.DTypeLike) -> float | None:
+        """The factor for values that are stored so; None where the values decide it (`make_shard`)."""
+        if self.scale is not None or not self.by_form:
+            return self.scale
+        return 1 / 255 if np.dtype(stored) == np.uint8 else 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

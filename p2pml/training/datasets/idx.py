@@ -59,7 +59,9 @@ def _pair(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Shard:
             f"{whole}: {files[0].name} {arrays[0].shape} and {files[1].name} {arrays[1].shape} are not "
             "samples [n, …] and labels [n]"
         )
-    return make_shard(base.reshaped(samples, reading.shape, whole), labels, reading.scale, whole)
+    return make_shard(
+        base.reshaped(samples, reading.shape, whole), labels, reading.scale_of(samples.dtype), whole
+    )
 
 
 def _array(entry: Entry, max_bytes: int) -> npt.NDArray[Any]:

@@ -71,6 +71,7 @@ def _load(entry: Entry, reading: Reading, max_bytes: int) -> Dataset:
     except _UNREADABLE as error:
         raise DatasetError(f"{name} is not a readable npz: {error}") from error
     scale = _scale(arrays.get("scale"), name) if reading.scale is None else reading.scale
+    scale = reading.scale_of(arrays[x_name].dtype) if scale is None else scale
     shape = reading.shape
     train = make_shard(
         base.reshaped(arrays[x_name], shape, name), arrays[y_name], scale, f"{name}: {x_name}, {y_name}"

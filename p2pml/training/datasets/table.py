@@ -41,6 +41,7 @@ def load(files: Sequence[Entry], reading: Reading, max_bytes: int) -> Dataset:
             no label, or too large.
         OSError: a file cannot be read.
     """
+    reading = replace(reading, scale=reading.scale_of(np.float32))  # a cell is a number, never a byte
     train, test = train_and_test(files, lambda entry: entry.name)
     table = _Table(reading, max_bytes)
     counts = tuple((entry.name, table.read(entry)) for entry in train)

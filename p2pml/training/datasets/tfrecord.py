@@ -81,7 +81,7 @@ def _shard(
     x = np.stack(samples)
     if samples[0].ndim == 1:
         x = base.reshaped(x, reading.shape, where)
-    return make_shard(x, np.frombuffer(labels, np.int64), reading.scale, where), tuple(counts)
+    return make_shard(x, np.frombuffer(labels, np.int64), reading.scale_of(x.dtype), where), tuple(counts)
 
 
 def _records(source: IO[bytes], entry: Entry) -> Iterator[bytes]:
