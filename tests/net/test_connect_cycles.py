@@ -22,7 +22,7 @@ from p2pml.net.raw_host import alive
 ECHO = "/test/echo/1.0.0"
 WARM_UP = 100
 MOST_OBJECTS = 10
-"""A cycle; a connection that is kept has some hundreds. Trio keeps up to a thousand deadlines that are past."""
+"""A cycle; a connection that is kept has some hundreds. Trio keeps up to a thousand deadlines for a while."""
 MOST_GROWTH = 16 << 20
 """Bytes, for what is outside Python's objects; the allocator's own swings take up to half of it in a process
 that has run hundreds of tests before."""
