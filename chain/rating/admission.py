@@ -6,6 +6,7 @@ It is less than a block asks (`chain.rating.steps`): what an item follows from m
 from __future__ import annotations
 
 from chain.errors import InvalidRating
+from chain.rating.auditing import with_neighbours
 from chain.rating.items import (
     Accusation,
     Answer,
@@ -34,6 +35,20 @@ def check(point: Point, state: State, slot: int) -> None:
     check_time(point, state, slot)
     if stands(point, state):
         raise InvalidRating("the chain has it, or another one in its place")
+    if isinstance(point, Answer):
+        _check_answer(point, state)
+
+
+def _check_answer(answer: Answer, state: State) -> None:
+    """Raises InvalidRating if its challenger asks for something else here.
+
+    A branch that was left may have had another challenge: the answer to that must not keep this one's out.
+    """
+    claim = state.claim(answer.signer, answer.window)
+    for asked in claim.challenges if claim else ():
+        wanted = sorted(with_neighbours(asked.positions))
+        if asked.challenger == answer.challenger and wanted != [leaf.index for leaf in answer.leaves]:
+            raise InvalidRating("it answers another challenge than this branch's")
 
 
 def stands(point: Point, state: State) -> bool:

@@ -217,8 +217,8 @@ def _odds(item: dict[str, Any]) -> str:
 
 
 def _next(found: dict[str, Any]) -> str:
-    left = (found["next"] - found["slot"]) * found["slot_ms"] / 1000
-    return f"slot {found['next']}, {_local(found['next_ms'])}, in {_span(left)}"
+    left = (found["begins"] - found["slot"]) * found["slot_ms"] / 1000
+    return f"slot {found['next']}, training from {_local(found['begins_ms'])} on, in {_span(left)}"
 
 
 def _latest(window: dict[str, Any]) -> list[tuple[str, object]]:
@@ -226,7 +226,7 @@ def _latest(window: dict[str, Any]) -> list[tuple[str, object]]:
     state = "void" if window["void"] else "over" if window["phase"] is None else window["phase"]["name"]
     counts = f"{window['claims']} commitments, {window['revealed']} revealed, {window['reports']} reports"
     found: list[tuple[str, object]] = [
-        (kind, f"of slot {window['start']}, {window['slots']} slots: {state}"),
+        (kind, f"of slot {window['start']}, {window['slots']} slots of training: {state}"),
         ("", counts),
     ]
     if window["disproved"] or window["open_challenges"]:

@@ -144,8 +144,13 @@ class Audits:
     async def _share(self, view: View) -> int:
         """Until when the next subject may be looked at, in ms: one mark of each is worth more than all marks
         of one."""
-        chain = self._parts.chain
-        subjects = await trio.to_thread.run_sync(owed, view.state, self._parts.account)
+        chain, state = self._parts.chain, self._parts.view().state
+        if chain.slot_now() > view.borders.reveal_end:  # nobody else will reveal
+            subjects = [
+                task.subject for task in await trio.to_thread.run_sync(tasks_of, state, self._parts.account)
+            ]
+        else:
+            subjects = list(await trio.to_thread.run_sync(owed, state, self._parts.account))
         left = sum(subject not in self._found for subject in subjects)
         now = chain.clock_ms()
         end = chain.genesis.slot_start_ms(view.borders.audit_commit_end - SEAL_SLOTS)
@@ -156,12 +161,12 @@ class Audits:
         account = self._parts.account
         for task in await self._drawn_for(tasks_of, view):
             waits = any(each.challenger == account for each in task.claim.challenges)
-            if account not in task.claim.challengers or waits or task.subject in self._answered:
+            if account not in task.claim.challengers or waits:
                 continue
             answer = await self._item_of(view, Answer, task.subject)
-            if answer is None:
+            if answer is None or answer.id in self._answered:
                 continue
-            self._answered.add(task.subject)
+            self._answered.add(answer.id)
             found = await self._parts.thread.run(auditor.check_answer, task, answer, baseline)
             if found is not None:
                 await self._accuse(found)
@@ -273,7 +278,7 @@ class Audits:
             try:
                 admission.check(point, view.state, view.slot)
             except InvalidRating:  # the chain has it, or could not take it any more
-                self._said.remove(point)
+                self._said = [each for each in self._said if each is not point]
             else:
                 await self._parts.send(point)
 

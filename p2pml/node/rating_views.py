@@ -110,11 +110,13 @@ class PhaseView:
 
 @dataclass(frozen=True, slots=True)
 class WindowView:
-    """A window. `phase` is that of the slot that was asked about, null before it is announced and after its
-    end. `over`: it was closed; `void`: it has no challenges, or it was closed and rated nobody. `claims`
-    counts commitments, `revealed` those whose evaluations are revealed, `disproved` those against which an
-    accusation held, `open_challenges` questions that wait for an answer, `reports` auditors whose reports are
-    opened.
+    """A window.
+
+    `slots` are those of its training, which begins eight before `start`. `phase` is that of the slot that was
+    asked about, null before it is announced and after its end. `over`: it was closed; `void`: it has no
+    challenges, or it was closed and rated nobody. `claims` counts commitments, `revealed` those whose
+    evaluations are revealed, `disproved` those against which an accusation held, `open_challenges` questions
+    that wait for an answer, `reports` auditors whose reports are opened.
     """
 
     start: int
@@ -134,8 +136,9 @@ class WindowView:
 
 @dataclass(frozen=True, slots=True)
 class WindowsView:
-    """`latest` is the window planned, under way, or closed last (null before the first); `next` the slot at
-    which the next one that is known of starts.
+    """`latest` is the window planned, under way, or closed last (null before the first); `next` the slot that
+    names the next one that is known of, `begins` the one in which it is announced and training begins.
+    `window_slots` are those of a regular window's training.
     """
 
     slot: int
@@ -143,5 +146,6 @@ class WindowsView:
     every_slots: int
     window_slots: int
     next: int
-    next_ms: int
+    begins: int
+    begins_ms: int
     latest: WindowView | None

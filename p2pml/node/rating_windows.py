@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chain.params import ChainParams
+from chain.params import ANNOUNCE_SLOTS, ChainParams
 from chain.rating.entries import Window
 from chain.rating.schedule import schedule_of
 from chain.state import State
@@ -31,16 +31,17 @@ def windows_view(state: State, slot: int) -> WindowsView:
     """The windows as seen in `slot`; for networks that have any."""
     genesis, params = state.genesis, state.genesis.params
     every, window = params.window_every_slots, latest_window(state)
-    upcoming = (slot // every + 1) * every
-    if window is not None and slot < window.start:
+    upcoming = ((slot + ANNOUNCE_SLOTS) // every + 1) * every
+    if window is not None and slot < window.start - ANNOUNCE_SLOTS:
         upcoming = min(upcoming, window.start)
     return WindowsView(
         slot=slot,
         slot_ms=params.slot_ms,
         every_slots=every,
-        window_slots=params.window_slots,
+        window_slots=ANNOUNCE_SLOTS + params.window_slots,
         next=upcoming,
-        next_ms=genesis.slot_start_ms(upcoming),
+        begins=upcoming - ANNOUNCE_SLOTS,
+        begins_ms=genesis.slot_start_ms(upcoming - ANNOUNCE_SLOTS),
         latest=None if window is None else window_view(state, slot, window),
     )
 
@@ -54,7 +55,7 @@ def window_view(state: State, slot: int, window: Window) -> WindowView:
     return WindowView(
         start=window.start,
         start_ms=state.genesis.slot_start_ms(window.start),
-        slots=window.slots,
+        slots=ANNOUNCE_SLOTS + window.slots,
         surprise=window.start % state.genesis.params.window_every_slots != 0,
         over=window.over,
         void=(slot >= window.start and not window.mix) or (window.over and not rated),

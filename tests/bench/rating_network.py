@@ -43,7 +43,7 @@ from tests.bench.rating_draws import drawn_first, epochs_of, fairness
 from tests.bench.rating_page import page
 
 PARAMS = {
-    "window_slots": 28, "window_every_epochs": 7, "reveal_slots": 20, "audit_commit_slots": 36,
+    "window_slots": 20, "window_every_epochs": 7, "reveal_slots": 20, "audit_commit_slots": 36,
     "rating_epochs": 13,
 }  # fmt: skip
 CAP = 16

@@ -157,6 +157,30 @@ def test_what_the_chain_has_does_not_come_back(windows: Windows) -> None:
     assert all(admission.stands(each, windows.world.state) for each in (sealed, asked, answer, opened))
 
 
+def test_an_answer_to_another_branch_s_challenge_keeps_none_out(windows: Windows) -> None:
+    """Its challenger may have asked for other leaves there; this branch's answer needs its place."""
+    pool, borders = RatingPool(), windows.borders
+    windows.commit(0, 1, 2)
+    window = windows.draw()
+    windows.reveal(0, 1, 2)
+    i, subject, positions = audited(windows)
+    auditor = work(windows, i).keys.public
+    leaves = windows.work[subject].leaves
+
+    def answer(position: int) -> Answer:
+        shown = tuple(proven(leaves, place) for place in range(max(position - 1, 0), position + 1))
+        return windows.work[subject].signed(Answer(subject, window.start, window.draw, auditor, shown))
+
+    other = answer(positions[1])
+    add(windows, pool, other)
+    asked = signed(windows, i, Challenge(auditor, window.start, window.draw, subject, positions[:1]))
+    windows.go(borders.reveal_end, [asked])
+    pool.on_head([asked], windows.world.state, windows.world.state.slot)
+    assert not pool.has(other.id)
+    assert "answers another challenge" in refusal(windows, pool, other)
+    add(windows, pool, answer(positions[0]))
+
+
 def of_every_kind(windows: Windows) -> dict[type[Point], tuple[Point, int]]:
     """An item of each kind, and the slot after the last that may hold it; before anybody has committed."""
     keys, borders, params = windows.world.validators[0], windows.borders, windows.world.genesis.params

@@ -28,12 +28,13 @@ RATING: dict[str, Any] = {
 }  # fmt: skip
 PHASE = {"name": "training", "first": 64, "end": 69, "start_ms": 130_000, "end_ms": 140_000}
 LATEST: dict[str, Any] = {
-    "start": 64, "start_ms": 130_000, "slots": 5, "surprise": False, "over": False, "void": False,
+    "start": 64, "start_ms": 130_000, "slots": 13, "surprise": False, "over": False, "void": False,
     "phase": PHASE, "phases": [PHASE], "claims": 4, "revealed": 3, "disproved": 1, "open_challenges": 2,
     "reports": 0,
 }  # fmt: skip
 WINDOWS: dict[str, Any] = {
-    "slot": 66, "slot_ms": 2000, "every_slots": 64, "window_slots": 5, "next": 128, "next_ms": 258_000,
+    "slot": 66, "slot_ms": 2000, "every_slots": 64, "window_slots": 13, "next": 128, "begins": 120,
+    "begins_ms": 242_000,
     "latest": LATEST,
 }  # fmt: skip
 RANK: dict[str, Any] = {
@@ -115,8 +116,8 @@ def test_a_rating_of_the_genesis_has_no_terms(node: _Node, capsys: pytest.Captur
 def test_show_has_the_outcomes_and_the_next_window(node: _Node, capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = _said(["show"], capsys)
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert any(line.startswith("next window slot 128, 1970-01-01 ") for line in lines)
-    assert "window of slot 64, 5 slots: training" in lines
+    assert any(line.startswith("next window slot 128, training from 1970-01-01 ") for line in lines)
+    assert "window of slot 64, 13 slots of training: training" in lines
     assert "1 disproved, 2 challenges open" in lines
     assert lines[-2].startswith("64 ")
     assert lines[-2].endswith(" 30 6 0.990 1.010 2/3 rated")

@@ -17,9 +17,12 @@ TRAIN_END = START + DEMO.window_slots
 
 def test_before_the_first_window_the_next_is_the_first_border() -> None:
     view = windows_view(state_with({}, slot=3), 4)
-    assert (view.next, view.next_ms, view.latest) == (START, START * DEMO.slot_ms, None)
-    assert (view.every_slots, view.window_slots) == (64, 5)
-    assert windows_view(state_with({}, slot=3), START).next == 2 * START
+    begins = START - ANNOUNCE_SLOTS
+    assert (view.next, view.begins, view.latest) == (START, begins, None)
+    assert view.begins_ms == begins * DEMO.slot_ms
+    assert (view.every_slots, view.window_slots) == (64, 13)
+    assert windows_view(state_with({}, slot=3), begins - 1).next == START
+    assert windows_view(state_with({}, slot=3), begins).next == 2 * START, "that of START is under way"
 
 
 @pytest.mark.parametrize(
@@ -76,4 +79,6 @@ def test_a_surprise_window_that_is_planned_is_the_next_one() -> None:
     planned = Window(START + 20, 2, 4, over=False)
     view = windows_view(state_with({WINDOW_KEY: planned}, START + 1, params), START + 2)
     assert (view.next, view.latest and view.latest.surprise) == (START + 20, True)
+    assert view.latest is not None
+    assert view.latest.slots == 10
     assert (length(params, START + 20), length(params, 2 * START)) == (2, 5)
