@@ -247,6 +247,17 @@ class Net:
             while not condition():  # noqa: ASYNC110  (what it waits for has no event)
                 await trio.sleep(0.01)
 
+    async def until_asked(self, condition: Callable[[], object]) -> None:
+        """The same, for what follows from asking others: on a busy machine a question may fail, and it is asked
+        again in the next slot only.
+        """
+        for _ in range(4):
+            with trio.move_on_after(10):
+                await self.until(condition)
+                return
+            self.chain.pass_slot(self.chain.slot + 1)
+        await self.until(condition)
+
     async def announce(self) -> None:
         """To the announcement."""
         while not self.chain.state().window().mix:

@@ -51,8 +51,8 @@ async def seal(net: Net, count: int = 4) -> None:
     """To the sealed reports."""
     borders = net.chain.windows.borders
     net.chain.pass_slot(borders.reveal_end + 1)
-    await net.until(lambda: net.chain.waiting(AuditCommit) == count)
-    net.chain.go(borders.reveal_end + 1)
+    await net.until_asked(lambda: net.chain.waiting(AuditCommit) == count)
+    net.chain.go(net.chain.slot)
 
 
 async def unseal(net: Net, count: int = 4) -> None:
@@ -72,7 +72,7 @@ async def end(net: Net) -> None:
 
 async def rule(net: Net) -> None:
     """To the block with the ruling on an accusation."""
-    await net.until(lambda: net.chain.waiting(Accusation))
+    await net.until_asked(lambda: net.chain.waiting(Accusation))
     net.chain.pass_slot(net.chain.slot + 1)
     await net.until(lambda: any(node.told("rating.ruled") for node in net.nodes))
     net.chain.go(net.chain.slot)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from chain import snapshot, snapshot_sync
+from chain.errors import InvalidTransaction
 from chain.genesis import Genesis
 from chain.snapshot import TrustedPoint
 from chain.snapshot_messages import (
@@ -32,7 +33,8 @@ async def pay_for_ever(node: Node) -> None:
     """A transfer in every slot, so that there is always something to make final."""
     while True:
         slot = node.service.slot_now()
-        await node.service.send(keys_of(0).keypair, Transfer(BOB.public, 1), valid_slots=2)
+        with suppress(InvalidTransaction):  # a busy machine may be late for both slots
+            await node.service.send(keys_of(0).keypair, Transfer(BOB.public, 1), valid_slots=2)
         await node.service.wait_slot(slot + 1)
 
 
