@@ -248,7 +248,7 @@ class Net:
                 await trio.sleep(0.01)
 
     async def until_asked(self, condition: Callable[[], object]) -> None:
-        """The same, for what follows from asking others: on a busy machine a question may fail, and it is asked
+        """The same, for what follows from asking others: a question may fail on a busy machine, and is asked
         again in the next slot only.
         """
         for _ in range(4):
