@@ -344,7 +344,7 @@ class FakeRating:
     def windows(self) -> WindowsView | None:
         phases = [PhaseView("training", 64, 69, 130_000, 140_000)]
         latest = WindowView(64, 130_000, 5, False, False, False, phases[0], phases, 4, 3, 1, 2, 0)
-        return WindowsView(66, 2000, 64, 5, 128, 258_000, latest)
+        return WindowsView(66, 2000, 64, 13, 128, 120, 242_000, latest)
 
 
 class FakeWorker:
