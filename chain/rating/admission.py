@@ -6,7 +6,7 @@ It is less than a block asks (`chain.rating.steps`): what an item follows from m
 from __future__ import annotations
 
 from chain.errors import InvalidRating
-from chain.rating.auditing import with_neighbours
+from chain.rating.auditing import wanted
 from chain.rating.items import (
     Accusation,
     Answer,
@@ -46,8 +46,8 @@ def _check_answer(answer: Answer, state: State) -> None:
     """
     claim = state.claim(answer.signer, answer.window)
     for asked in claim.challenges if claim else ():
-        wanted = sorted(with_neighbours(asked.positions))
-        if asked.challenger == answer.challenger and wanted != [leaf.index for leaf in answer.leaves]:
+        shown = [leaf.index for leaf in answer.leaves]
+        if asked.challenger == answer.challenger and shown != wanted(asked):
             raise InvalidRating("it answers another challenge than this branch's")
 
 

@@ -13,7 +13,7 @@ from chain import validators
 from chain.draft import Draft
 from chain.errors import InvalidRating
 from chain.rating import accusing
-from chain.rating.auditing import most_asked, parts, with_neighbours
+from chain.rating.auditing import most_asked, parts, wanted
 from chain.rating.entries import Duty, OpenChallenge, Window, claim_key, duty_key
 from chain.rating.items import (
     MARK_BYTES,
@@ -119,9 +119,9 @@ def answer(draft: Draft, item: Answer, slot: int) -> None:
         raise InvalidRating("that account waits for no leaves")
     if slot > asked.last_slot:
         raise InvalidRating(f"the answer was due until slot {asked.last_slot}")
-    wanted = sorted(with_neighbours(asked.positions))
-    if [leaf.index for leaf in item.leaves] != wanted:
-        raise InvalidRating(f"the answer has the leaves {', '.join(map(str, wanted))}, in this order")
+    places = wanted(asked)
+    if [leaf.index for leaf in item.leaves] != places:
+        raise InvalidRating(f"the answer has the leaves {', '.join(map(str, places))}, in this order")
     for leaf in item.leaves:
         check_leaf(leaf, claim.segments, claim.trace_root)
     left = tuple(entry for entry in claim.challenges if entry != asked)

@@ -14,7 +14,7 @@ from chain import lottery
 from chain.crypto import H
 from chain.draft import Draft
 from chain.rating.draws import sample
-from chain.rating.entries import Window
+from chain.rating.entries import OpenChallenge, Window
 from chain.rating.items import MARK_BYTES, Report
 from chain.state import State
 from chain.weights import WeightTable
@@ -72,6 +72,11 @@ def part(positions: Sequence[int], auditor: int, auditors: int) -> tuple[int, ..
 def with_neighbours(positions: Iterable[int]) -> set[int]:
     """These positions and the one before each, if there is one: together they show the order."""
     return {place for position in positions for place in (position, position - 1) if place >= 0}
+
+
+def wanted(asked: OpenChallenge) -> list[int]:
+    """The places of the leaves that answer a challenge, ascending."""
+    return sorted(with_neighbours(asked.positions))
 
 
 def most_asked(segments: int) -> int:

@@ -64,6 +64,7 @@ class Audits:
         self._turn = trio.Lock()
         self._drawn = b""
         self._note: AuditNote | None = None
+        self._owed: tuple[bytes, ...] = ()
         self._found: dict[bytes, Finding] = {}
         self._answered: set[bytes] = set()
         self._looked_again: set[bytes] = set()
@@ -77,6 +78,7 @@ class Audits:
             return
         if self._drawn != window.draw:
             self._note = await trio.to_thread.run_sync(self._notes.read, window.start, window.draw)
+            self._owed = await trio.to_thread.run_sync(owed, view.state, self._parts.account)
             self._drawn, self._found, self._said = window.draw, {}, []
             self._answered, self._looked_again = set(), set()
             await self.report(self._parts.view())
@@ -120,7 +122,7 @@ class Audits:
                 await self._look_at(view, task, served, baseline)
 
     async def _look_at(self, view: View, task: Task, served: auditor.Served, baseline: Baseline) -> None:
-        reveal, until = await self._item_of(view, Reveal, task.subject), await self._share(view)
+        reveal, until = await self._item_of(view, Reveal, task.subject), self._share(view)
         chain = self._parts.chain
         finding = await self._parts.thread.run(
             auditor.audit, task, served, reveal, baseline, lambda: chain.clock_ms() >= until
@@ -141,17 +143,16 @@ class Audits:
         if finding.accusation is not None:
             await self._accuse(finding.accusation)
 
-    async def _share(self, view: View) -> int:
+    def _share(self, view: View) -> int:
         """Until when the next subject may be looked at, in ms: one mark of each is worth more than all marks
         of one."""
         chain, state = self._parts.chain, self._parts.view().state
+        waiting = [subject for subject in self._owed if subject not in self._found]
         if chain.slot_now() > view.borders.reveal_end:  # nobody else will reveal
-            subjects = [
-                task.subject for task in await trio.to_thread.run_sync(tasks_of, state, self._parts.account)
-            ]
+            claims = [state.claim(subject, view.window.start) for subject in waiting]
+            left = sum(claim is not None and bool(claim.evaluations) for claim in claims)
         else:
-            subjects = list(await trio.to_thread.run_sync(owed, state, self._parts.account))
-        left = sum(subject not in self._found for subject in subjects)
+            left = len(waiting)
         now = chain.clock_ms()
         end = chain.genesis.slot_start_ms(view.borders.audit_commit_end - SEAL_SLOTS)
         return now + (end - now) // max(left, 1)
